@@ -14,8 +14,13 @@
 //! Where to start reading: [`project`], then [`build`], [`image`] and [`run`] in that order.
 
 pub mod build;
+pub mod console;
 pub mod elf_file;
+pub mod guest;
 pub mod image;
+pub mod judge;
+pub mod ladder;
+pub mod os_test;
 pub mod project;
 pub mod qemu;
 pub mod run;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use nx::project::Project;
-use nx::{build, image, run};
+use nx::{build, image, os_test, run};
 use std::process::ExitCode;
 
 /// Builds, runs, tests and inspects Open Nexus.
@@ -24,6 +24,15 @@ enum Command {
     Run(run::Arguments),
     /// Tell the bytes of the kernel and of every file in the initial image
     Size,
+    /// Prove something
+    #[command(subcommand)]
+    Test(Test),
+}
+
+#[derive(Subcommand)]
+enum Test {
+    /// Boot in QEMU with self-tests and judge the console by tests/qemu/ladder.toml
+    Os(os_test::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -44,5 +53,6 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Image => image::build(&project).map(drop),
         Command::Run(arguments) => run::run(&project, &arguments),
         Command::Size => image::print_sizes(&image::build(&project)?),
+        Command::Test(Test::Os(arguments)) => os_test::run(&project, &arguments),
     }
 }
