@@ -5,14 +5,19 @@
 
 use crate::project::{KERNEL, Project, write_file};
 use crate::{build, elf_file};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nexus_abi::image::{
-    FILES_MAX, File, Head, IMAGE_BYTES_MAX, INIT, Image, MAGIC, NAME_BYTES, VERSION, crc32c,
+    FILES_MAX, File, Head, IMAGE_BYTES_MAX, INIT, Image, MAGIC, MANIFEST, NAME_BYTES, VERSION, crc32c,
 };
-use nexus_abi::limits::{PAGE_SIZE, RANK_MAX};
+use nexus_abi::limits::PAGE_SIZE;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+use system_manifest::Manifest;
 use zerocopy::IntoBytes;
+
+/// Who exists in the system.
+pub const RECIPE_FILE: &str = "recipes/system.toml";
 
 /// The files that a boot needs.
 #[derive(Clone, Debug)]
@@ -40,14 +45,28 @@ pub fn last_built(project: &Project) -> Result<Built> {
     Ok(built)
 }
 
-/// Compiles what is stale and writes both files.
+/// What goes into the image.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Arguments {
+    /// Leave out, with a warning, programs that no package builds yet
+    #[arg(long)]
+    pub partial: bool,
+}
+
+/// Compiles what is stale and writes both files, with every program.
 pub fn build(project: &Project) -> Result<Built> {
+    build_with(project, &Arguments::default())
+}
+
+/// Compiles what is stale and writes both files.
+pub fn build_with(project: &Project, arguments: &Arguments) -> Result<Built> {
     build::everything(project)?;
     let built = locations(project);
     let kernel = elf_file::flatten(&device_file(project, KERNEL)?)
         .with_context(|| format!("{KERNEL} cannot be made flat"))?;
     write_file(&built.kernel, &kernel)?;
-    let image = write(&entries(project)?, RANK_MAX)?;
+    let recipe = compile_recipe(project)?;
+    let image = write(&entries(project, &recipe, arguments.partial)?, recipe.manifest.init.rank)?;
     write_file(&built.image, &image)?;
     Ok(built)
 }
@@ -123,18 +142,41 @@ fn aligned(bytes: usize) -> usize {
     bytes.next_multiple_of(PAGE_SIZE)
 }
 
-/// Init first, then the others by name.
-fn entries(project: &Project) -> Result<Vec<Entry>> {
-    let programs = project.programs()?;
-    let mut names: Vec<String> = programs.into_iter().flat_map(|package| package.binaries).collect();
-    names.sort_by_key(|name| (name != INIT, name.clone()));
-    names.into_iter().map(|name| program(project, name)).collect()
+/// The system manifest, as a value and as bytes.
+struct Recipe {
+    manifest: Manifest,
+    bytes: Vec<u8>,
 }
 
-fn program(project: &Project, name: String) -> Result<Entry> {
-    let bytes = elf_file::strip(&device_file(project, &name)?)
+fn compile_recipe(project: &Project) -> Result<Recipe> {
+    let bytes = system_manifest::compile(&project.read(RECIPE_FILE)?, RECIPE_FILE)?;
+    let manifest = system_manifest::decode(&bytes).map_err(|error| anyhow!("{RECIPE_FILE}: {error}"))?;
+    Ok(Recipe { manifest, bytes })
+}
+
+/// Init first, then the manifest, then each program that the manifest names, by name.
+fn entries(project: &Project, recipe: &Recipe, partial: bool) -> Result<Vec<Entry>> {
+    let built: BTreeSet<String> =
+        project.programs()?.into_iter().flat_map(|package| package.binaries).collect();
+    let mut entries = vec![Entry { name: MANIFEST.to_string(), bytes: recipe.bytes.clone() }];
+    let services: BTreeSet<&str> =
+        recipe.manifest.services.iter().map(|service| service.binary.as_str()).collect();
+    for name in std::iter::once(INIT).chain(services) {
+        if built.contains(name) {
+            entries.push(program(project, name)?);
+        } else if partial {
+            eprintln!("nx: program `{name}` is left out: no package builds it");
+        } else {
+            bail!("{RECIPE_FILE} needs the program `{name}`, which no package builds");
+        }
+    }
+    Ok(entries)
+}
+
+fn program(project: &Project, name: &str) -> Result<Entry> {
+    let bytes = elf_file::strip(&device_file(project, name)?)
         .with_context(|| format!("program {name} cannot go into the image"))?;
-    Ok(Entry { name, bytes })
+    Ok(Entry { name: name.to_string(), bytes })
 }
 
 fn device_file(project: &Project, name: &str) -> Result<Vec<u8>> {

@@ -226,7 +226,7 @@ impl<'a> Judge<'a> {
     fn climb(&mut self, marker: &Marker) -> Result<(), Failure> {
         let is_it = |other: &&Marker| other.text == marker.text;
         if let Some(step) = self.steps.front_mut()
-            && step.iter().any(|other| is_it(other))
+            && step.iter().any(is_it)
         {
             step.retain(|other| !is_it(other));
             if step.is_empty() {
@@ -234,7 +234,7 @@ impl<'a> Judge<'a> {
             }
             return Ok(());
         }
-        match self.steps.iter().flatten().any(|other| is_it(other)) {
+        match self.steps.iter().flatten().any(is_it) {
             true => Err(Failure::OutOfOrder { came: marker.text.clone() }),
             false => Ok(()),
         }

@@ -19,7 +19,7 @@ enum Command {
     /// Compile what runs on the machine: the kernel, every program, or one package
     Build(build::Arguments),
     /// Compile, then write build/image: the flat kernel and the initial image
-    Image,
+    Image(image::Arguments),
     /// Compile, write the image and boot it in QEMU with the console on this terminal
     Run(run::Arguments),
     /// Tell the bytes of the kernel and of every file in the initial image
@@ -50,7 +50,7 @@ fn dispatch(command: Command) -> Result<()> {
     let project = Project::find()?;
     match command {
         Command::Build(arguments) => build::run(&project, &arguments),
-        Command::Image => image::build(&project).map(drop),
+        Command::Image(arguments) => image::build_with(&project, &arguments).map(drop),
         Command::Run(arguments) => run::run(&project, &arguments),
         Command::Size => image::print_sizes(&image::build(&project)?),
         Command::Test(Test::Os(arguments)) => os_test::run(&project, &arguments),
