@@ -66,6 +66,17 @@ impl Lines {
     }
 }
 
+/// A line as a report shows it: short, and harmless to a terminal.
+pub fn shown(line: &str) -> String {
+    const CHARACTERS_MAX: usize = 200;
+    let printable = |character: char| if matches!(character, ' '..='~') { character } else { '?' };
+    let mut result: String = line.chars().take(CHARACTERS_MAX).map(printable).collect();
+    if line.chars().count() > CHARACTERS_MAX {
+        result.push_str(" …");
+    }
+    result
+}
+
 fn is_name(text: &str) -> bool {
     let allowed =
         |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-';
@@ -104,6 +115,12 @@ mod tests {
         assert!(lines.push(b"boot").is_empty());
         assert_eq!(lines.push(b": ok\r\ntraps"), ["boot: ok"]);
         assert_eq!(lines.push(b": ok\n\nnexus> "), ["traps: ok", ""]);
+    }
+
+    #[test]
+    fn a_report_shows_no_line_that_is_long_or_not_printable() {
+        assert_eq!(shown("ok \u{85}é"), "ok ??");
+        assert_eq!(shown(&"x".repeat(300)).chars().count(), 202);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use nx::project::Project;
-use nx::{build, image, os_test, run};
+use nx::{build, image, interactive, os_test, run};
 use std::process::ExitCode;
 
 /// Builds, runs, tests and inspects Open Nexus.
@@ -33,6 +33,8 @@ enum Command {
 enum Test {
     /// Boot in QEMU with self-tests and judge the console by tests/qemu/ladder.toml
     Os(os_test::Arguments),
+    /// Boot as a person would, type what tests/qemu/interactive says, check the answers
+    Interactive(interactive::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -54,5 +56,6 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Run(arguments) => run::run(&project, &arguments),
         Command::Size => image::print_sizes(&image::build(&project)?),
         Command::Test(Test::Os(arguments)) => os_test::run(&project, &arguments),
+        Command::Test(Test::Interactive(arguments)) => interactive::run(&project, &arguments),
     }
 }

@@ -1,6 +1,6 @@
 //! `nx test os`: one boot with self-tests, judged by the ladder while it runs.
 
-use crate::console::Lines;
+use crate::console::{Lines, shown};
 use crate::guest::{Event, Guest, after_seconds};
 use crate::image;
 use crate::judge::{Failure, Goal, Judge, Verdict};
@@ -179,7 +179,7 @@ impl<'a> Boot<'a> {
         let skipped = self.phase_lines.len().saturating_sub(EXCERPT_LINES_MAX);
         println!("--- console of phase {} ---", self.phase.unwrap_or("none"));
         for line in self.phase_lines.iter().skip(skipped) {
-            println!("{line}");
+            println!("{}", shown(line));
         }
         println!("--- end ---");
         println!("first_failed_phase={}", self.phase.unwrap_or("none"));
