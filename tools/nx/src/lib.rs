@@ -13,16 +13,27 @@
 //!
 //! Where to start reading: [`project`], then [`build`], [`image`] and [`run`] in that order.
 
+pub mod architecture;
+pub mod bench;
 pub mod build;
+pub mod command_line;
 pub mod console;
+pub mod dependencies;
+pub mod documents;
+pub mod drift;
 pub mod elf_file;
+pub mod figures;
+pub mod gates;
 pub mod guest;
 pub mod image;
 pub mod interactive;
 pub mod judge;
 pub mod ladder;
+pub mod licences;
 pub mod os_test;
 pub mod project;
 pub mod qemu;
 pub mod run;
 pub mod script;
+pub mod setup;
+pub mod sources;

@@ -13,6 +13,9 @@ use std::time::Instant;
 /// Lines of the console that a failure shows at the most.
 const EXCERPT_LINES_MAX: usize = 220;
 
+/// Seconds that a boot may take when nothing else is said.
+const TIMEOUT_SECONDS: u64 = 180;
+
 /// Which boot, and how far.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
@@ -35,7 +38,7 @@ pub struct Arguments {
     #[arg(long, env = "RUN_UNTIL_MARKER")]
     pub until_marker: Option<String>,
     /// Seconds that the whole boot may take
-    #[arg(long, env = "RUN_TIMEOUT", default_value_t = 180)]
+    #[arg(long, env = "RUN_TIMEOUT", default_value_t = TIMEOUT_SECONDS)]
     pub timeout: u64,
     /// Boot what build/image holds, without compiling
     #[arg(long)]
@@ -43,6 +46,23 @@ pub struct Arguments {
     /// Print the console while it comes
     #[arg(long, short)]
     pub verbose: bool,
+}
+
+impl Arguments {
+    /// The whole ladder on so many harts.
+    pub fn for_harts(harts: usize) -> Self {
+        Arguments {
+            profile: None,
+            smp: harts,
+            require_smp: if harts > 1 { "1" } else { "0" }.to_string(),
+            memory: "128M".to_string(),
+            phase: None,
+            until_marker: None,
+            timeout: TIMEOUT_SECONDS,
+            no_build: false,
+            verbose: false,
+        }
+    }
 }
 
 /// Boots and judges; an error is a failed run.
