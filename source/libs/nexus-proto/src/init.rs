@@ -16,6 +16,8 @@ pub const LIST_BYTES_MAX: usize = 16 * 1024;
 pub enum ServiceState {
     /// It was not started, or has ended and stays so.
     Stopped,
+    /// It starts as soon as those whom it calls are up.
+    Waiting,
     /// It was started and has not yet said that it is ready.
     Starting,
     /// It has said so.

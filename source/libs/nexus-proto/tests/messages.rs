@@ -15,6 +15,7 @@ fn comes_back<M: Message + PartialEq + std::fmt::Debug>(message: M) {
 fn entry() -> impl Strategy<Value = init::ServiceEntry> {
     let state = prop::sample::select(vec![
         init::ServiceState::Stopped,
+        init::ServiceState::Waiting,
         init::ServiceState::Starting,
         init::ServiceState::Up,
         init::ServiceState::Restarting,
