@@ -18,7 +18,7 @@ mod logger;
 #[cfg(target_os = "none")]
 mod machine;
 
-pub use environment::{Environment, MapError};
+pub use environment::{Environment, MapError, READY_LABEL};
 pub use logger::write_line;
 #[cfg(target_os = "none")]
 pub use machine::enter;
