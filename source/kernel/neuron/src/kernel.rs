@@ -4,14 +4,14 @@
 //! `&mut Hart`, does one thing, and leaves through `Kernel::leave`, which says what it runs next.
 
 use crate::arch::{AddressSpace, Arch};
-use crate::deadline::Deadlines;
+use crate::deadline::{Deadlines, Entry};
 use crate::memory::list::LinksOf;
 use crate::memory::{Granule, Guard, Id, List, Memory, Object};
 use crate::object::device::AllDevices;
 use crate::object::process::{All, Reclaim as ReclaimProcess};
 use crate::object::vmo::Reclaim as ReclaimVmo;
 use crate::object::{Device, Process, Thread, Vmo};
-use crate::ring::Ring;
+use crate::ring::{RING_BYTES, Ring};
 use crate::schedule::RunQueue;
 use crate::sync::{Before, Held, SpinGuard, SpinLock, Structure};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -85,8 +85,18 @@ pub struct Kernel<A: Arch> {
     pub(crate) run_queues: [SpinLock<RunQueue>; HARTS_MAX],
     pub(crate) deadlines: [SpinLock<Deadlines>; HARTS_MAX],
     /// Raw ids of the `Irq` of each line.
-    pub(crate) lines: [AtomicU64; LINES_MAX],
+    pub(crate) lines: &'static [AtomicU64; LINES_MAX],
     structure: SpinLock<StructureState>,
+}
+
+/// Memory that boot keeps for good, for what is too large to be moved about.
+pub struct Storage {
+    /// Places of the boot hart's deadline heap.
+    pub deadlines: &'static mut [Entry],
+    /// The kernel's ring.
+    pub ring: &'static mut [u8; RING_BYTES],
+    /// The owner of each interrupt line.
+    pub lines: &'static [AtomicU64; LINES_MAX],
 }
 
 /// What one hart knows of itself.
@@ -130,17 +140,19 @@ pub type StructureGuard<'k> = SpinGuard<'k, StructureState>;
 
 impl<A: Arch> Kernel<A> {
     /// A kernel over memory whose pool is filled, with the kernel's own account.
-    pub fn new(arch: A, memory: Memory, root: Id<Process>, figures: Figures) -> Self {
+    pub fn new(arch: A, memory: Memory, root: Id<Process>, figures: Figures, storage: Storage) -> Self {
+        let mut deadlines = [const { SpinLock::new(Deadlines::empty()) }; HARTS_MAX];
+        deadlines[0] = SpinLock::new(Deadlines::new(storage.deadlines));
         Kernel {
             arch,
             memory,
             root,
             figures,
             counters: Counters::default(),
-            ring: SpinLock::new(Ring::new()),
+            ring: SpinLock::new(Ring::new(storage.ring)),
             run_queues: [const { SpinLock::new(RunQueue::new()) }; HARTS_MAX],
-            deadlines: [const { SpinLock::new(Deadlines::empty()) }; HARTS_MAX],
-            lines: [const { AtomicU64::new(0) }; LINES_MAX],
+            deadlines,
+            lines: storage.lines,
             structure: SpinLock::new(StructureState {
                 processes: List::new(),
                 ended: List::new(),

@@ -17,7 +17,7 @@ const HEAD: usize = size_of::<RingRecord>();
 
 /// The ring. Records stand one after the other, each padded to 8 bytes; a record never wraps.
 pub struct Ring {
-    bytes: [u8; RING_BYTES],
+    bytes: &'static mut [u8; RING_BYTES],
     /// Where the oldest record begins, and its sequence.
     oldest: usize,
     /// Where the next record goes.
@@ -46,10 +46,10 @@ pub enum ReadError {
 }
 
 impl Ring {
-    /// An empty ring.
-    pub const fn new() -> Self {
+    /// An empty ring over this storage.
+    pub const fn new(bytes: &'static mut [u8; RING_BYTES]) -> Self {
         Ring {
-            bytes: [0; RING_BYTES],
+            bytes,
             oldest: 0,
             next: 0,
             wrap: RING_BYTES,

@@ -7,14 +7,13 @@ pub mod device_tree;
 mod init;
 
 use crate::arch::Arch;
-use crate::deadline::{Deadlines, Entry};
-use crate::kernel::{Figures, Kernel};
+use crate::kernel::{Figures, Kernel, Storage};
 use crate::memory::page_table::PageTable;
 use crate::memory::{FrameNumber, Id, Memory};
 use crate::object::Process;
 use crate::object::account::Account;
 use crate::object::capability::Table;
-use crate::sync::{Held, SpinLock};
+use crate::sync::Held;
 use core::sync::atomic::Ordering::Relaxed;
 use device_tree::{Range, TreeError};
 use nexus_abi::image::ImageError;
@@ -95,7 +94,7 @@ pub fn build<A: Arch>(
     memory: Memory,
     kernel_root: FrameNumber,
     figures: Figures,
-    deadlines: &'static mut [Entry],
+    storage: Storage,
 ) -> Result<Kernel<A>, BootError> {
     let free = u64::from(memory.free_count());
     let free_kib = free * PAGE_SIZE as u64 / 1024;
@@ -107,8 +106,7 @@ pub fn build<A: Arch>(
     let process = Process::new(Account::new(0), Table::default(), None, page_table);
     let root: Id<Process> = account.create(&memory, 0, process).map_err(BootError::Init)?;
     memory.info(Memory::frame_of(root.granule())).owner.store(root.granule(), Relaxed);
-    let mut kernel = Kernel::new(arch, memory, root, figures);
-    kernel.deadlines[0] = SpinLock::new(Deadlines::new(deadlines));
+    let kernel = Kernel::new(arch, memory, root, figures, storage);
     if let Some((mut body, _)) = kernel.lock(&mut Held::at_entry(), root) {
         body.account = account;
     }

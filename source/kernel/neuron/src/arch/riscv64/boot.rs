@@ -10,11 +10,12 @@ use super::{Riscv64, csr, print, trap};
 use crate::boot::device_tree::{Machine, Range, TreeError};
 use crate::boot::{self, BootError, Origin, deadlines_for};
 use crate::deadline::Entry;
-use crate::kernel::{Figures, Hart, Kernel};
+use crate::kernel::{Figures, Hart, Kernel, LINES_MAX, Storage};
 use crate::line;
 use crate::memory::frame::FrameInfo;
 use crate::memory::page_table::{LEVEL1_BYTES, Protection, index, leaf_entry, table_entry};
 use crate::memory::{Memory, PhysicalAddress};
+use crate::ring::RING_BYTES;
 use crate::sync::Held;
 use core::arch::global_asm;
 use core::cell::UnsafeCell;
@@ -157,7 +158,7 @@ __coarse_image:
 /// Where the kernel is linked (`neuron.ld`).
 const IMAGE_BASE: u64 = 0xffff_ffff_8000_0000;
 /// Bytes of a hart's stack and of the hole under it (`neuron.ld`).
-const STACK_BYTES: u64 = 16 * 1024;
+const STACK_BYTES: u64 = 32 * 1024;
 const GUARD_BYTES: u64 = PAGE;
 
 unsafe extern "C" {
@@ -290,6 +291,8 @@ fn start(hart_id: u64, tree_address: u64, load_address: u64, started: u64) -> Re
     let places = deadlines_for(frames) as u64;
     let deadlines =
         keeper.take((places * size_of::<Entry>() as u64).div_ceil(PAGE)).ok_or_else(too_little)?;
+    let ring = keeper.take(RING_BYTES as u64 / PAGE).ok_or_else(too_little)?;
+    let lines = keeper.take((8 * LINES_MAX as u64).div_ceil(PAGE)).ok_or_else(too_little)?;
     let root = make_tables(&machine, &mut keeper, load_address).ok_or_else(too_little)?;
     csr::load_table(root, 0);
     // SAFETY: forgets the coarse tables' translations.
@@ -304,10 +307,14 @@ fn start(hart_id: u64, tree_address: u64, load_address: u64, started: u64) -> Re
     ];
     // SAFETY: `keeper` gave these pages to nobody else; they are zero, which is a valid value of both, and
     // stay mapped by the window for ever.
-    let (memory, deadlines) = unsafe {
+    let (memory, storage) = unsafe {
         let infos = core::slice::from_raw_parts(seen(infos).cast::<FrameInfo>(), frames as usize);
-        let deadlines = core::slice::from_raw_parts_mut(seen(deadlines).cast::<Entry>(), places as usize);
-        (Memory::new(seen(machine.ram.base), machine.ram.base, infos), deadlines)
+        let storage = Storage {
+            deadlines: core::slice::from_raw_parts_mut(seen(deadlines).cast::<Entry>(), places as usize),
+            ring: &mut *seen(ring).cast(),
+            lines: &*seen(lines).cast(),
+        };
+        (Memory::new(seen(machine.ram.base), machine.ram.base, infos), storage)
     };
     let mut all = [Range::default(); 4 + boot::device_tree::RESERVED_MAX];
     all[..4].copy_from_slice(&taken);
@@ -324,7 +331,7 @@ fn start(hart_id: u64, tree_address: u64, load_address: u64, started: u64) -> Re
     let boot_hart = *boot_hart.ok_or(BootError::Tree(TreeError::NoInterruptController))?;
     let arch = arch(&machine, boot_hart);
     let root_frame = memory.frame(PhysicalAddress(root)).ok_or_else(too_little)?;
-    let kernel = KERNEL.fill(boot::build(arch, memory, root_frame, figures, deadlines)?);
+    let kernel = KERNEL.fill(boot::build(arch, memory, root_frame, figures, storage)?);
     first_words(kernel, &machine, hart_id, load_address)?;
     let image = open_image(kernel, &machine)?;
     let mut hart = Hart::new(0);
