@@ -54,7 +54,8 @@ fn package(project: &Project, name: &str) -> Result<()> {
     bail!("no package `{name}`; there are: kernel, userland, {}", known.join(", "))
 }
 
-fn programs(project: &Project, names: &[String]) -> Result<()> {
+/// Compiles the programs of these packages, in one call of cargo.
+pub fn programs(project: &Project, names: &[String]) -> Result<()> {
     if names.is_empty() {
         return Ok(());
     }

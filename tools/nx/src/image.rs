@@ -5,7 +5,7 @@
 
 use crate::project::{KERNEL, Project, write_file};
 use crate::{build, elf_file};
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use nexus_abi::image::{
     FILES_MAX, File, Head, IMAGE_BYTES_MAX, INIT, Image, MAGIC, MANIFEST, NAME_BYTES, VERSION, crc32c,
 };
@@ -48,9 +48,9 @@ pub fn last_built(project: &Project) -> Result<Built> {
 /// What goes into the image.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Arguments {
-    /// Leave out, with a warning, programs that no package builds yet
-    #[arg(long)]
-    pub partial: bool,
+    /// Build and hold only these programs (`nexus-init,pong`), as when one of the others does not compile
+    #[arg(long, value_delimiter = ',')]
+    pub only: Vec<String>,
 }
 
 /// Compiles what is stale and writes both files, with every program.
@@ -60,13 +60,17 @@ pub fn build(project: &Project) -> Result<Built> {
 
 /// Compiles what is stale and writes both files.
 pub fn build_with(project: &Project, arguments: &Arguments) -> Result<Built> {
-    build::everything(project)?;
+    build::kernel(project)?;
+    match arguments.only.is_empty() {
+        true => build::userland(project)?,
+        false => build::programs(project, &arguments.only)?,
+    }
     let built = locations(project);
     let kernel = elf_file::flatten(&device_file(project, KERNEL)?)
         .with_context(|| format!("{KERNEL} cannot be made flat"))?;
     write_file(&built.kernel, &kernel)?;
     let recipe = compile_recipe(project)?;
-    let image = write(&entries(project, &recipe, arguments.partial)?, recipe.manifest.init.rank)?;
+    let image = write(&entries(project, &recipe, &arguments.only)?, recipe.manifest.init.rank)?;
     write_file(&built.image, &image)?;
     Ok(built)
 }
@@ -155,20 +159,18 @@ fn compile_recipe(project: &Project) -> Result<Recipe> {
 }
 
 /// Init first, then the manifest, then each program that the manifest names, by name.
-fn entries(project: &Project, recipe: &Recipe, partial: bool) -> Result<Vec<Entry>> {
+fn entries(project: &Project, recipe: &Recipe, only: &[String]) -> Result<Vec<Entry>> {
     let built: BTreeSet<String> =
         project.programs()?.into_iter().flat_map(|package| package.binaries).collect();
     let mut entries = vec![Entry { name: MANIFEST.to_string(), bytes: recipe.bytes.clone() }];
     let services: BTreeSet<&str> =
         recipe.manifest.services.iter().map(|service| service.binary.as_str()).collect();
     for name in std::iter::once(INIT).chain(services) {
-        if built.contains(name) {
-            entries.push(program(project, name)?);
-        } else if partial {
-            eprintln!("nx: program `{name}` is left out: no package builds it");
-        } else {
-            bail!("{RECIPE_FILE} needs the program `{name}`, which no package builds");
+        if !only.is_empty() && !only.iter().any(|wanted| wanted == name) {
+            continue;
         }
+        ensure!(built.contains(name), "{RECIPE_FILE} needs the program `{name}`, which no package builds");
+        entries.push(program(project, name)?);
     }
     Ok(entries)
 }

@@ -206,7 +206,7 @@ impl<'a> Judge<'a> {
             return Ok(Verdict::Going);
         };
         let text = marker.text.clone();
-        if line.author != Some(&marker.author) {
+        if !line.author.is_some_and(|author| is_author(author, &marker.author)) {
             let author = line.author.map(str::to_string);
             return Err(Failure::WrongAuthor { marker: text, author, expected: marker.author.clone() });
         }
@@ -239,6 +239,11 @@ impl<'a> Judge<'a> {
             false => Ok(()),
         }
     }
+}
+
+/// Whether an origin names this author: by its name or, before anybody knows names, by its service id.
+fn is_author(origin: &str, name: &str) -> bool {
+    origin == name || origin == format!("{:016x}", nexus_abi::service_id(name))
 }
 
 #[cfg(test)]

@@ -92,6 +92,14 @@ fn test_reject_a_marker_of_the_wrong_author() {
 }
 
 #[test]
+fn a_service_id_is_as_good_an_origin_as_the_name() {
+    let id = format!("[{:016x}] ping", nexus_abi::service_id("ping"));
+    assert_eq!(verdict(&GOOD.replace("[ping] ping", &id)), Verdict::Done);
+    let other = format!("[{:016x}] ping", nexus_abi::service_id("pong"));
+    assert!(matches!(failure(&GOOD.replace("[ping] ping", &other)), Failure::WrongAuthor { .. }));
+}
+
+#[test]
 fn test_reject_a_marker_that_comes_twice() {
     let console = GOOD.replace("[ping] ping: ready", "[pong] pong: ready");
     assert_eq!(failure(&console), Failure::Twice { marker: "pong: ready".to_string() });

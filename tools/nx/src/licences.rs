@@ -32,11 +32,11 @@ struct Crate {
     source: Option<String>,
 }
 
-/// Checks every crate that the host or the machine links; an error lists what is refused.
+/// Checks every crate of the lock file, whatever the platform; an error lists what is refused.
 pub fn run(project: &Project) -> Result<()> {
     let rules: Rules = toml::from_str(&project.read(RULES_FILE)?).context(RULES_FILE)?;
     let mut command = project.cargo();
-    command.args(["metadata", "--format-version=1", "--filter-platform", DEVICE_TARGET]);
+    command.args(["metadata", "--format-version=1"]);
     let metadata: Metadata = serde_json::from_str(&output(&mut command)?)?;
     let mut findings: Vec<String> =
         metadata.packages.iter().filter_map(|each| refused(each, &rules.licenses.allow)).collect();
@@ -120,10 +120,7 @@ fn repeated(tree: &str) -> Vec<String> {
     let mut versions: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for line in tree.lines() {
         let mut words = line.split_whitespace();
-        // What only the compiler runs (`proc-macro`) is not linked.
-        if let (Some(name), Some(version), false) =
-            (words.next(), words.next(), line.contains("(proc-macro)"))
-        {
+        if let (Some(name), Some(version)) = (words.next(), words.next()) {
             versions.entry(name).or_default().insert(version);
         }
     }

@@ -20,7 +20,7 @@ pub struct Recent {
 /// Why the console refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ConsoleError {
-    /// Somebody else waits for input already.
+    /// Somebody else waits for input, or too many writes wait for room.
     Busy,
 }
 
@@ -30,8 +30,8 @@ postcard_message!(ConsoleError, 8);
 nexus_ipc::service! {
     /// The terminal: what is typed, what is shown, and the log lines that passed.
     endpoint "console", max_bytes WRITE_BYTES_MAX, error ConsoleError;
-    /// Shows bytes on the terminal, as they are.
-    immediate once write(Bytes<WRITE_BYTES_MAX>) -> () = 1;
+    /// Shows bytes on the terminal, as they are; answers when they are on their way.
+    deferred once write(Bytes<WRITE_BYTES_MAX>) -> () = 1;
     /// Yields what was typed, waiting until something is.
     deferred once read(()) -> Bytes<READ_BYTES_MAX> = 2;
     /// Yields the last log lines, oldest first.

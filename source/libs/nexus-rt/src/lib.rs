@@ -10,6 +10,8 @@
 //! Where to start reading: [`main!`], then [`Environment`].
 #![cfg_attr(target_os = "none", no_std)]
 
+extern crate alloc;
+
 mod environment;
 #[cfg(target_os = "none")]
 mod heap;
@@ -17,12 +19,14 @@ mod line;
 mod logger;
 #[cfg(target_os = "none")]
 mod machine;
+mod setup;
 
 pub use environment::{Environment, MapError, READY_LABEL};
 pub use logger::write_line;
 #[cfg(target_os = "none")]
 pub use machine::enter;
 pub use nexus_log::Level;
+pub use setup::SetupError;
 
 /// Makes `fn run(environment: &Environment) -> u64` the program; its value is the exit code.
 ///
