@@ -75,9 +75,9 @@ pub fn mmio_map_refused(subject: &Subject<'_>) -> Result<(), String> {
     let whole = usize::try_from(bytes).map_err(|_| String::from("the window has no sensible size"))?;
     let at = trying("finding addresses", subject.environment.addresses(2 * whole))?;
     let both = Rights::READ | Rights::WRITE;
-    // SAFETY (all of them): the range was just handed out and nothing else uses it.
-    let map = |capability, offset, length, protection| unsafe {
-        system::mmio_map(capability, at, offset, length, protection)
+    let map = |capability, offset, length, protection| {
+        // SAFETY: the range was just handed out and nothing else uses it.
+        unsafe { system::mmio_map(capability, at, offset, length, protection) }
     };
     expect("beyond the window", map(device, bytes, PAGE_SIZE, both), Err(Error::OutOfRange))?;
     expect("more than the window", map(device, 0, whole + PAGE_SIZE, both), Err(Error::OutOfRange))?;
