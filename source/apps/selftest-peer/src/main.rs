@@ -48,4 +48,8 @@ impl peer::Server for Peer {
     fn hold(&mut self, _caller: Caller, (): (), answer: Answer<(), ()>) {
         self.held = Some(answer);
     }
+
+    fn forbidden(&mut self, _caller: Caller, (): ()) -> Result<(), ()> {
+        Ok(())
+    }
 }

@@ -31,4 +31,6 @@ nexus_ipc::service! {
     immediate once crash(()) -> () = 3;
     /// Keeps the call open until the next one of its kind.
     deferred once hold(()) -> () = 4;
+    /// Answers, but the recipe lets nobody ask for it.
+    immediate idempotent forbidden(()) -> () = 5;
 }
