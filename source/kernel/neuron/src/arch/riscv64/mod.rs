@@ -2,10 +2,12 @@
 //!
 //! Everything with assembly or control registers is here: [`boot`] (the first instructions, the tables),
 //! [`trap`] (the way in and out), [`csr`], [`plic`], and this file, which is the [`Arch`].
+#![allow(unsafe_code)] // it is the machine
 
 pub mod boot;
 pub mod csr;
 pub mod plic;
+mod tables;
 pub mod trap;
 
 use super::{AddressSpace, Arch};
