@@ -135,6 +135,14 @@ fn test_reject_a_line_that_says_fail() {
 }
 
 #[test]
+fn an_announced_fault_may_be_a_panic_but_not_of_the_kernel() {
+    let announced = "[selftest-client] SELFTEST: expect fault crash\n[pong] panicked at main.rs\n";
+    assert_eq!(verdict(announced), Verdict::Going);
+    assert_eq!(failure(&announced.replace("[pong]", "[neuron]")), Failure::Panic);
+    assert_eq!(failure("[pong] SELFTEST: expect fault crash\n[pong] panicked at main.rs"), Failure::Panic);
+}
+
+#[test]
 fn test_reject_a_panic_with_or_without_origin() {
     for line in ["[neuron] PANIC at frames.rs:10", "[pong] panicked at main.rs", "kernel panic: no memory"] {
         assert_eq!(failure(&GOOD.replace("nexus> help", line)), Failure::Panic, "{line}");

@@ -56,8 +56,13 @@ struct Slot {
 pub struct Supervisor<'a> {
     parts: Parts<'a>,
     slots: Vec<Slot>,
-    announced: bool,
+    /// Whether everybody was up, once that is decided.
+    complete: Option<bool>,
+    wait_for_ready: Vec<Answer<(), InitError>>,
 }
+
+/// Callers that may wait for the system to be ready.
+const WAITING_MAX: usize = 8;
 
 impl<'a> Supervisor<'a> {
     /// A supervisor that has started nothing yet.
@@ -79,7 +84,7 @@ impl<'a> Supervisor<'a> {
             waits_for_end: None,
         };
         let slots = parts.manifest.services.iter().map(slot).collect();
-        Supervisor { parts, slots, announced: false }
+        Supervisor { parts, slots, complete: None, wait_for_ready: Vec::new() }
     }
 
     /// Starts the system and watches it. Yields only when its own endpoint can no longer be waited for.
@@ -129,24 +134,26 @@ impl<'a> Supervisor<'a> {
         })
     }
 
-    /// Says once that everybody who starts by themselves is up, or who is not.
+    /// Says once that everybody who starts by themselves is up, or who is not, and tells who waits for it.
     fn announce(&mut self) {
         let under_way = |slot: &Slot| {
             matches!(slot.state, ServiceState::Waiting | ServiceState::Starting | ServiceState::Restarting)
         };
-        if self.announced || self.slots.iter().any(under_way) {
-            return;
+        if self.complete.is_none() && !self.slots.iter().any(under_way) {
+            let services = self.parts.manifest.services.iter().zip(&self.slots);
+            let lost = services.filter(|(_, slot)| slot.state == ServiceState::GivenUp);
+            let lost =
+                lost.map(|(service, _)| error!("init: incomplete: {} is not up", service.name)).count();
+            if lost == 0 {
+                info!("init: ready");
+            }
+            self.complete = Some(lost == 0);
         }
-        self.announced = true;
-        let services = self.parts.manifest.services.iter().zip(&self.slots);
-        let lost = services.filter(|(_, slot)| slot.state == ServiceState::GivenUp);
-        let mut complete = true;
-        for (service, _) in lost {
-            error!("init: incomplete: {} is not up", service.name);
-            complete = false;
-        }
-        if complete {
-            info!("init: ready");
+        if let Some(complete) = self.complete {
+            for answer in self.wait_for_ready.drain(..) {
+                // Whoever asked may have given up meanwhile.
+                let _ = answer.send(if complete { Ok(()) } else { Err(InitError::Incomplete) });
+            }
         }
     }
 
@@ -349,6 +356,16 @@ impl Server for Supervisor<'_> {
                 // Whoever asked may have given up meanwhile.
                 let _ = answer.send(Err(refusal));
             }
+        }
+    }
+
+    fn ready(&mut self, _caller: Caller, (): (), answer: Answer<(), InitError>) {
+        if self.wait_for_ready.len() < WAITING_MAX {
+            // `announce` answers, at once if it is decided.
+            self.wait_for_ready.push(answer);
+        } else {
+            // Whoever asked may have given up meanwhile.
+            let _ = answer.send(Err(InitError::TooManyWait));
         }
     }
 }
