@@ -3,12 +3,13 @@
 //! It sees lines, not time and not QEMU, so that recorded consoles test it. Its verdict is final: after
 //! `Done` or `Failed` no line changes it.
 //!
-//! A provoked fault or restart is announced, by the kernel or the self-test, with a line that contains
-//! `expect fault` or `expect restart NAME`; one announcement allows one.
+//! What a test provokes is announced, by the kernel or the self-test, with a line that ends in
+//! `expect fault NAME` or `expect restart NAME`. One announcement allows one fault report (and a panic of
+//! that process), and one more start of it.
 
 use crate::console::Line;
 use crate::ladder::{Ladder, Marker};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
 /// Who may announce that something bad is about to be provoked.
@@ -110,7 +111,10 @@ pub struct Judge<'a> {
     /// How often each marker may still come again.
     again: BTreeMap<&'a str, u32>,
     seen: BTreeMap<&'a str, u32>,
+    /// Faults that were announced and have not been reported.
     faults_announced: u32,
+    /// Processes that may panic; each panic ends in a fault report, which is counted.
+    may_panic: BTreeSet<String>,
     goal: Goal,
     finished: Option<Verdict>,
 }
@@ -137,6 +141,7 @@ impl<'a> Judge<'a> {
             again: BTreeMap::new(),
             seen: BTreeMap::new(),
             faults_announced: 0,
+            may_panic: BTreeSet::new(),
             goal,
             finished: None,
         }
@@ -171,13 +176,12 @@ impl<'a> Judge<'a> {
         if line.text.split(|character: char| !character.is_ascii_alphanumeric()).any(|word| word == "FAIL") {
             return Some(Failure::SaysFail);
         }
-        // A program that was announced to fault may do so by a panic; the kernel never may.
-        let may_panic = self.faults_announced > 0 && line.author.is_some_and(|author| author != "neuron");
-        if line.text.to_ascii_lowercase().contains("panic") && !may_panic {
-            return Some(Failure::Panic);
-        }
         if line.author.is_some_and(|author| ANNOUNCERS.contains(&author)) && self.announced(line.text) {
             return None;
+        }
+        if line.text.to_ascii_lowercase().contains("panic") {
+            let announced = line.author.is_some_and(|author| self.may_panic.contains(author));
+            return (!announced).then_some(Failure::Panic);
         }
         if line.author == Some("neuron") && line.text.contains(FAULT_REPORT) {
             match self.faults_announced.checked_sub(1) {
@@ -189,11 +193,12 @@ impl<'a> Judge<'a> {
     }
 
     fn announced(&mut self, text: &str) -> bool {
-        if text.contains("expect fault") {
+        let fault = text.split_once("expect fault ");
+        let Some((_, service)) = fault.or_else(|| text.split_once("expect restart ")) else { return false };
+        if fault.is_some() {
             self.faults_announced += 1;
-            return true;
+            self.may_panic.insert(service.to_string());
         }
-        let Some((_, service)) = text.split_once("expect restart ") else { return false };
         let starts = [format!("init: start {service}"), format!("init: up {service}")];
         for marker in &self.ladder.markers {
             if marker.author == service || starts.contains(&marker.text) {

@@ -135,14 +135,6 @@ fn test_reject_a_line_that_says_fail() {
 }
 
 #[test]
-fn an_announced_fault_may_be_a_panic_but_not_of_the_kernel() {
-    let announced = "[selftest-client] SELFTEST: expect fault crash\n[pong] panicked at main.rs\n";
-    assert_eq!(verdict(announced), Verdict::Going);
-    assert_eq!(failure(&announced.replace("[pong]", "[neuron]")), Failure::Panic);
-    assert_eq!(failure("[pong] SELFTEST: expect fault crash\n[pong] panicked at main.rs"), Failure::Panic);
-}
-
-#[test]
 fn test_reject_a_panic_with_or_without_origin() {
     for line in ["[neuron] PANIC at frames.rs:10", "[pong] panicked at main.rs", "kernel panic: no memory"] {
         assert_eq!(failure(&GOOD.replace("nexus> help", line)), Failure::Panic, "{line}");
@@ -151,8 +143,8 @@ fn test_reject_a_panic_with_or_without_origin() {
 
 #[test]
 fn one_announcement_allows_one_fault() {
-    let fault = "[neuron] fault: process 9 (child) load at 0x0";
-    let announced = format!("[selftest-client] SELFTEST: expect fault null load\n{fault}");
+    let fault = "[neuron] fault: process 9 ended by read fault at 0x0";
+    let announced = format!("[selftest-client] SELFTEST: expect fault faulty\n{fault}");
     assert_eq!(verdict(&GOOD.replace("nexus> help", &announced)), Verdict::Done);
     assert_eq!(failure(&GOOD.replace("nexus> help", fault)), Failure::UnannouncedFault);
     let two = format!("{announced}\n{fault}");
@@ -160,8 +152,27 @@ fn one_announcement_allows_one_fault() {
 }
 
 #[test]
+fn an_announced_fault_may_be_a_panic_of_that_process_alone() {
+    let console = |author: &str| {
+        let lines =
+            format!("[selftest-client] SELFTEST: expect fault pong\n[{author}] panicked at main.rs:1:1");
+        GOOD.replace("nexus> help", &lines)
+    };
+    assert_eq!(verdict(&console("pong")), Verdict::Done);
+    assert_eq!(failure(&console("ping")), Failure::Panic);
+    assert_eq!(failure(&console("neuron")), Failure::Panic);
+}
+
+#[test]
+fn a_process_that_faulted_as_announced_may_be_ready_once_more() {
+    let again = "[pong] pong: ready\n[selftest-client] SELFTEST: expect fault pong\n\
+                 [neuron] fault: process 3 ended by breakpoint\n[pong] pong: ready";
+    assert_eq!(verdict(&GOOD.replace("[pong] pong: ready", again)), Verdict::Done);
+}
+
+#[test]
 fn test_reject_a_fault_that_the_faulting_process_announces() {
-    let console = "[pong] expect fault\n[neuron] fault: process 3 (pong) store at 0x0";
+    let console = "[pong] expect fault pong\n[neuron] fault: process 3 ended by write fault at 0x0";
     assert_eq!(failure(&GOOD.replace("nexus> help", console)), Failure::UnannouncedFault);
 }
 

@@ -101,9 +101,9 @@ fn prove(subject: &Subject<'_>) -> u64 {
     failures
 }
 
-/// Says before it is done that a fault will be reported, so that nobody takes it for one of its own.
-fn announce_fault(what: &str) {
-    info!("SELFTEST: expect fault ({what})");
+/// Says before it is done that a process will fault, so that nobody takes its report for an accident.
+fn announce_fault(deed: &str, service: &str) {
+    info!("SELFTEST: {deed}: expect fault {service}");
 }
 
 /// Says before it is done that a service will be started again.

@@ -11,8 +11,7 @@ use nexus_proto::pong::Ping;
 
 /// A server that dies with a call open ends that call as `PeerGone`.
 pub fn peer_death(subject: &Subject<'_>) -> Result<(), String> {
-    announce_fault("the peer crashes");
-    announce_restart("selftest-peer");
+    announce_fault("crash", "selftest-peer");
     let outcome = subject.peer.crash(&(), subject.deadline());
     expect("the outcome", outcome, Err(CallError::Kernel(Error::PeerGone)))
 }
@@ -52,7 +51,7 @@ pub fn fault_contained(subject: &Subject<'_>) -> Result<(), String> {
 
 /// Runs `faulty`, which must end by this cause.
 pub fn run_faulty(subject: &Subject<'_>, deed: &str, cause: FaultCause) -> Result<Ended, String> {
-    announce_fault(deed);
+    announce_fault(deed, "faulty");
     let request = Run { name: "faulty".into(), arguments: deed.into() };
     let ended = trying(deed, subject.init.run(&request, subject.deadline()))?;
     expect(&format!("{deed}: the state"), ended.state, STATE_FAULTED.into())?;

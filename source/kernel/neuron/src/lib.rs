@@ -26,7 +26,6 @@ pub mod message;
 pub mod object;
 pub mod ring;
 pub mod schedule;
-#[cfg(target_os = "none")]
 pub mod selftest;
 pub mod sync;
 pub mod system_call;

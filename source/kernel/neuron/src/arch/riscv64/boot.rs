@@ -480,8 +480,9 @@ fn first_words(
     let mut online = 1;
     for (place, other) in machine.harts[..machine.hart_count].iter().enumerate() {
         if other.id != hart_id && start_other(other.id, place, load_address) {
+            // Numbered as they come: which hart the firmware boots first is its own choice.
+            let text = line!("KINIT: cpu{online} online");
             online += 1;
-            let text = line!("KINIT: cpu{} online", other.id);
             kernel.say(&mut hart, held, RingLevel::Info, &text);
         }
     }
