@@ -4,19 +4,19 @@
 use crate::launch::{Launch, launch};
 use crate::program::Program;
 use crate::resources::{Resources, access_entries};
-use crate::schedule::{BUDGET_WINDOW, Decision, History, RESTART_SPACING, may_start};
+use crate::schedule::{BUDGET_WINDOW, Decision, History, RESTART_SPACING, may_start, restart_at};
 use crate::{KILLED_AS_LATE, KILLED_ON_REQUEST, report};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
-use nexus_abi::records::{FaultReport, ProcessStatus, STATE_ALIVE};
+use nexus_abi::records::{FaultReport, ProcessStatus, STATE_ALIVE, STATE_KILLED};
 use nexus_abi::{Error, Handle, service_id, system};
 use nexus_ipc::{Access, Answer, Caller, Clock, Deadline, Event, Receiver};
 use nexus_proto::init::{
     Ended, InitError, Run, Server, ServiceEntry, ServiceState, Services, Target, dispatch,
 };
 use nexus_rt::{READY_LABEL, error, info, warning};
-use system_manifest::{Manifest, Service, StartPolicy};
+use system_manifest::{Manifest, Restart, Service, StartPolicy};
 
 /// What the supervisor works with.
 pub struct Parts<'a> {
@@ -196,7 +196,7 @@ impl<'a> Supervisor<'a> {
             Err(reason) => {
                 error!("init: cannot start {}: {reason}", service.name);
                 slot.last_end = alloc::format!("could not start: {reason}");
-                self.decide(index);
+                self.decide(index, false);
             }
         }
     }
@@ -268,11 +268,12 @@ impl<'a> Supervisor<'a> {
             // Whoever asked may have given up meanwhile.
             let _ = answer.send(Ok(ended(status, fault.as_ref())));
         }
-        self.decide(index);
+        let asked_for = status.state == STATE_KILLED && status.exit_code == KILLED_ON_REQUEST;
+        self.decide(index, asked_for);
     }
 
-    /// Decides what becomes of a service that has no process.
-    fn decide(&mut self, index: usize) {
+    /// Decides what becomes of a service that has no process, `asked_for` by somebody or by itself.
+    fn decide(&mut self, index: usize, asked_for: bool) {
         let clock = self.parts.clock;
         let (Some(service), Some(slot)) =
             (self.parts.manifest.services.get(index), self.slots.get_mut(index))
@@ -280,7 +281,12 @@ impl<'a> Supervisor<'a> {
             return;
         };
         let (spacing, window) = (clock.ticks(RESTART_SPACING), clock.ticks(BUDGET_WINDOW));
-        match slot.history.decide(service.restart, slot.started, clock.now(), spacing, window) {
+        let now = clock.now();
+        let decision = match service.restart {
+            Restart::Always { .. } if asked_for => restart_at(slot.started, now, spacing),
+            policy => slot.history.decide(policy, slot.started, now, spacing, window),
+        };
+        match decision {
             Decision::Stay => slot.state = ServiceState::Stopped,
             Decision::RestartAt(due) => {
                 slot.state = ServiceState::Restarting;
