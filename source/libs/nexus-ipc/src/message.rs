@@ -24,6 +24,7 @@ pub trait Message: Sized {
 }
 
 impl Message for () {
+    /// Bytes of the message that says nothing.
     const BYTES_MAX: usize = 0;
 
     fn encode(&self, _to: &mut [u8]) -> Result<usize, MessageError> {
