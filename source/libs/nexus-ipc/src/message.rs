@@ -41,6 +41,7 @@ impl Message for () {
 pub struct Bytes<const MAX: usize>(pub Vec<u8>);
 
 impl<const MAX: usize> Message for Bytes<MAX> {
+    /// Bytes: as many as the type says.
     const BYTES_MAX: usize = MAX;
 
     fn encode(&self, to: &mut [u8]) -> Result<usize, MessageError> {
