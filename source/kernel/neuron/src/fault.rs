@@ -118,8 +118,9 @@ impl<A: Arch> Kernel<A> {
 
     /// Follows the frame pointers: two words below each lie the caller's frame and the return address.
     fn walk_stack(&self, held: &mut Held<'_, Nothing>, process: Id<Process>, report: &mut FaultReport) {
-        const RETURN_ADDRESS: usize = 1 - 1;
-        const FRAME_POINTER: usize = 8 - 1;
+        // The report has no `x0`: `x1` is the return address, `x8` the frame pointer.
+        const RETURN_ADDRESS: usize = 0;
+        const FRAME_POINTER: usize = 7;
         let mut frame = report.registers[FRAME_POINTER];
         // After a wild jump nothing of the target has run: the jump's own return address comes first.
         let jumped = report.cause == FaultCause::ExecuteFault as u32;

@@ -188,8 +188,7 @@ fn write_execute<A: Arch>(bench: &mut Bench<'_, '_, A>) -> Result<(), &'static s
 
 fn mmio_outside_window<A: Arch>(bench: &mut Bench<'_, '_, A>) -> Result<(), &'static str> {
     let device = bench.window(2)?;
-    for (offset, bytes) in [(0, 3 * PAGE), (2 * PAGE, PAGE), (PAGE, 2 * PAGE), (u64::MAX & !(PAGE - 1), PAGE)]
-    {
+    for (offset, bytes) in [(0, 3 * PAGE), (2 * PAGE, PAGE), (PAGE, 2 * PAGE), (!(PAGE - 1), PAGE)] {
         let map = [device, WINDOW, offset, bytes, READ | WRITE];
         bench.expect(SystemCall::MmioMap, &map, Error::OutOfRange, "a mapping reaches beyond the window")?;
     }
