@@ -24,6 +24,7 @@ pub trait Message: Sized {
 }
 
 impl Message for () {
+    /// Bytes of nothing.
     const BYTES_MAX: usize = 0;
 
     fn encode(&self, _to: &mut [u8]) -> Result<usize, MessageError> {
@@ -40,6 +41,7 @@ impl Message for () {
 pub struct Bytes<const MAX: usize>(pub Vec<u8>);
 
 impl<const MAX: usize> Message for Bytes<MAX> {
+    /// Bytes that the type says.
     const BYTES_MAX: usize = MAX;
 
     fn encode(&self, to: &mut [u8]) -> Result<usize, MessageError> {
