@@ -74,6 +74,7 @@ fn take_input(shell: &Shell<'_>, editor: &mut Editor, bytes: &[u8]) -> Result<()
             shown.push_str(editor.begin());
         }
     }
+    editor.refresh(&mut shown);
     show(shell, &shown)
 }
 
