@@ -253,14 +253,15 @@ fn ping(shell: &Shell<'_>, _arguments: &[&str]) -> Result<String, String> {
 fn mem(shell: &Shell<'_>, _arguments: &[&str]) -> Result<String, String> {
     let info = system::system_info(shell.control).map_err(|error| error.to_string())?;
     let processes = processes(shell)?;
-    let reserved: u64 = processes.iter().map(|process| process.populated_pages).sum();
+    let of_processes: u64 = processes.iter().map(|process| process.populated_pages).sum();
     let row = |name: &str, count: u64| vec![String::from(name), pages(count), format!("{count} pages")];
     Ok(table(&[
         row("RAM", info.ram_pages),
         row("kernel", info.kernel_pages),
         row("for processes", info.quota_pages),
         row("in use", info.used_pages),
-        row("of processes", reserved),
+        row("of processes", of_processes),
+        row("of no process", info.used_pages.saturating_sub(of_processes)),
         row("free", info.quota_pages.saturating_sub(info.used_pages)),
     ]))
 }

@@ -83,6 +83,11 @@ fn subject(environment: &Environment) -> Result<Subject<'_>, SetupError> {
 fn prove(subject: &Subject<'_>) -> u64 {
     subject.environment.ready();
     let mut failures = 0;
+    // The markers of the start come first: what follows ends services that would not be up yet.
+    if let Err(reason) = subject.init.ready(&(), subject.deadline()) {
+        error!("SELFTEST: FAIL the system is not ready: {reason}");
+        failures += 1;
+    }
     for (name, proof) in PROOFS {
         match proof(subject) {
             Ok(()) => info!("SELFTEST: {name} ok"),
@@ -94,6 +99,16 @@ fn prove(subject: &Subject<'_>) -> u64 {
     }
     info!("SELFTEST: end");
     failures
+}
+
+/// Says before it is done that a process will fault, so that nobody takes its report for an accident.
+fn announce_fault(deed: &str, service: &str) {
+    info!("SELFTEST: {deed}: expect fault {service}");
+}
+
+/// Says before it is done that a service will be started again.
+fn announce_restart(service: &str) {
+    info!("SELFTEST: expect restart {service}");
 }
 
 /// Demands that something is as expected, or tells what it is.

@@ -1,6 +1,6 @@
 //! Death: of a server with a call open, of a service on request, of a program by its own fault.
 
-use crate::{Subject, expect, trying};
+use crate::{Subject, announce_fault, announce_restart, expect, trying};
 use alloc::format;
 use alloc::string::String;
 use nexus_abi::Error;
@@ -11,6 +11,7 @@ use nexus_proto::pong::Ping;
 
 /// A server that dies with a call open ends that call as `PeerGone`.
 pub fn peer_death(subject: &Subject<'_>) -> Result<(), String> {
+    announce_fault("crash", "selftest-peer");
     let outcome = subject.peer.crash(&(), subject.deadline());
     expect("the outcome", outcome, Err(CallError::Kernel(Error::PeerGone)))
 }
@@ -24,6 +25,7 @@ pub fn service_restart(subject: &Subject<'_>) -> Result<(), String> {
     let ping = |number| trying("pinging", subject.pong.ping(&Ping { number }, subject.deadline()));
     ping(1)?;
     let answered = ping(2)?.answered;
+    announce_restart("pong");
     trying("killing pong", subject.init.kill(&Target::Name("pong".into()), subject.deadline()))?;
     let successor = ping(3)?;
     expect("the number that came back", successor.number, 3)?;
@@ -49,6 +51,7 @@ pub fn fault_contained(subject: &Subject<'_>) -> Result<(), String> {
 
 /// Runs `faulty`, which must end by this cause.
 pub fn run_faulty(subject: &Subject<'_>, deed: &str, cause: FaultCause) -> Result<Ended, String> {
+    announce_fault(deed, "faulty");
     let request = Run { name: "faulty".into(), arguments: deed.into() };
     let ended = trying(deed, subject.init.run(&request, subject.deadline()))?;
     expect(&format!("{deed}: the state"), ended.state, STATE_FAULTED.into())?;

@@ -55,10 +55,15 @@ pub fn fault_lines(service: &str, report: &FaultReport, program: Option<&Program
         }
         lines.push(line);
     }
-    let frames = report.backtrace.iter().take(report.backtrace_length as usize);
-    lines.extend(
-        frames.enumerate().map(|(number, &frame)| format!("fault: {service} #{number} {}", place(frame))),
-    );
+    let frames = report.backtrace.get(..report.backtrace_length as usize).unwrap_or(&report.backtrace);
+    let mut number = 0;
+    for same in frames.chunk_by(|one, next| one == next) {
+        let Some(&frame) = same.first() else { continue };
+        // A recursion that overflowed its stack shows one frame over and over.
+        let times = if same.len() > 1 { format!(", {} times", same.len()) } else { String::new() };
+        lines.push(format!("fault: {service} #{number} {}{times}", place(frame)));
+        number += same.len();
+    }
     lines
 }
 
@@ -128,7 +133,9 @@ mod tests {
     fn a_report_that_claims_too_many_frames_is_bounded_by_its_room() {
         let mut wrong = report();
         wrong.backtrace_length = u32::MAX;
-        assert_eq!(fault_lines("faulty", &wrong, None).len(), 2 + 8 + wrong.backtrace.len());
+        let lines = fault_lines("faulty", &wrong, None);
+        assert_eq!(lines.len(), 2 + 8 + 2);
+        assert_eq!(lines[11], "fault: faulty #1 0x0, 31 times");
     }
 
     #[test]

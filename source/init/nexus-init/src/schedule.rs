@@ -30,6 +30,8 @@ pub struct History {
 impl History {
     /// Decides about a service that was started at `started` and ended at `now`; all times and durations in
     /// ticks. `spacing` and `window` are [`RESTART_SPACING`] and [`BUDGET_WINDOW`].
+    ///
+    /// The budget is for deaths of its own: one that was asked for is answered by [`restart_at`] alone.
     pub fn decide(&mut self, policy: Restart, started: u64, now: u64, spacing: u64, window: u64) -> Decision {
         let Restart::Always { budget } = policy else { return Decision::Stay };
         while self.restarts.front().is_some_and(|&oldest| now.saturating_sub(oldest) > window) {
@@ -39,8 +41,13 @@ impl History {
             return Decision::GiveUp;
         }
         self.restarts.push_back(now);
-        Decision::RestartAt(now.max(started.saturating_add(spacing)))
+        restart_at(started, now, spacing)
     }
+}
+
+/// A restart as soon as the spacing allows.
+pub fn restart_at(started: u64, now: u64, spacing: u64) -> Decision {
+    Decision::RestartAt(now.max(started.saturating_add(spacing)))
 }
 
 /// Whether everyone whom this service calls is up, or will not come up any more.

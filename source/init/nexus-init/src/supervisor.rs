@@ -4,19 +4,19 @@
 use crate::launch::{Launch, launch};
 use crate::program::Program;
 use crate::resources::{Resources, access_entries};
-use crate::schedule::{BUDGET_WINDOW, Decision, History, RESTART_SPACING, may_start};
+use crate::schedule::{BUDGET_WINDOW, Decision, History, RESTART_SPACING, may_start, restart_at};
 use crate::{KILLED_AS_LATE, KILLED_ON_REQUEST, report};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
-use nexus_abi::records::{FaultReport, ProcessStatus, STATE_ALIVE};
+use nexus_abi::records::{FaultReport, ProcessStatus, STATE_ALIVE, STATE_KILLED};
 use nexus_abi::{Error, Handle, service_id, system};
 use nexus_ipc::{Access, Answer, Caller, Clock, Deadline, Event, Receiver};
 use nexus_proto::init::{
     Ended, InitError, Run, Server, ServiceEntry, ServiceState, Services, Target, dispatch,
 };
 use nexus_rt::{READY_LABEL, error, info, warning};
-use system_manifest::{Manifest, Service, StartPolicy};
+use system_manifest::{Manifest, Restart, Service, StartPolicy};
 
 /// What the supervisor works with.
 pub struct Parts<'a> {
@@ -56,8 +56,13 @@ struct Slot {
 pub struct Supervisor<'a> {
     parts: Parts<'a>,
     slots: Vec<Slot>,
-    announced: bool,
+    /// Whether everybody was up, once that is decided.
+    complete: Option<bool>,
+    wait_for_ready: Vec<Answer<(), InitError>>,
 }
+
+/// Callers that may wait for the system to be ready.
+const WAITING_MAX: usize = 8;
 
 impl<'a> Supervisor<'a> {
     /// A supervisor that has started nothing yet.
@@ -79,7 +84,7 @@ impl<'a> Supervisor<'a> {
             waits_for_end: None,
         };
         let slots = parts.manifest.services.iter().map(slot).collect();
-        Supervisor { parts, slots, announced: false }
+        Supervisor { parts, slots, complete: None, wait_for_ready: Vec::new() }
     }
 
     /// Starts the system and watches it. Yields only when its own endpoint can no longer be waited for.
@@ -129,24 +134,26 @@ impl<'a> Supervisor<'a> {
         })
     }
 
-    /// Says once that everybody who starts by themselves is up, or who is not.
+    /// Says once that everybody who starts by themselves is up, or who is not, and tells who waits for it.
     fn announce(&mut self) {
         let under_way = |slot: &Slot| {
             matches!(slot.state, ServiceState::Waiting | ServiceState::Starting | ServiceState::Restarting)
         };
-        if self.announced || self.slots.iter().any(under_way) {
-            return;
+        if self.complete.is_none() && !self.slots.iter().any(under_way) {
+            let services = self.parts.manifest.services.iter().zip(&self.slots);
+            let lost = services.filter(|(_, slot)| slot.state == ServiceState::GivenUp);
+            let lost =
+                lost.map(|(service, _)| error!("init: incomplete: {} is not up", service.name)).count();
+            if lost == 0 {
+                info!("init: ready");
+            }
+            self.complete = Some(lost == 0);
         }
-        self.announced = true;
-        let services = self.parts.manifest.services.iter().zip(&self.slots);
-        let lost = services.filter(|(_, slot)| slot.state == ServiceState::GivenUp);
-        let mut complete = true;
-        for (service, _) in lost {
-            error!("init: incomplete: {} is not up", service.name);
-            complete = false;
-        }
-        if complete {
-            info!("init: ready");
+        if let Some(complete) = self.complete {
+            for answer in self.wait_for_ready.drain(..) {
+                // Whoever asked may have given up meanwhile.
+                let _ = answer.send(if complete { Ok(()) } else { Err(InitError::Incomplete) });
+            }
         }
     }
 
@@ -189,7 +196,7 @@ impl<'a> Supervisor<'a> {
             Err(reason) => {
                 error!("init: cannot start {}: {reason}", service.name);
                 slot.last_end = alloc::format!("could not start: {reason}");
-                self.decide(index);
+                self.decide(index, false);
             }
         }
     }
@@ -261,11 +268,12 @@ impl<'a> Supervisor<'a> {
             // Whoever asked may have given up meanwhile.
             let _ = answer.send(Ok(ended(status, fault.as_ref())));
         }
-        self.decide(index);
+        let asked_for = status.state == STATE_KILLED && status.exit_code == KILLED_ON_REQUEST;
+        self.decide(index, asked_for);
     }
 
-    /// Decides what becomes of a service that has no process.
-    fn decide(&mut self, index: usize) {
+    /// Decides what becomes of a service that has no process, `asked_for` by somebody or by itself.
+    fn decide(&mut self, index: usize, asked_for: bool) {
         let clock = self.parts.clock;
         let (Some(service), Some(slot)) =
             (self.parts.manifest.services.get(index), self.slots.get_mut(index))
@@ -273,7 +281,12 @@ impl<'a> Supervisor<'a> {
             return;
         };
         let (spacing, window) = (clock.ticks(RESTART_SPACING), clock.ticks(BUDGET_WINDOW));
-        match slot.history.decide(service.restart, slot.started, clock.now(), spacing, window) {
+        let now = clock.now();
+        let decision = match service.restart {
+            Restart::Always { .. } if asked_for => restart_at(slot.started, now, spacing),
+            policy => slot.history.decide(policy, slot.started, now, spacing, window),
+        };
+        match decision {
             Decision::Stay => slot.state = ServiceState::Stopped,
             Decision::RestartAt(due) => {
                 slot.state = ServiceState::Restarting;
@@ -349,6 +362,16 @@ impl Server for Supervisor<'_> {
                 // Whoever asked may have given up meanwhile.
                 let _ = answer.send(Err(refusal));
             }
+        }
+    }
+
+    fn ready(&mut self, _caller: Caller, (): (), answer: Answer<(), InitError>) {
+        if self.wait_for_ready.len() < WAITING_MAX {
+            // `announce` answers, at once if it is decided.
+            self.wait_for_ready.push(answer);
+        } else {
+            // Whoever asked may have given up meanwhile.
+            let _ = answer.send(Err(InitError::TooManyWait));
         }
     }
 }

@@ -118,9 +118,17 @@ impl<A: Arch> Kernel<A> {
 
     /// Follows the frame pointers: two words below each lie the caller's frame and the return address.
     fn walk_stack(&self, held: &mut Held<'_, Nothing>, process: Id<Process>, report: &mut FaultReport) {
-        const FRAME_POINTER: usize = 8 - 1;
+        // The report has no `x0`: `x1` is the return address, `x8` the frame pointer.
+        const RETURN_ADDRESS: usize = 0;
+        const FRAME_POINTER: usize = 7;
         let mut frame = report.registers[FRAME_POINTER];
-        for place in 0..BACKTRACE_MAX {
+        // After a wild jump nothing of the target has run: the jump's own return address comes first.
+        let jumped = report.cause == FaultCause::ExecuteFault as u32;
+        if jumped {
+            report.backtrace[0] = report.registers[RETURN_ADDRESS];
+            report.backtrace_length = 1;
+        }
+        for place in usize::from(jumped)..BACKTRACE_MAX {
             let Some(address) = frame.checked_sub(16).filter(|_| frame != 0 && frame.is_multiple_of(8))
             else {
                 return;

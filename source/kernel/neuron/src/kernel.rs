@@ -135,6 +135,9 @@ impl Hart {
     }
 }
 
+/// Two locked objects of one type, and the permission that is left.
+pub type LockedPair<'a, T> = (Guard<'a, T>, Guard<'a, T>, Held<'a, <T as Object>::Level>);
+
 /// The structure, locked.
 pub type StructureGuard<'k> = SpinGuard<'k, StructureState>;
 
@@ -182,7 +185,7 @@ impl<A: Arch> Kernel<A> {
         _held: &'a mut Held<'_, L>,
         first: Id<T>,
         second: Id<T>,
-    ) -> Option<(Guard<'a, T>, Guard<'a, T>, Held<'a, T::Level>)> {
+    ) -> Option<LockedPair<'a, T>> {
         if first.granule() < second.granule() {
             let first = self.memory.lock_slot(first)?;
             Some((first, self.memory.lock_slot(second)?, Held::granted()))

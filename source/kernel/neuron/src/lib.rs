@@ -15,6 +15,8 @@
 //! Where to start reading: [`kernel`], then `system_call/mod.rs`.
 #![cfg_attr(not(any(test, feature = "host")), no_std)]
 #![deny(missing_docs)]
+// Each module that may is allowed by name, with what for.
+#![deny(unsafe_code)]
 
 pub mod arch;
 pub mod boot;
@@ -26,7 +28,6 @@ pub mod message;
 pub mod object;
 pub mod ring;
 pub mod schedule;
-#[cfg(target_os = "none")]
 pub mod selftest;
 pub mod sync;
 pub mod system_call;

@@ -28,6 +28,12 @@ pub struct RunQueue {
     passed_over: [u32; CLASSES],
 }
 
+impl Default for RunQueue {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl RunQueue {
     /// Nobody is ready.
     pub const fn new() -> Self {

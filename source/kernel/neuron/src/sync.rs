@@ -7,6 +7,7 @@
 //!
 //! The order: structure → object → thread → backing → process → leaf. Tables come last because a message's
 //! delivery, which holds endpoint and threads, puts its capabilities into the receiver's table (ADR 1).
+#![allow(unsafe_code)] // it is the locks
 
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;

@@ -16,7 +16,6 @@ use crate::object::{
     Device, Endpoint, Irq, Mapping, Notification, Post, Process, Session, Thread, Timer, Vmo,
 };
 use crate::sync::{Held, Nothing, Structure};
-use crate::system_call::FIRST_PAGES;
 use core::sync::atomic::Ordering::Relaxed;
 use nexus_abi::records::{STATE_ALIVE, STATE_KILLED};
 use nexus_abi::{Error, Kind, Rights};
@@ -310,7 +309,6 @@ impl<A: Arch> Kernel<A> {
         body.account.release(&self.memory, root);
         shared.root.store(0, Relaxed);
         assert!(body.account.reserved == 0 && body.account.populated == 0, "a process left pages behind");
-        debug_assert!(FIRST_PAGES >= 2);
         Some(Teardown::Done)
     }
 

@@ -103,6 +103,10 @@ pub enum InitError {
     NotRunning,
     /// It could not be started; the log says why.
     CouldNotStart,
+    /// Somebody who starts by themselves will not come up; the log says who.
+    Incomplete,
+    /// More callers wait already than init keeps waiting.
+    TooManyWait,
 }
 
 impl core::fmt::Display for InitError {
@@ -113,6 +117,8 @@ impl core::fmt::Display for InitError {
             InitError::Running => "it runs already",
             InitError::NotRunning => "it does not run",
             InitError::CouldNotStart => "it could not be started; `log` tells why",
+            InitError::Incomplete => "a service did not come up; `log` tells which",
+            InitError::TooManyWait => "too many callers wait already",
         })
     }
 }
@@ -132,4 +138,6 @@ nexus_ipc::service! {
     immediate once kill(Target) -> () = 2;
     /// Starts a service that runs on demand and answers when it has ended.
     deferred once run(Run) -> Ended = 3;
+    /// Answers as soon as everybody who starts by themselves is up.
+    deferred idempotent ready(()) -> () = 4;
 }

@@ -27,7 +27,7 @@ fn send(environment: &Environment) -> Result<(), SetupError> {
     let client = pong::Client::new(environment.to_call(pong::REFERENCE.endpoint)?);
     for number in 1..=PINGS {
         match client.ping(&Ping { number }, environment.deadline(TIMEOUT)) {
-            Ok(pong) => info!("ping: {} came back, the {}th that pong answered", pong.number, pong.answered),
+            Ok(pong) => info!("ping: {} came back; pong has answered {} so far", pong.number, pong.answered),
             Err(reason) => error!("ping: {number} did not come back: {reason}"),
         }
     }

@@ -4,6 +4,7 @@
 //! [`FrameKind`]. Invariants: a frame is on at most one list; a frame handed out is zero; the number of
 //! frames that quotas reserve never exceeds the number that the pool began with, so taking a reserved
 //! frame cannot fail.
+#![allow(unsafe_code)] // it is the window onto physical memory
 
 use crate::sync::SpinLock;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};

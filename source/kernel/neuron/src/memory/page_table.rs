@@ -144,7 +144,7 @@ impl PageTable {
             table = entry_frame(memory, entry)?;
         }
         let entry = memory.word(table, index(virtual_address, 0)).load(Relaxed);
-        (entry & VALID != 0).then(|| Leaf {
+        (entry & VALID != 0).then_some(Leaf {
             address: PhysicalAddress(entry >> FRAME_SHIFT << 12),
             protection: Protection(entry & ((1 << FRAME_SHIFT) - 1)),
         })

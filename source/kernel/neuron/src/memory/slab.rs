@@ -8,6 +8,7 @@
 //! - a generation is never used twice for a granule: frames remember the highest, and a frame whose
 //!   generations are used up is never handed out again;
 //! - the body of an object is reached only through its [`Guard`]; what is reached without is atomics.
+#![allow(unsafe_code)] // it makes typed objects out of frames
 
 use super::frame::{FrameInfo, FrameKind, FrameNumber, Memory};
 use crate::sync::{Level, LockWord};

@@ -5,6 +5,7 @@
 //! Invariants: the generation goes up each time an entry is freed, and an entry whose generations are
 //! used up is never free again; entries in use that name an object are counted in its references.
 //! The table is guarded by its process's lock, the tree by the structure lock.
+#![allow(unsafe_code)] // it finds entries in frames
 
 use super::derivation::{NODE_OFFSET, Node};
 use super::process::{Process, ProcessShared};

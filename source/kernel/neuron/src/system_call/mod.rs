@@ -5,13 +5,12 @@
 
 pub(crate) mod capability;
 mod device;
+mod endpoint;
 pub(crate) mod memory;
 mod message;
 mod notification;
 mod process;
 mod system;
-
-pub(crate) use process::FIRST_PAGES;
 
 use crate::arch::Arch;
 use crate::kernel::{Hart, Kernel};

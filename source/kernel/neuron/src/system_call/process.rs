@@ -19,7 +19,7 @@ use nexus_abi::records::{ProcessParameters, ProcessStatus, STATE_ALIVE, STATE_EX
 use nexus_abi::{Error, Handle, Kind, Rights};
 
 /// Pages that every process has before it does anything: root of the page table, index of the table.
-pub(crate) const FIRST_PAGES: u64 = 2;
+const FIRST_PAGES: u64 = 2;
 /// The first entry of a root table that is the kernel's.
 const KERNEL_HALF: usize = 256;
 

@@ -6,6 +6,9 @@
 //! by page where the image is, never writable and executable, with a hole under every stack.
 
 use super::plic::Plic;
+use super::tables::{
+    GUARD_BYTES, IMAGE_BASE, STACK_BYTES, image_end, make_tables, place_for_keeping, seen, stacks_start,
+};
 use super::{Riscv64, csr, print, trap};
 use crate::boot::device_tree::{Machine, Range, TreeError};
 use crate::boot::{self, BootError, Origin, deadlines_for};
@@ -13,7 +16,6 @@ use crate::deadline::Entry;
 use crate::kernel::{Figures, Hart, Kernel, LINES_MAX, Storage};
 use crate::line;
 use crate::memory::frame::FrameInfo;
-use crate::memory::page_table::{LEVEL1_BYTES, Protection, index, leaf_entry, table_entry};
 use crate::memory::{Memory, PhysicalAddress};
 use crate::ring::RING_BYTES;
 use crate::sync::Held;
@@ -23,14 +25,11 @@ use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use csr::read;
-use nexus_abi::Rights;
 use nexus_abi::image::Image;
 use nexus_abi::limits::PAGE_SIZE;
 use nexus_abi::records::RingLevel;
 
 const PAGE: u64 = PAGE_SIZE as u64;
-/// Where the kernel sees physical address 0: the first address of the upper half.
-const WINDOW: u64 = 0xffff_ffc0_0000_0000;
 /// Physical addresses that the coarse tables map: 64 GiB.
 const COARSE_GIB: u64 = 64;
 
@@ -155,25 +154,6 @@ __coarse_image:
     enter_other = sym enter_other,
 );
 
-/// Where the kernel is linked (`neuron.ld`).
-const IMAGE_BASE: u64 = 0xffff_ffff_8000_0000;
-/// Bytes of a hart's stack and of the hole under it (`neuron.ld`).
-const STACK_BYTES: u64 = 32 * 1024;
-const GUARD_BYTES: u64 = PAGE;
-
-unsafe extern "C" {
-    static __text_end: u8;
-    static __rodata_end: u8;
-    static __stacks_start: u8;
-    static __image_end: u8;
-}
-
-macro_rules! address_of {
-    ($symbol:ident) => {
-        (&raw const $symbol).addr() as u64
-    };
-}
-
 /// A place that is filled once, at boot, and never changes hands again.
 pub struct Cell<T> {
     filled: AtomicBool,
@@ -191,6 +171,7 @@ impl<T> Cell<T> {
     }
 
     /// Fills the place; who fills it may change it until it is shared.
+    #[expect(clippy::mut_from_ref, reason = "the flag lets this happen once")]
     pub fn fill(&'static self, value: T) -> &'static mut T {
         assert!(!self.filled.swap(true, Ordering::AcqRel), "filled twice");
         // SAFETY: the flag lets this happen once.
@@ -207,29 +188,6 @@ impl<T> Cell<T> {
 
 static KERNEL: Cell<Kernel<Riscv64>> = Cell::new();
 static ONLINE: AtomicU32 = AtomicU32::new(0);
-
-/// Hands out pages of RAM that boot keeps for good, one after the other.
-struct Keeper {
-    next: u64,
-    end: u64,
-}
-
-impl Keeper {
-    /// Zeroed pages at a physical address.
-    fn take(&mut self, pages: u64) -> Option<u64> {
-        let base = self.next;
-        self.next = base.checked_add(pages * PAGE).filter(|&next| next <= self.end)?;
-        // SAFETY: the range lies in RAM behind the kernel's image and before anything that is reserved
-        // (`place_for_keeping`), is in the window, and nothing refers to it yet.
-        unsafe { core::ptr::write_bytes(seen(base), 0, (pages * PAGE) as usize) };
-        Some(base)
-    }
-}
-
-/// Where the kernel sees a physical address.
-fn seen(address: u64) -> *mut u8 {
-    core::ptr::with_exposed_provenance_mut((WINDOW + address) as usize)
-}
 
 /// Bytes of physical memory that the firmware left for the kernel.
 ///
@@ -278,7 +236,7 @@ fn tree_slice(address: u64) -> Result<&'static [u8], BootError> {
 fn start(hart_id: u64, tree_address: u64, load_address: u64, started: u64) -> Result<(), BootError> {
     let tree = tree_slice(tree_address)?;
     let machine = Machine::read(tree).map_err(BootError::Tree)?;
-    let image_end = load_address + (address_of!(__image_end) - IMAGE_BASE);
+    let image_end = load_address + (image_end() - IMAGE_BASE);
     let tree_range = Range { base: tree_address, end: tree_address + tree.len() as u64 };
     let mut keeper = place_for_keeping(&machine, image_end, tree_range);
     let frames = (machine.ram.end - machine.ram.base) / PAGE;
@@ -340,108 +298,8 @@ fn start(hart_id: u64, tree_address: u64, load_address: u64, started: u64) -> Re
     }
     let origin = Origin { image: image.0, image_frames: image.1, tree, arguments: machine.arguments };
     boot::start_init(kernel, &mut hart, &mut Held::at_entry(), &origin)?;
-    let stack = address_of!(__stacks_start) + GUARD_BYTES + STACK_BYTES;
+    let stack = stacks_start() + GUARD_BYTES + STACK_BYTES;
     trap::run(&KERNEL, hart, stack)
-}
-
-/// RAM behind the kernel's image, up to the first thing in the way.
-fn place_for_keeping(machine: &Machine<'_>, image_end: u64, tree: Range) -> Keeper {
-    let mut end = machine.ram.end;
-    let image = machine.initial_image.unwrap_or_default();
-    for range in machine.reserved.iter().chain([&tree, &image]) {
-        if range.end > image_end && range.base < end {
-            end = range.base;
-        }
-    }
-    Keeper { next: image_end, end }
-}
-
-/// The real tables: nothing writable and executable, a hole under every stack.
-fn make_tables(machine: &Machine<'_>, keeper: &mut Keeper, load_address: u64) -> Option<u64> {
-    let root = keeper.take(1)?;
-    let read_write = Protection::kernel(Rights::READ | Rights::WRITE)?;
-    let read_only = Protection::kernel(Rights::READ)?;
-    let text = load_address..load_address + (address_of!(__rodata_end) - IMAGE_BASE);
-    let mut tables = Tables { root, keeper };
-    for block in (machine.ram.base..machine.ram.end).step_by(LEVEL1_BYTES as usize) {
-        if block + LEVEL1_BYTES <= text.start || text.end <= block {
-            tables.map_block(WINDOW + block, block, read_write)?;
-            continue;
-        }
-        for page in (block..block + LEVEL1_BYTES).step_by(PAGE_SIZE) {
-            // Code and constants are not writable through the window either.
-            tables.map_page(
-                WINDOW + page,
-                page,
-                if text.contains(&page) { read_only } else { read_write },
-            )?;
-        }
-    }
-    let controller = machine.controller.base / LEVEL1_BYTES * LEVEL1_BYTES..machine.controller.end;
-    for block in controller.step_by(LEVEL1_BYTES as usize) {
-        tables.map_block(WINDOW + block, block, read_write)?;
-    }
-    tables.map_image(load_address)?;
-    Some(root)
-}
-
-struct Tables<'k> {
-    root: u64,
-    keeper: &'k mut Keeper,
-}
-
-impl Tables<'_> {
-    /// The word for an address in the table of a level, with the tables above it made.
-    fn word(&mut self, address: u64, level: u32) -> Option<*mut u64> {
-        let mut table = self.root;
-        for upper in (level + 1..=2).rev() {
-            let word = seen(table).cast::<u64>().wrapping_add(index(address, upper));
-            // SAFETY: `table` is a page that the keeper gave us, of 512 words.
-            let entry = unsafe { word.read() };
-            table = if entry == 0 {
-                let lower = self.keeper.take(1)?;
-                // SAFETY: as above.
-                unsafe { word.write(table_entry(PhysicalAddress(lower))) };
-                lower
-            } else {
-                entry >> 10 << 12
-            };
-        }
-        Some(seen(table).cast::<u64>().wrapping_add(index(address, level)))
-    }
-
-    fn map_block(&mut self, at: u64, physical: u64, protection: Protection) -> Option<()> {
-        let word = self.word(at, 1)?;
-        // SAFETY: the word of a table of ours, which is not in force yet.
-        unsafe { word.write(leaf_entry(PhysicalAddress(physical), protection)) };
-        Some(())
-    }
-
-    fn map_page(&mut self, at: u64, physical: u64, protection: Protection) -> Option<()> {
-        let word = self.word(at, 0)?;
-        // SAFETY: as in `map_block`.
-        unsafe { word.write(leaf_entry(PhysicalAddress(physical), protection)) };
-        Some(())
-    }
-
-    fn map_image(&mut self, load_address: u64) -> Option<()> {
-        let execute = Protection::kernel(Rights::READ | Rights::EXECUTE)?;
-        let read_only = Protection::kernel(Rights::READ)?;
-        let read_write = Protection::kernel(Rights::READ | Rights::WRITE)?;
-        let stacks = address_of!(__stacks_start);
-        for page in (IMAGE_BASE..address_of!(__image_end)).step_by(PAGE_SIZE) {
-            let protection = match page {
-                _ if page < address_of!(__text_end) => execute,
-                _ if page < address_of!(__rodata_end) => read_only,
-                _ => read_write,
-            };
-            let is_guard = page >= stacks && (page - stacks).is_multiple_of(STACK_BYTES + GUARD_BYTES);
-            if !is_guard {
-                self.map_page(page, page - IMAGE_BASE + load_address, protection)?;
-            }
-        }
-        Some(())
-    }
 }
 
 fn arch(machine: &Machine<'_>, hart: crate::boot::device_tree::HartNode) -> Riscv64 {
@@ -496,7 +354,7 @@ fn start_other(id: u64, place: usize, load_address: u64) -> bool {
         fn __start_other();
     }
     let entry = (__start_other as *const ()).addr() as u64 - IMAGE_BASE + load_address;
-    let stack = address_of!(__stacks_start) + (place as u64 + 1) * (STACK_BYTES + GUARD_BYTES);
+    let stack = stacks_start() + (place as u64 + 1) * (STACK_BYTES + GUARD_BYTES);
     let before = ONLINE.load(Ordering::Acquire);
     if sbi_rt::hart_start(id as usize, entry as usize, stack as usize).is_err() {
         return false;
