@@ -61,6 +61,7 @@ impl<const MAX: usize> Message for Bytes<MAX> {
 macro_rules! postcard_message {
     ($name:ty, $maximum:expr) => {
         impl $crate::Message for $name {
+            /// Bytes of the largest encoding.
             const BYTES_MAX: usize = $maximum;
 
             fn encode(&self, to: &mut [u8]) -> Result<usize, $crate::MessageError> {
@@ -90,6 +91,7 @@ macro_rules! register_message {
         const _: () = assert!(size_of::<$name>() <= $crate::reexports::nexus_abi::limits::REGISTER_BYTES);
 
         impl $crate::Message for $name {
+            /// Bytes of the largest encoding.
             const BYTES_MAX: usize = size_of::<$name>();
 
             fn encode(&self, to: &mut [u8]) -> Result<usize, $crate::MessageError> {
