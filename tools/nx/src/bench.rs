@@ -42,6 +42,12 @@ pub struct Figure {
     pub unit: String,
 }
 
+/// The object that `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    benchmarks: Vec<Figure>,
+}
+
 /// Builds, boots, measures, prints.
 pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
     let built = image::build(project)?;
@@ -58,7 +64,7 @@ pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
         arguments.group.as_deref().unwrap_or_default()
     );
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&serde_json::json!({ "benchmarks": figures }))?);
+        println!("{}", serde_json::to_string_pretty(&Report { benchmarks: figures })?);
         return Ok(());
     }
     let width = figures.iter().map(|figure| figure.name.len()).max().unwrap_or(0);
