@@ -39,12 +39,14 @@ bootstrap() {
     [ ! -e "$bare/.complete" ] || return 0
     rm -rf "$bare"
     mkdir -p "$bare"
+    # An older debootstrap does not know newer suites; the last word is the recipe that they share.
     case "$suite" in
-        noble | jammy) mirror=http://archive.ubuntu.com/ubuntu ;;
-        *) mirror=http://deb.debian.org/debian ;;
+        noble | jammy) from="http://archive.ubuntu.com/ubuntu gutsy" ;;
+        *) from="http://deb.debian.org/debian sid" ;;
     esac
     say "making a bare $suite"
-    debootstrap --variant=minbase "$suite" "$bare" "$mirror" >"$bare.log" 2>&1 || fail "debootstrap failed; see $bare.log"
+    # shellcheck disable=SC2086 # two words
+    debootstrap --variant=minbase "$suite" "$bare" $from >"$bare.log" 2>&1 || fail "debootstrap failed; see $bare.log"
     sources >"$bare/etc/apt/sources.list"
     touch "$bare/.complete"
 }

@@ -42,6 +42,8 @@ enum Command {
     },
     /// Measure under a counted clock, and print the figures
     Bench(bench::Arguments),
+    /// Write every page that is printed from the sources (abi, limits, ladder, unsafe)
+    Pages(documents::Arguments),
     /// Write docs/abi.md from the tables of nexus-abi
     Abi(documents::Arguments),
     /// Write docs/limits.md from the constants that name a bound
@@ -87,6 +89,9 @@ pub fn run() -> Result<()> {
         Command::Test(Test::Interactive(arguments)) => interactive::run(project, &arguments),
         Command::Gate { gate } => gates::run(project, gate, &doors(project)?),
         Command::Bench(arguments) => bench::run(project, &arguments),
+        Command::Pages(arguments) => {
+            Page::ALL.iter().try_for_each(|page| documents::run(project, *page, &arguments))
+        }
         Command::Abi(arguments) => documents::run(project, Page::Abi, &arguments),
         Command::Limits(arguments) => documents::run(project, Page::Limits, &arguments),
         Command::Ladder(arguments) => documents::run(project, Page::Ladder, &arguments),

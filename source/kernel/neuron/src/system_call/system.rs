@@ -26,6 +26,7 @@ impl<A: Arch> Kernel<A> {
             return Err(Error::TooLarge.into());
         }
         let process = request.caller.process;
+        self.acknowledge(request.caller.shared.process_id.load(Relaxed), after);
         let mut buffer = [0; PAGE_SIZE];
         let (mut last, mut written) = (after, 0);
         loop {
@@ -40,13 +41,18 @@ impl<A: Arch> Kernel<A> {
             self.write_user(&mut request.user(), process, to + written as u64, &buffer[..count])?;
             (last, written) = (newest, written + count);
         }
-        // Whoever reads first is the reader until it dies; what it asks for is what it has not got.
-        let mut ring = self.ring.lock();
-        let number = request.caller.shared.process_id.load(Relaxed);
-        if *ring.reader.get_or_insert(number) == number {
-            ring.read_to = after;
-        }
         Ok(written as u64)
+    }
+
+    /// Whoever reads first is the reader until it dies; what it asks for is what it has not got.
+    fn acknowledge(&self, number: u64, after: u64) {
+        let mut ring = self.ring.lock();
+        let is_first = ring.reader.is_none();
+        if is_first || ring.reader == Some(number) {
+            ring.reader = Some(number);
+            // All that came before the first read was printed already.
+            ring.read_to = if is_first { ring.newest() } else { after.min(ring.newest()) };
+        }
     }
 
     pub(super) fn ring_write(&self, mut request: Request<'_, '_, '_>) -> Outcome {

@@ -134,14 +134,9 @@ impl Arch for Riscv64 {
     }
 }
 
-/// Writes to the firmware's console, byte by byte, with carriage returns.
+/// Writes to the firmware's console, byte by byte; the firmware puts a carriage return before a new line.
 pub fn print(text: &str) {
-    for byte in text.bytes() {
-        if byte == b'\n' {
-            console_byte(b'\r');
-        }
-        console_byte(byte);
-    }
+    text.bytes().for_each(console_byte);
 }
 
 #[expect(deprecated, reason = "the debug console extension is younger than the firmware that Debian 12 has")]
