@@ -89,7 +89,7 @@ mend_compiler_rustup() {
             echo "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --default-toolchain none"
         fi
     fi
-    echo "rustup toolchain install $channel --profile minimal --component rustfmt,clippy --target $target"
+    echo "rustup toolchain install $channel --profile minimal --no-self-update --component rustfmt,clippy --target $target"
 }
 
 have_compiler_debian() {
