@@ -43,6 +43,8 @@ const PROOFS: &[Proof] = &[
     ("w^x enforced", memory::write_xor_execute),
     ("user pointer guard", memory::user_pointer_guard),
     ("mmio map refused", memory::mmio_map_refused),
+    // The last: it leaves no peer.
+    ("crash loop given up", restarts::crash_loop),
 ];
 
 /// What the proofs work on.

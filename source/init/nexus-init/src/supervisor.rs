@@ -316,9 +316,11 @@ impl<'a> Supervisor<'a> {
         };
         slot.state = ServiceState::GivenUp;
         if slot.last_end.is_empty() {
+            error!("init: gave up {}: {reason}", service.name);
             slot.last_end = reason.into();
+        } else {
+            error!("init: gave up {}: {reason}; last: {}", service.name, slot.last_end);
         }
-        error!("init: gave up {}: {reason}; last: {}", service.name, slot.last_end);
         if let Err(error) = self.parts.resources.seal(index) {
             warning!("init: an endpoint of {} could not be sealed: {error}", service.name);
         }
