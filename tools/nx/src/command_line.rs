@@ -50,7 +50,7 @@ enum Command {
     Limits(documents::Arguments),
     /// Write docs/testing/ladder.md from tests/qemu/ladder.toml
     Ladder(documents::Arguments),
-    /// Write docs/services.md from the declarations in nexus-proto
+    /// Write docs/services/reference.md from the declarations in nexus-proto
     Services(documents::Arguments),
     /// Write docs/unsafe.md from the SAFETY lines; fail where one is missing
     Unsafe(documents::Arguments),

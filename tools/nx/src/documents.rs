@@ -45,7 +45,7 @@ impl Page {
             Page::Abi => "docs/abi.md",
             Page::Limits => "docs/limits.md",
             Page::Ladder => "docs/testing/ladder.md",
-            Page::Services => "docs/services.md",
+            Page::Services => "docs/services/reference.md",
             Page::Unsafe => "docs/unsafe.md",
         }
     }
