@@ -33,6 +33,10 @@ drift:
 test-host:
     {{nx}} gate test-host
 
+# Every order in which harts can meet in the shared structures.
+test-loom:
+    {{nx}} gate test-loom
+
 # The kernel can be built.
 build-kernel:
     {{nx}} build kernel

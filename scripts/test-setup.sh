@@ -67,7 +67,7 @@ try() {
     [ "$1" != auto ] || forced=
     leave
     rm -rf "$machine"
-    cp -a "$bare" "$machine"
+    cp -a --reflink=auto "$bare" "$machine"
     mkdir -p "$machine/root/nexus" "$machine/usr/local/share/ca-certificates"
     (cd "$root" && git ls-files -z | tar --null -T - -c) | tar -x -C "$machine/root/nexus"
     cp /etc/resolv.conf "$machine/etc/resolv.conf"

@@ -42,7 +42,7 @@ enum Command {
     },
     /// Measure under a counted clock, and print the figures
     Bench(bench::Arguments),
-    /// Write every page that is printed from the sources (abi, limits, ladder, unsafe)
+    /// Write every page that is printed from the sources (abi, limits, ladder, services, unsafe)
     Pages(documents::Arguments),
     /// Write docs/abi.md from the tables of nexus-abi
     Abi(documents::Arguments),
@@ -50,6 +50,8 @@ enum Command {
     Limits(documents::Arguments),
     /// Write docs/testing/ladder.md from tests/qemu/ladder.toml
     Ladder(documents::Arguments),
+    /// Write docs/services/reference.md from the declarations in nexus-proto
+    Services(documents::Arguments),
     /// Write docs/unsafe.md from the SAFETY lines; fail where one is missing
     Unsafe(documents::Arguments),
     /// Check that documents say what is there: pages, markers, commands, links, status
@@ -95,6 +97,7 @@ pub fn run() -> Result<()> {
         Command::Abi(arguments) => documents::run(project, Page::Abi, &arguments),
         Command::Limits(arguments) => documents::run(project, Page::Limits, &arguments),
         Command::Ladder(arguments) => documents::run(project, Page::Ladder, &arguments),
+        Command::Services(arguments) => documents::run(project, Page::Services, &arguments),
         Command::Unsafe(arguments) => documents::run(project, Page::Unsafe, &arguments),
         Command::Drift => drift::run(project, &doors(project)?),
         Command::ArchCheck => architecture::run(project),

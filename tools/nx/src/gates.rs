@@ -34,6 +34,8 @@ pub enum Gate {
     DenyCheck,
     /// Unit, property and negative tests on the host
     TestHost,
+    /// Every order in which harts can meet in the shared structures
+    TestLoom,
     /// Kernel, programs and image can be built
     Build,
     /// The whole ladder on one hart
@@ -48,7 +50,7 @@ pub enum Gate {
 
 impl Gate {
     /// Every gate, in the order in which they run.
-    pub const ALL: [Gate; 11] = [
+    pub const ALL: [Gate; 12] = [
         Gate::FmtCheck,
         Gate::Drift,
         Gate::ArchCheck,
@@ -56,6 +58,7 @@ impl Gate {
         Gate::DenyCheck,
         Gate::Lint,
         Gate::TestHost,
+        Gate::TestLoom,
         Gate::Build,
         Gate::TestOs,
         Gate::TestOsSmp,
@@ -71,7 +74,7 @@ impl Gate {
     /// Seconds after which it is ended as failed.
     const fn seconds(self) -> u64 {
         match self {
-            Gate::Lint | Gate::TestHost | Gate::Build | Gate::TestInteractive => 1200,
+            Gate::Lint | Gate::TestHost | Gate::TestLoom | Gate::Build | Gate::TestInteractive => 1200,
             _ => 400,
         }
     }
@@ -86,6 +89,7 @@ pub fn run(project: &Project, gate: Gate, doors: &drift::Doors) -> Result<()> {
         Gate::ArchCheck => architecture::run(project),
         Gate::DenyCheck => deny(project),
         Gate::TestHost => execute(project.cargo().args(["test", "--workspace"])),
+        Gate::TestLoom => loom(project),
         Gate::Build => image::build(project).map(drop),
         Gate::TestOs => os_test::run(project, &os_test::Arguments::for_harts(1)),
         Gate::TestOsSmp => os_test::run(project, &os_test::Arguments::for_harts(2)),
@@ -104,6 +108,18 @@ fn lint(project: &Project) -> Result<()> {
     let missing = undocumented_unsafe(project)?;
     ensure!(missing.is_empty(), "unsafe without SAFETY: {}", missing.join(", "));
     figures::run(project)
+}
+
+/// Runs the tests of every package that knows the model checker, in a build of their own.
+fn loom(project: &Project) -> Result<()> {
+    let mut command = project.cargo();
+    command.args(["test", "--profile", "tool", "--tests", "--target-dir", "target/loom"]);
+    for package in project.packages()? {
+        if project.read(&format!("{}/Cargo.toml", package.folder))?.contains("cfg(loom)") {
+            command.args(["--package", &package.name]);
+        }
+    }
+    execute(command.env("CARGO_ENCODED_RUSTFLAGS", "--cfg\x1floom"))
 }
 
 fn deny(project: &Project) -> Result<()> {
