@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// Lines of a failed gate's output that are shown.
 const EXCERPT_LINES_MAX: usize = 240;
+/// Address space of one process of a gate: a test that runs away must not take the computer with it.
+const PROCESS_BYTES_MAX: u64 = 8 << 30;
 /// Packages that must also be free of warnings for the machine stand below this folder.
 const DEVICE_FOLDER: &str = "source/";
 
@@ -165,7 +167,8 @@ fn run_apart(gate: Gate, log: &Path) -> Result<()> {
     let output = File::create(log).with_context(|| format!("{} cannot be written", log.display()))?;
     let program = std::env::current_exe().context("this program's own path is unknown")?;
     let mut command = Command::new("timeout");
-    command.args(["--kill-after=10", &gate.seconds().to_string()]).arg(program).args(["gate", &gate.name()]);
+    command.args(["--kill-after=10", &gate.seconds().to_string()]);
+    command.args(["prlimit", &format!("--as={PROCESS_BYTES_MAX}")]).arg(program).args(["gate", &gate.name()]);
     command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
     let progress = ProgressBar::new_spinner().with_message(gate.name());
     progress.set_style(ProgressStyle::with_template("{spinner} {msg} {elapsed}")?);
