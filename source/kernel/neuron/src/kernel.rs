@@ -46,6 +46,8 @@ pub struct Counters {
     pub interrupts: AtomicU64,
     /// Live threads.
     pub threads: AtomicU64,
+    /// Timers that exist.
+    pub timers: AtomicU64,
     /// Processes that exist.
     pub processes: AtomicU64,
     /// The clock when init was entered.

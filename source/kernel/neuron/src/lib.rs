@@ -32,4 +32,6 @@ pub mod selftest;
 pub mod sync;
 pub mod system_call;
 pub mod teardown;
+#[cfg(feature = "host")]
+pub mod testing;
 pub mod voice;

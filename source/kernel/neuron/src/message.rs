@@ -177,10 +177,11 @@ impl<A: Arch> Kernel<A> {
             let (mut body, _) = self.lock(held, process).ok_or_else(gone)?;
             match body.take_entry(&self.memory, shared, process.granule(), Use::Ordinary) {
                 Ok(granule) => granules[index] = granule,
-                Err(error) => {
+                // Whether its bound or its quota is reached: the table has no room.
+                Err(_) => {
                     drop(body);
                     self.return_entries(held, process, &granules[..index]);
-                    return Err(Delivery::ReceiverFailed(error));
+                    return Err(Delivery::ReceiverFailed(Error::NoSlots));
                 }
             }
         }

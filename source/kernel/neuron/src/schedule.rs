@@ -278,6 +278,10 @@ impl<A: Arch> Kernel<A> {
     fn run(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>, id: Id<Thread>) {
         let Some((thread, _)) = self.lock(held, id) else { return };
         let Some(process) = self.memory.shared(thread.process) else { return };
+        if process.has_ended() {
+            // Out of the queue it stays until the teardown comes to it.
+            return;
+        }
         let root = self.memory.address(process.page_table().root).0;
         let space = AddressSpace { root, asid: process.asid.load(Relaxed) as u16 };
         if hart.loaded != Some(space) {

@@ -115,8 +115,7 @@ system_calls! {
         Sealed: "the endpoint was sealed",
         Revoked: "the capability was revoked before the call was received",
         TimedOut: "the deadline passed before the answer came",
-        PeerGone: "the receiver died or dropped the call, or the badged session is of an older generation",
-        NoSlots: "the answer carried capabilities and the caller's table is full",
+        PeerGone: "the receiver died or dropped the call, the endpoint was destroyed meanwhile, or the badged session is of an older generation",
     }
     /// Waits for a call, a post, bits of the bound notification or the end of a badge.
     Receive = 2, "recv", message;
@@ -133,6 +132,7 @@ system_calls! {
         Fault: "the buffers are not in writable memory of the caller",
         Sealed: "the endpoint was sealed",
         TimedOut: "the deadline passed and nothing had come",
+        PeerGone: "the endpoint was destroyed meanwhile",
     }
     /// Answers a call that was received.
     Reply = 3, "reply", message;
@@ -166,6 +166,7 @@ system_calls! {
         Fault: "the buffers or the payload are not in the caller's memory",
         Sealed: "the endpoint was sealed; the answer was given",
         TimedOut: "the deadline passed and nothing had come; the answer was given",
+        PeerGone: "the endpoint was destroyed meanwhile; the answer was given",
     }
     /// Leaves a message of register size at an endpoint, without waiting for anybody.
     Post = 5, "post", message;
@@ -203,6 +204,7 @@ system_calls! {
         Busy: "a session with this badge is alive at the endpoint",
         NoMemory: "the caller's quota is used up",
         NoSlots: "the caller's table is full",
+        Revoked: "the capability is being revoked",
     }
     /// Ends an endpoint for good: every waiting and every later call fails at once.
     EndpointSeal = 8, "endpoint_seal";

@@ -8,9 +8,10 @@
 #![allow(unsafe_code)] // it finds entries in frames
 
 use super::derivation::{NODE_OFFSET, Node};
+use super::endpoint::Session;
 use super::process::{Process, ProcessShared};
 use crate::memory::slab::{GRANULE_BYTES, GRANULES};
-use crate::memory::{FrameKind, FrameNumber, Granule, Memory};
+use crate::memory::{FrameKind, FrameNumber, Granule, Id, Memory};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use nexus_abi::limits::CAPABILITIES_MAX;
 use nexus_abi::{Error, Handle, Kind, Rights};
@@ -35,7 +36,7 @@ pub struct CapabilitySlot {
     badge: AtomicU64,
     /// Free: the next free entry. In use: the granule of the badge's session, if there is one.
     link: AtomicU32,
-    /// Generation of the endpoint when the badged capability was minted.
+    /// The generation of that session's id.
     session_generation: AtomicU32,
     /// Posts under way.
     posts: AtomicU32,
@@ -60,10 +61,8 @@ pub struct Capability {
     pub object: u64,
     /// The badge; the call's sequence of a Reply; the last service id of a `ProcessAuthority`.
     pub badge: u64,
-    /// Granule of the badge's session, or 0.
-    pub session: Granule,
-    /// Generation of the endpoint at which a badged capability was minted.
-    pub session_generation: u32,
+    /// The badge's session; it may be over.
+    pub session: Option<Id<Session>>,
     /// Where it stands; 0 for one that stands nowhere yet.
     pub granule: Granule,
 }
@@ -71,7 +70,7 @@ pub struct Capability {
 impl Capability {
     /// A capability that stands nowhere yet.
     pub fn new(kind: Kind, rights: Rights, object: u64) -> Self {
-        Capability { kind, rights, object, badge: 0, session: 0, session_generation: 0, granule: 0 }
+        Capability { kind, rights, object, badge: 0, session: None, granule: 0 }
     }
 }
 
@@ -130,8 +129,7 @@ impl CapabilitySlot {
             rights: Rights::from_bits_retain(self.rights.load(Relaxed)),
             object: self.object.load(Relaxed),
             badge: self.badge.load(Relaxed),
-            session: self.link.load(Relaxed),
-            session_generation: self.session_generation.load(Relaxed),
+            session: Id::new(self.link.load(Relaxed), self.session_generation.load(Relaxed)),
             granule,
         })
     }
@@ -141,8 +139,9 @@ impl CapabilitySlot {
         self.rights.store(capability.rights.bits(), Relaxed);
         self.object.store(capability.object, Relaxed);
         self.badge.store(capability.badge, Relaxed);
-        self.link.store(capability.session, Relaxed);
-        self.session_generation.store(capability.session_generation, Relaxed);
+        let session = capability.session.map_or(0, Id::raw);
+        self.link.store(session as u32, Relaxed);
+        self.session_generation.store((session >> 32) as u32, Relaxed);
         self.posts.store(0, Relaxed);
         self.kind.store(capability.kind as u32, Relaxed);
     }

@@ -115,6 +115,8 @@ pub struct Session {
     pub endpoint: Id<Endpoint>,
     /// The badge.
     pub badge: u64,
+    /// The endpoint's generation when it was minted.
+    pub generation: u32,
 }
 
 /// The links of an endpoint's sessions: alive ones, then those that are gone.

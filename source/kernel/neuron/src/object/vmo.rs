@@ -85,8 +85,17 @@ impl Vmo {
         matches!(self.pages, Pages::Fixed(_))
     }
 
+    /// Whether its pages are being given back: whoever still holds it reaches none of them any more.
+    pub fn is_ending(&self) -> bool {
+        self.reclaim_next > 0
+    }
+
     /// The frame of a page, if it was touched.
     pub fn frame(&self, memory: &Memory, page: usize) -> Option<FrameNumber> {
+        if self.is_ending() { None } else { self.find(memory, page) }
+    }
+
+    fn find(&self, memory: &Memory, page: usize) -> Option<FrameNumber> {
         if page >= self.page_count {
             return None;
         }
@@ -105,7 +114,7 @@ impl Vmo {
         if let Some(frame) = self.frame(memory, page) {
             return Some(frame);
         }
-        if page >= self.page_count {
+        if page >= self.page_count || self.is_ending() {
             return None;
         }
         let mut take = || account.take_reserved(memory, FrameKind::Data as u8);
@@ -139,7 +148,7 @@ impl Vmo {
         }
         let mut looked = 0;
         while self.reclaim_next < self.page_count && looked < limit {
-            if let Some(frame) = self.frame(memory, self.reclaim_next) {
+            if let Some(frame) = self.find(memory, self.reclaim_next) {
                 memory.release(frame);
                 released += 1;
             }

@@ -8,7 +8,6 @@ use crate::memory::{Granule, Id, Memory};
 use crate::message::purpose_of;
 use crate::object::capability::{Capability, CapabilitySlot, Use};
 use crate::object::derivation::NodeOf;
-use crate::object::endpoint::Session;
 use crate::object::{Device, Endpoint, Irq, Mapping, Notification, Process, Thread, Timer, Vmo};
 use crate::sync::{Before, Held, Nothing, Structure};
 use core::sync::atomic::Ordering::Relaxed;
@@ -95,7 +94,7 @@ impl<A: Arch> Kernel<A> {
             Kind::Thread => self.count::<Thread>(raw),
             Kind::Endpoint => {
                 self.count::<Endpoint>(raw);
-                if let Some(session) = self.memory.id_if::<Session>(capability.session) {
+                if let Some(session) = capability.session {
                     self.memory.reference(session);
                 }
             }
@@ -272,10 +271,10 @@ impl<A: Arch> Kernel<A> {
                 self.release_last::<Process>(raw, |id| self.process_unreferenced(structure, held, id))
             }
             Kind::Endpoint => {
-                if let Some(session) = self.memory.id_if::<Session>(capability.session)
+                if let Some(session) = capability.session
                     && self.memory.dereference(session)
                 {
-                    self.session_ended(hart, held, session.granule());
+                    self.session_ended(hart, held, session);
                 }
                 self.release_last::<Endpoint>(raw, |id| self.end_endpoint(hart, held, id));
             }
@@ -350,10 +349,5 @@ impl Memory {
     pub fn capability_slot_if(&self, granule: Granule) -> Option<&CapabilitySlot> {
         let kind = self.info(Memory::frame_of(granule)).kind();
         (kind == crate::memory::FrameKind::Capabilities as u8).then(|| self.capability_slot(granule))
-    }
-
-    /// The object of this type at a granule, if there is one; 0 is none.
-    pub fn id_if<T: Object>(&self, granule: Granule) -> Option<Id<T>> {
-        if granule == 0 { None } else { self.id_at(granule) }
     }
 }

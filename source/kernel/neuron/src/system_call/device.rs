@@ -151,6 +151,7 @@ impl<A: Arch> Kernel<A> {
             let node = crate::deadline::Node::Timer(id.granule());
             self.deadlines[hart.index].lock().remove(&self.memory, node);
             self.destroy(&mut inner, id, guard);
+            self.counters.timers.fetch_sub(1, Relaxed);
         }
     }
 }

@@ -31,15 +31,14 @@ impl<A: Arch> Kernel<A> {
         if header.bytes() > REGISTER_BYTES || header.capabilities() > 0 {
             return Err(Error::TooLarge.into());
         }
-        let (sealed, generation) = self
-            .lock(request.held, endpoint)
-            .map(|(body, _)| (body.sealed, body.generation))
-            .ok_or(Error::StaleHandle)?;
-        if sealed {
-            return Err(Error::Sealed.into());
-        }
-        if capability.session != 0 && capability.session_generation != generation {
-            return Err(Error::PeerGone.into());
+        {
+            let (body, mut inner) = self.lock(request.held, endpoint).ok_or(Error::StaleHandle)?;
+            if body.sealed {
+                return Err(Error::Sealed.into());
+            }
+            if self.is_outlived(&mut inner, &capability, body.generation) {
+                return Err(Error::PeerGone.into());
+            }
         }
         let slot = self.memory.capability_slot(capability.granule);
         if slot.posts().load(Relaxed) >= POST_CREDIT {
@@ -107,10 +106,9 @@ impl<A: Arch> Kernel<A> {
         if taken {
             return Err(Error::Busy.into());
         }
-        let session = self.create(request.held, caller.process, Session { endpoint, badge })?;
+        let session = self.create(request.held, caller.process, Session { endpoint, badge, generation })?;
         let mut capability = Capability::new(Kind::Endpoint, rights, source.object);
-        (capability.badge, capability.session) = (badge, session.granule());
-        capability.session_generation = generation;
+        (capability.badge, capability.session) = (badge, Some(session));
         match self.insert(request.held, caller, source.granule, capability) {
             Ok(handle) => {
                 if let Some((mut body, _)) = self.lock(request.held, endpoint) {
@@ -127,14 +125,24 @@ impl<A: Arch> Kernel<A> {
         }
     }
 
+    /// Whether a badged capability's session is over: its receiver died, or who minted it did.
+    pub(super) fn is_outlived(
+        &self,
+        held: &mut Held<'_, sync::Object>,
+        capability: &Capability,
+        generation: u32,
+    ) -> bool {
+        let Some(session) = capability.session else { return false };
+        self.lock(held, session).is_none_or(|(session, _)| session.generation != generation)
+    }
+
     /// The last capability with a badge is gone: whoever receives is told, now or next time.
     pub(crate) fn session_ended(
         &self,
         hart: &mut Hart,
         held: &mut Held<'_, sync::Structure>,
-        session: Granule,
+        id: Id<Session>,
     ) {
-        let Some(id) = self.memory.id_at::<Session>(session) else { return };
         let Some((endpoint, badge)) = self.lock(held, id).map(|(s, _)| (s.endpoint, s.badge)) else { return };
         let Some((mut body, mut held)) = self.lock(held, endpoint) else {
             if let Some((guard, mut held)) = self.lock(held, id) {

@@ -64,8 +64,8 @@ impl<A: Arch> Kernel<A> {
         match self.insert(request.held, &request.caller, 0, capability) {
             Ok(handle) => Ok(handle.0),
             Err(error) => {
-                let (mut structure, mut held) = self.structure(request.held);
-                self.reclaim_vmo_step(&mut structure, &mut held, vmo);
+                let (mut structure, _) = self.structure(request.held);
+                self.vmo_unreachable(&mut structure, vmo);
                 Err(error.into())
             }
         }
@@ -105,6 +105,9 @@ impl<A: Arch> Kernel<A> {
         }
         let size = {
             let (body, _) = self.lock(request.held, vmo).ok_or(Error::StaleHandle)?;
+            if body.is_ending() {
+                return Err(Error::StaleHandle.into());
+            }
             if right == Rights::WRITE && body.is_fixed() {
                 return Err(Error::NotPermitted.into());
             }
@@ -146,7 +149,11 @@ impl<A: Arch> Kernel<A> {
         if !capability.rights.contains(rights) {
             return Err(Error::NotPermitted.into());
         }
-        let size = self.lock(request.held, vmo).ok_or(Error::StaleHandle)?.0.page_count as u64 * PAGE;
+        let size = self
+            .lock(request.held, vmo)
+            .filter(|(body, _)| !body.is_ending())
+            .map(|(body, _)| body.page_count as u64 * PAGE)
+            .ok_or(Error::StaleHandle)?;
         if offset.checked_add(bytes).is_none_or(|end| end > size) || !in_user_range(base, bytes) {
             return Err(Error::OutOfRange.into());
         }

@@ -47,14 +47,14 @@ impl<A: Arch> Kernel<A> {
         capability: &Capability,
         header: Header,
     ) -> Result<(), Error> {
-        let (body, _) = self.lock(held, endpoint).ok_or(Error::StaleHandle)?;
+        let (body, mut inner) = self.lock(held, endpoint).ok_or(Error::StaleHandle)?;
         if body.sealed {
             return Err(Error::Sealed);
         }
         if body.rank >= caller.shared.rank.load(Relaxed) {
             return Err(Error::WouldDeadlock);
         }
-        if capability.session != 0 && capability.session_generation != body.generation {
+        if self.is_outlived(&mut inner, capability, body.generation) {
             return Err(Error::PeerGone);
         }
         let room = (body.max_bytes as usize).max(REGISTER_BYTES);
@@ -387,7 +387,11 @@ impl<A: Arch> Kernel<A> {
     pub(super) fn reply_recv(&self, mut request: Request<'_, '_, '_>) -> Outcome {
         let [target, header, reply, buffers, ..] = request.arguments;
         let endpoint = self.object(&request.caller, target, Kind::Endpoint, Rights::RECEIVE)?;
-        self.check_receive(&mut request, endpoint, buffers)?;
+        let checked = self.check_receive(&mut request, endpoint, buffers);
+        // Nothing comes from a sealed endpoint any more, but the answer is owed all the same.
+        if !matches!(checked, Ok(_) | Err(Error::Sealed)) {
+            checked?;
+        }
         if !Handle(reply).is_none() {
             match self.answer(&mut request, Header(header), reply, buffers) {
                 // Nobody is left to be answered: no reason not to receive the next call.
@@ -399,6 +403,7 @@ impl<A: Arch> Kernel<A> {
                 thread.context.set_argument(2, 0);
             }
         }
+        checked?;
         self.prepare_receive(&mut request)?;
         self.receive(&mut request, endpoint)
     }

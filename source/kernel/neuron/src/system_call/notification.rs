@@ -9,6 +9,7 @@ use crate::object::thread::State;
 use crate::object::{Notification, Timer};
 use crate::schedule::SignalHeld;
 use crate::system_call::message::answer_event;
+use core::sync::atomic::Ordering::Relaxed;
 use nexus_abi::message::Arrival;
 use nexus_abi::{Error, Handle, Kind, Rights};
 
@@ -185,7 +186,13 @@ impl<A: Arch> Kernel<A> {
         if bits == 0 {
             return Err(Error::InvalidArgument.into());
         }
-        self.create_named(request, Kind::Timer, Timer { notification, bits })
+        // The deadline heap has a place for every thread, and as many for timers.
+        if self.counters.timers.load(Relaxed) >= self.figures.threads_max {
+            return Err(Error::TableFull.into());
+        }
+        let created = self.create_named(request, Kind::Timer, Timer { notification, bits })?;
+        self.counters.timers.fetch_add(1, Relaxed);
+        Ok(created)
     }
 
     pub(super) fn timer_arm(&self, request: Request<'_, '_, '_>) -> Outcome {
@@ -195,8 +202,9 @@ impl<A: Arch> Kernel<A> {
         let node = Node::Timer(timer.granule());
         let mut heap = self.deadlines[request.hart.index].lock();
         heap.remove(&self.memory, node);
-        if deadline != nexus_abi::limits::FOREVER && !heap.at_latest(&self.memory, node, deadline) {
-            return Err(Error::TableFull.into());
+        if deadline != nexus_abi::limits::FOREVER {
+            let placed = heap.at_latest(&self.memory, node, deadline);
+            assert!(placed, "the deadline heap is smaller than the number of threads and timers");
         }
         Ok(0)
     }

@@ -1,0 +1,142 @@
+//! Bugs that were found: each test tells the story, and fails on the kernel that had it.
+
+use neuron::testing::{Machine, PAGE, SCRATCH, Step};
+use nexus_abi::limits::FOREVER;
+use nexus_abi::message::{Buffers, CapabilityTransfer, Header, Registers};
+use nexus_abi::records::ProcessParameters;
+use nexus_abi::{Error, Handle, Rights, SystemCall};
+
+/// Timers were bounded by nothing but the quota. Armed, they took the places in the deadline heap that
+/// threads rely on, and the next wait with a deadline stopped the kernel by an assertion.
+#[test]
+fn armed_timers_leave_every_thread_its_place_in_the_deadline_heap() {
+    let mut machine = Machine::new();
+    let parameters =
+        ProcessParameters { capabilities_max: 2_048, quota_pages: 1_024, ..machine.parameters() };
+    let me = machine.process_with(&parameters);
+    let notification = machine.call(me, SystemCall::NotificationCreate, &[]).unwrap();
+    while let Ok(timer) = machine.call(me, SystemCall::TimerCreate, &[notification, 1]) {
+        machine.call(me, SystemCall::TimerArm, &[timer, FOREVER - 1]).unwrap();
+    }
+    for _ in 0..100 {
+        let thread = machine.thread(me.process);
+        machine.start(thread, SystemCall::ThreadSleep, &[FOREVER - 1]);
+        assert!(machine.waits(thread));
+    }
+}
+
+/// A receiver whose quota had no page for its table made the sender's answer, and the receiver's own call,
+/// fail with NoMemory, which neither call's entry names.
+#[test]
+fn a_table_without_a_page_to_grow_is_a_table_without_room() {
+    let mut machine = Machine::new();
+    let caller = machine.process_of_rank(20);
+    let server = machine.process();
+    let endpoint = machine.call(server, SystemCall::EndpointCreate, &[10, 64, 1]).unwrap();
+    let target = machine.hand(server, endpoint, caller, Rights::CALL);
+    for actor in [caller, server] {
+        let buffers = Buffers {
+            send_capabilities: [CapabilityTransfer::copy(Handle(endpoint), Rights::CALL); 4],
+            ..Buffers::default()
+        };
+        machine.put(actor, SCRATCH, &buffers);
+    }
+    let call = Registers { target, buffers: SCRATCH, deadline: FOREVER, ..Registers::default() };
+    assert_eq!(machine.message(caller, SystemCall::Call, &call), Step::Waits);
+    let receive = Registers { target: endpoint, ..call };
+    assert!(matches!(machine.message(server, SystemCall::Receive, &receive), Step::Done(Ok(_))));
+    let reply = machine.registers(server).reply;
+    // The caller fills its table's page, and then has no page for another.
+    let filler = machine.thread(caller.process);
+    while machine.call(filler, SystemCall::CapDup, &[target, 0]).unwrap() as u32 != 63 {}
+    machine.with(caller.process, |p| (p.table.used_max, p.account.limit) = (1_000, p.account.reserved));
+    let answer = Registers { header: Header::new(0, 0, 1), reply, ..receive };
+    assert_eq!(machine.message(server, SystemCall::Reply, &answer), Step::Done(Err(Error::NoSlots)));
+    assert!(machine.waits(caller), "the call stays open");
+}
+
+/// Only one thread of an ended process was ended before the next was chosen, so that the others went on.
+#[test]
+fn no_thread_of_an_ended_process_runs_again() {
+    let mut machine = Machine::new();
+    let victim = machine.process();
+    let bystander = machine.process();
+    for _ in 0..5 {
+        let thread = machine.thread(victim.process);
+        machine.make_ready(thread);
+    }
+    machine.make_ready(bystander);
+    machine.kill(victim.process);
+    assert_eq!(machine.leave(), bystander.thread);
+}
+
+/// Memory whose owner died was given back 128 pages a step, and until the last step whoever else held it
+/// still reached the frames that were back in the pool.
+#[test]
+fn memory_that_is_being_reclaimed_shows_no_frame_of_the_pool() {
+    let mut machine = Machine::new();
+    let parameters = ProcessParameters { quota_pages: 2_100, ..machine.parameters() };
+    let owner = machine.process_with(&parameters);
+    let other = machine.process();
+    let memory = machine.call(owner, SystemCall::VmoCreate, &[0, 2_000 * PAGE]).unwrap();
+    let handed = machine.hand(owner, memory, other, Rights::READ | Rights::WRITE);
+    machine.put(other, SCRATCH, &0x5ec7_e700u64);
+    for page in 0..2_000 {
+        machine.call(other, SystemCall::VmoWrite, &[handed, page * PAGE, SCRATCH, 8]).unwrap();
+    }
+    machine.kill(owner.process);
+    let before = machine.kernel.memory.free_count();
+    while machine.kernel.memory.free_count() < before + 128 {
+        assert!(machine.reclaim_step(), "its pages come back in steps");
+    }
+    for page in [0, 1_999] {
+        let read = [handed, page * PAGE, SCRATCH, 8];
+        assert_eq!(machine.call(other, SystemCall::VmoRead, &read), Err(Error::StaleHandle));
+    }
+    let map = [0, handed, 0x3000_0000, 0, PAGE, Rights::READ.bits().into()];
+    assert_eq!(machine.call(other, SystemCall::VmoMap, &map), Err(Error::StaleHandle));
+    machine.kill(other.process);
+    machine.settle();
+}
+
+/// `vmo_create` that found no entry for its capability gave back only the first pages of the promise.
+#[test]
+fn large_memory_that_finds_no_entry_leaves_no_promise_behind() {
+    let mut machine = Machine::new();
+    let parameters = ProcessParameters { quota_pages: 600, ..machine.parameters() };
+    let me = machine.process_with(&parameters);
+    machine.with(me.process, |process| process.table.used_max = process.table.used);
+    let reserved = |machine: &mut Machine| machine.status(me.process).map(|status| status.reserved_pages);
+    let before = reserved(&mut machine);
+    let refused = machine.call(me, SystemCall::VmoCreate, &[0, 300 * PAGE]);
+    assert_eq!(refused, Err(Error::NoSlots));
+    machine.settle();
+    assert_eq!(reserved(&mut machine), before);
+}
+
+/// A badged capability named its session by place alone: once the session had gone with who minted it,
+/// closing the capability ended whichever session lived there next.
+#[test]
+fn closing_an_outlived_badge_leaves_a_new_session_alone() {
+    let mut machine = Machine::new();
+    let owner = machine.process();
+    let client = machine.process_of_rank(20);
+    let endpoint = machine.call(owner, SystemCall::EndpointCreate, &[10, 64, 0]).unwrap();
+    let call = u64::from(Rights::CALL.bits());
+    let mut outlived = Vec::new();
+    for badge in 1..12 {
+        let minter = machine.process();
+        let plain = machine.hand(owner, endpoint, minter, Rights::MINT | Rights::CALL);
+        let badged = machine.call(minter, SystemCall::EndpointMint, &[plain, badge, call]).unwrap();
+        outlived.push(machine.hand(minter, badged, client, Rights::CALL));
+        machine.call(minter, SystemCall::CapClose, &[badged]).unwrap();
+        if badge == 1 {
+            machine.kill(minter.process);
+            machine.settle();
+        }
+    }
+    machine.call(client, SystemCall::CapClose, &[outlived[0]]).unwrap();
+    let receive = Registers { target: endpoint, ..Registers::default() };
+    let nothing_came = Step::Done(Err(Error::TimedOut));
+    assert_eq!(machine.message(owner, SystemCall::Receive, &receive), nothing_came, "badge 2 is alive");
+}
