@@ -266,6 +266,9 @@ impl<D: BlockDevice> Store<D> {
 
     /// Reads a value into `sectors` and verifies it; the caller decides what a failure means.
     pub(crate) fn read_value<'a>(&mut self, entry: &Entry, sectors: &'a mut [u8]) -> Result<&'a [u8], Error> {
+        if entry.length == 0 {
+            return Ok(&[]);
+        }
         let sector = crate::device::SECTOR as u64;
         let at = self.superblock.geometry.segment_offset(entry.segment) + u64::from(entry.offset);
         let start = at / sector * sector;

@@ -4,6 +4,7 @@ use crate::checksum::salted;
 use crate::device::{BlockDevice, SECTOR};
 use crate::format::{Geometry, SegmentHead};
 use crate::group::{GroupHeader, HEADER, Records, RecordHeader, Role, layout, pad8};
+use alloc::collections::BTreeSet;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -37,6 +38,8 @@ impl FoundGroup {
 /// A segment in memory, with what reads could not bring as zeros.
 pub(crate) struct SegmentImage {
     bytes: Vec<u8>,
+    /// Units that are zeros because they could not be read: no payload in them verifies, be it of zeros.
+    unreadable: BTreeSet<usize>,
     geometry: Geometry,
     head: SegmentHead,
     payload_salt: u64,
@@ -46,15 +49,17 @@ impl SegmentImage {
     /// Reads a segment; what is unreadable as a whole is read unit by unit.
     pub fn read(device: &mut impl BlockDevice, geometry: Geometry, head: SegmentHead, payload_salt: u64) -> SegmentImage {
         let mut bytes = vec![0; geometry.segment_bytes()];
+        let mut unreadable = BTreeSet::new();
         let offset = geometry.segment_offset(head.segment);
         if device.read(offset, &mut bytes).is_err() {
             for (unit, part) in bytes.chunks_mut(geometry.unit_bytes()).enumerate() {
                 if device.read(offset + (unit * geometry.unit_bytes()) as u64, part).is_err() {
                     part.fill(0);
+                    unreadable.insert(unit);
                 }
             }
         }
-        SegmentImage { bytes, geometry, head, payload_salt }
+        SegmentImage { bytes, unreadable, geometry, head, payload_salt }
     }
 
     /// The next group at or after a unit.
@@ -96,7 +101,7 @@ impl SegmentImage {
         let (a, b) = (copy(Role::CommitA, places.commit_a), copy(Role::CommitB, places.commit_b));
         let all_copies = head_is_there && a.is_some() && b.is_some();
         let table = a.or(b).or_else(|| self.table_from_body(&header, group));
-        let whole = table.as_ref().is_some_and(|table| self.payloads_verify(&header, table, group));
+        let whole = table.as_ref().is_some_and(|table| self.payloads_verify(&header, start, table));
         Some(FoundGroup { header, segment: self.head.segment, start, table, whole, all_copies })
     }
 
@@ -112,17 +117,25 @@ impl SegmentImage {
         (salted(header.salt, &table) == header.table_crc).then_some(table)
     }
 
-    fn payloads_verify(&self, header: &GroupHeader, table: &[u8], group: &[u8]) -> bool {
+    fn payloads_verify(&self, header: &GroupHeader, start: u32, table: &[u8]) -> bool {
         let mut count = 0;
         for (record, _) in Records::new(table, header.salt) {
             count += 1;
-            let payload = group.get(record.offset as usize..).and_then(|rest| rest.get(..record.value_length as usize));
-            let verifies = payload.is_some_and(|payload| salted(self.payload_salt ^ record.version, payload) == record.payload_crc);
-            if record.kind.has_payload() && !verifies {
+            if record.kind.has_payload() && !self.payload_verifies(&record, start, header.units) {
                 return false;
             }
         }
         count == header.records
+    }
+
+    fn payload_verifies(&self, record: &RecordHeader, start: u32, units: u32) -> bool {
+        let unit = self.geometry.unit_bytes();
+        let end_of_group = (start + units) as usize * unit;
+        let from = (start as usize * unit).saturating_add(record.offset as usize);
+        let to = from.saturating_add(record.value_length as usize);
+        let readable = from == to || self.unreadable.range(from / unit..to.div_ceil(unit)).next().is_none();
+        let payload = self.bytes.get(from..to).filter(|_| readable && to <= end_of_group);
+        payload.is_some_and(|payload| salted(self.payload_salt ^ record.version, payload) == record.payload_crc)
     }
 }
 

@@ -353,7 +353,10 @@ impl<D: BlockDevice> Store<D> {
             }
         }
         for key in deleted {
-            self.index.entries.remove(key);
+            // A later batch of the same group may have put it again.
+            if self.index.entries.get(key).is_some_and(|entry| entry.state == State::Deleted) {
+                self.index.entries.remove(key);
+            }
         }
         self.pending.clear();
     }
