@@ -75,8 +75,10 @@ fn windows(trace: &[Event]) -> Vec<Window<'_>> {
 /// The states that a cut inside this window may leave.
 fn allowed(run: &Run, window: &Window<'_>) -> Vec<Rc<Model>> {
     let acknowledged = run.commits.iter().rev().find(|commit| commit.acknowledged <= window.end);
-    let mut states = acknowledged.map_or_else(|| run.initial.clone(), |commit| vec![Rc::clone(&commit.after)]);
-    let in_flight = run.commits.iter().find(|commit| commit.first <= window.end && commit.acknowledged > window.end);
+    let mut states =
+        acknowledged.map_or_else(|| run.initial.clone(), |commit| vec![Rc::clone(&commit.after)]);
+    let in_flight =
+        run.commits.iter().find(|commit| commit.first <= window.end && commit.acknowledged > window.end);
     states.extend(in_flight.map(|commit| Rc::clone(&commit.after)));
     states
 }
@@ -84,7 +86,8 @@ fn allowed(run: &Run, window: &Window<'_>) -> Vec<Rc<Model>> {
 /// Opens an image as the device would after a power cut.
 fn open(image: Medium, random: &mut Random, mutant: Mutant) -> Result<Store<Medium>, String> {
     let engine = if mutant == Mutant::TombstoneDroppedEarly { mutant } else { Mutant::None };
-    let store = Store::open(image, scenario::options(random, engine)).map_err(|error| format!("open: {error}"))?;
+    let store =
+        Store::open(image, scenario::options(random, engine)).map_err(|error| format!("open: {error}"))?;
     if store.is_read_only() {
         return Err(format!("opens read-only: {:?}", store.damage().reports()));
     }
@@ -145,7 +148,8 @@ impl Campaign<'_> {
     /// Runs a scenario and cuts it everywhere.
     pub fn scenario(&mut self, seed: u64) -> Result<(), Failure> {
         let fail = |what: String| Failure { seed, window: 0, what };
-        let run = scenario::run(seed, self.mutant).map_err(|error| fail(format!("the run itself: {error}")))?;
+        let run =
+            scenario::run(seed, self.mutant).map_err(|error| fail(format!("the run itself: {error}")))?;
         self.seen.scenarios += 1;
         self.cut_everywhere(&run, seed, false)
     }
@@ -162,8 +166,11 @@ impl Campaign<'_> {
                 for ((at, unit), fate) in window.writes.iter().zip(&fates) {
                     image.land(*at, unit, *fate);
                 }
-                self.check(image, &states, phase, seed)
-                    .map_err(|what| Failure { seed, window: window.start, what: format!("{what} (fates {fates:?})") })?;
+                self.check(image, &states, phase, seed).map_err(|what| Failure {
+                    seed,
+                    window: window.start,
+                    what: format!("{what} (fates {fates:?})"),
+                })?;
             }
             for (at, unit) in &window.writes {
                 durable.land(*at, unit, Fate::New);
@@ -174,19 +181,32 @@ impl Campaign<'_> {
 
     /// The ways in which a window of so many unit writes is cut.
     fn choices(&self, writes: usize, random: &mut Random) -> Vec<Vec<Fate>> {
-        let whole = |bits: u64| (0..writes).map(|at| if bits >> at & 1 == 1 { Fate::New } else { Fate::Old }).collect();
+        let whole = |bits: u64| {
+            (0..writes).map(|at| if bits >> (at % 64) & 1 == 1 { Fate::New } else { Fate::Old }).collect()
+        };
         let mut choices: Vec<Vec<Fate>> = if writes <= self.effort.exhaustive_writes {
             (0..1u64 << writes).map(whole).collect()
         } else {
-            [0, u64::MAX].into_iter().chain((0..self.effort.samples).map(|_| random.bits())).map(whole).collect()
+            [0, u64::MAX]
+                .into_iter()
+                .chain((0..self.effort.samples).map(|_| random.bits()))
+                .map(whole)
+                .collect()
         };
         if writes > 0 {
-            choices.extend((0..self.effort.torn).map(|_| (0..writes).map(|_| fate(random)).collect::<Vec<_>>()));
+            choices
+                .extend((0..self.effort.torn).map(|_| (0..writes).map(|_| fate(random)).collect::<Vec<_>>()));
         }
         choices
     }
 
-    fn check(&mut self, image: Medium, states: &[Rc<Model>], phase: (Phase, bool), seed: u64) -> Result<(), String> {
+    fn check(
+        &mut self,
+        image: Medium,
+        states: &[Rc<Model>],
+        phase: (Phase, bool),
+        seed: u64,
+    ) -> Result<(), String> {
         let fingerprint = image.fingerprint();
         if !self.seen.images.insert(fingerprint) {
             return Ok(());
@@ -202,14 +222,21 @@ impl Campaign<'_> {
         let dropped = |damage: &Damage| matches!(damage, Damage::TailDropped { .. });
         self.seen.tails_dropped += u64::from(store.damage().reports().iter().any(dropped));
         if !phase.1 && random.one_in(self.effort.second_cut_one_in) {
-            self.go_on(image, states, &mut random, seed).map_err(|what| format!("after a second cut: {what}"))?;
+            self.go_on(image, states, &mut random, seed)
+                .map_err(|what| format!("after a second cut: {what}"))?;
         }
         Ok(())
     }
 
     /// Records the recovery of an image and some work after it, and cuts that as well. What was unreadable
     /// may come back meanwhile: a recovery that is done stays as it decided.
-    fn go_on(&mut self, image: Medium, states: &[Rc<Model>], random: &mut Random, seed: u64) -> Result<(), String> {
+    fn go_on(
+        &mut self,
+        image: Medium,
+        states: &[Rc<Model>],
+        random: &mut Random,
+        seed: u64,
+    ) -> Result<(), String> {
         let store = open(image.clone().record(), random, self.mutant)?;
         let mut reader = open(store.into_device(), random, self.mutant)?;
         let found = Rc::new(contents(&mut reader)?);

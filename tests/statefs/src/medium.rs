@@ -74,7 +74,10 @@ impl Medium {
     /// The image; what is unreadable as zeros.
     pub fn to_bytes(&self) -> Vec<u8> {
         let zeros = [0; UNIT];
-        self.units.iter().flat_map(|unit| if unit.readable { &unit.data[..] } else { &zeros }.to_vec()).collect()
+        self.units
+            .iter()
+            .flat_map(|unit| if unit.readable { &unit.data[..] } else { &zeros }.to_vec())
+            .collect()
     }
 
     /// Starts recording.
@@ -146,6 +149,11 @@ impl Medium {
                 *unit = Unit::new(data.into());
             }
         }
+    }
+
+    /// A unit, as it is; a medium has at least one.
+    pub fn unit(&self, at: usize) -> Unit {
+        self.units[at].clone()
     }
 
     /// Whether a unit holds anything.

@@ -199,7 +199,8 @@ impl Driver {
     }
 
     fn stage(&mut self, changes: &[Change]) -> Result<usize, Error> {
-        let operation = self.random.one_in(3).then(|| OperationId { client: 7, operation: self.random.bits() });
+        let operation =
+            self.random.one_in(3).then(|| OperationId { client: 7, operation: self.random.bits() });
         let writes: Vec<Write<'_>> =
             changes.iter().map(|(key, value)| Write { key, value: value.as_deref(), expect: None }).collect();
         self.store().stage(&Batch { writes: &writes, operation })
@@ -207,7 +208,8 @@ impl Driver {
 
     /// What is refused changes nothing.
     fn oversized(&mut self) -> Result<(), Error> {
-        let keys: Vec<Vec<u8>> = (0..=BATCH_RECORDS_MAX).map(|at| format!("/state/x/{at}").into_bytes()).collect();
+        let keys: Vec<Vec<u8>> =
+            (0..=BATCH_RECORDS_MAX).map(|at| format!("/state/x/{at}").into_bytes()).collect();
         let writes: Vec<Write<'_>> =
             keys.iter().map(|key| Write { key, value: Some(b"x"), expect: None }).collect();
         match self.store().stage(&Batch { writes: &writes, operation: None }) {

@@ -1,8 +1,8 @@
 //! A power cut at any instant, a second one during recovery included, loses nothing acknowledged.
 
+use statefs::Mutant;
 use statefs_proofs::campaign::{Campaign, Seen, TEST};
 use statefs_proofs::scenario::Phase;
-use statefs::Mutant;
 
 /// Scenarios of the campaign.
 const SCENARIOS: u64 = 200;

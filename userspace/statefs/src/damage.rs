@@ -16,7 +16,7 @@ pub enum Damage {
         /// Its generation.
         generation: u64,
     },
-    /// One of the two heads of a segment is lost.
+    /// A head of a segment is lost, or both; its groups tell what it said.
     SegmentHeadDamaged {
         /// The segment.
         segment: u32,

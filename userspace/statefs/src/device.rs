@@ -51,7 +51,11 @@ impl<D: BlockDevice + ?Sized> BlockDevice for &mut D {
 }
 
 /// The range of a transfer as indices, if it is legal for a device of `length` bytes.
-pub(crate) fn checked_range(length: u64, offset: u64, bytes: usize) -> Result<core::ops::Range<usize>, DeviceError> {
+pub(crate) fn checked_range(
+    length: u64,
+    offset: u64,
+    bytes: usize,
+) -> Result<core::ops::Range<usize>, DeviceError> {
     let start = usize::try_from(offset).map_err(|_| DeviceError::Range)?;
     let end = start.checked_add(bytes).ok_or(DeviceError::Range)?;
     if end as u64 > length || start % SECTOR != 0 || bytes % SECTOR != 0 {

@@ -167,8 +167,11 @@ impl Superblock {
         if bytes.get(..8) != Some(SUPERBLOCK_MAGIC) {
             return Err(Error::Foreign);
         }
-        let geometry =
-            Geometry { unit: u32_at(bytes, 12), segment_units: u32_at(bytes, 16), segments: u32_at(bytes, 20) };
+        let geometry = Geometry {
+            unit: u32_at(bytes, 12),
+            segment_units: u32_at(bytes, 16),
+            segments: u32_at(bytes, 20),
+        };
         let unit = geometry.unit as usize;
         if !geometry.unit.is_power_of_two() || !(4096..=65_536).contains(&unit) {
             return Err(Error::SuperblockLost);
@@ -186,7 +189,9 @@ impl Superblock {
             return Err(Error::SuperblockLost);
         }
         let free = (0..geometry.segments as usize)
-            .map(|segment| bytes.get(FREE_MAP + segment / 8).is_some_and(|byte| byte & (1 << (segment % 8)) != 0))
+            .map(|segment| {
+                bytes.get(FREE_MAP + segment / 8).is_some_and(|byte| byte & (1 << (segment % 8)) != 0)
+            })
             .collect();
         Ok(Superblock {
             geometry,

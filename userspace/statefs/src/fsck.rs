@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::index::State;
 use crate::read::check;
 use crate::replay::read_superblock;
-use crate::scan::{SegmentImage, segment_head, segment_heads};
+use crate::scan::{SegmentImage, log_heads, segment_head, segment_heads};
 use crate::store::{Mode, Store};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -75,7 +75,9 @@ impl<D: BlockDevice> Store<D> {
         for (done, key) in keys.iter().enumerate() {
             match self.get_into(key, &mut value) {
                 Ok(_) => report.keys_good += 1,
-                Err(Error::Corrupt) => report.keys_bad.push(FoundKey { key: key.clone(), state: KeyState::Corrupt }),
+                Err(Error::Corrupt) => {
+                    report.keys_bad.push(FoundKey { key: key.clone(), state: KeyState::Corrupt })
+                }
                 Err(Error::Uncertain) => {
                     report.keys_bad.push(FoundKey { key: key.clone(), state: KeyState::Uncertain });
                 }
@@ -130,10 +132,8 @@ impl<D: BlockDevice> Store<D> {
 pub(crate) fn groups(device: &mut impl BlockDevice, show: &mut dyn FnMut(GroupSummary)) -> Result<(), Error> {
     let mut damage = DamageLog::default();
     let superblock = read_superblock(device, &mut damage)?;
-    let mut heads = segment_heads(device, &superblock, &mut damage);
-    heads.retain(|head| head.generation >= superblock.replay_start);
-    heads.sort_by_key(|head| (head.generation, head.incarnation));
-    for head in heads {
+    let heads = segment_heads(device, &superblock, &mut damage);
+    for head in log_heads(&heads, &superblock) {
         let image = SegmentImage::read(device, superblock.geometry, head, superblock.salt);
         let mut unit = 1;
         while let Some(group) = image.next_group(unit) {
@@ -163,8 +163,12 @@ impl<D: BlockDevice> Store<D> {
     /// A line for each finding, as the service prints it.
     pub fn damage_lines(&self) -> impl Iterator<Item = alloc::string::String> + '_ {
         self.damage.reports().iter().map(|damage| match damage {
-            Damage::TailDropped { epoch, bytes } => alloc::format!("tail dropped: epoch {epoch}, {bytes} bytes"),
-            Damage::GroupCorrupt { .. } | Damage::PayloadCorrupt { .. } => alloc::format!("crc mismatch: {damage:?}"),
+            Damage::TailDropped { epoch, bytes } => {
+                alloc::format!("tail dropped: epoch {epoch}, {bytes} bytes")
+            }
+            Damage::GroupCorrupt { .. } | Damage::PayloadCorrupt { .. } => {
+                alloc::format!("crc mismatch: {damage:?}")
+            }
             other => alloc::format!("damage: {other:?}"),
         })
     }

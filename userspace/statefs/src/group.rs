@@ -48,6 +48,7 @@ pub(crate) enum GroupKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GroupHeader {
     pub kind: GroupKind,
+    /// Salt of the segment; on the medium, xor the store's salt.
     pub salt: u64,
     pub epoch: u64,
     pub previous_epoch: u64,
@@ -64,11 +65,11 @@ pub(crate) struct GroupHeader {
 
 impl GroupHeader {
     /// The header as it goes to the device.
-    pub fn encode(&self, role: Role) -> [u8; HEADER] {
+    pub fn encode(&self, role: Role, store_salt: u64) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
         put(&mut bytes, 0, role.magic());
         put(&mut bytes, 4, &(self.kind as u32).to_le_bytes());
-        put(&mut bytes, 8, &self.salt.to_le_bytes());
+        put(&mut bytes, 8, &(self.salt ^ store_salt).to_le_bytes());
         put(&mut bytes, 16, &self.epoch.to_le_bytes());
         put(&mut bytes, 24, &self.previous_epoch.to_le_bytes());
         put(&mut bytes, 32, &self.incarnation.to_le_bytes());
@@ -85,13 +86,11 @@ impl GroupHeader {
         bytes
     }
 
-    /// The header in these bytes, if they hold a valid one of this role in a segment with this salt.
-    pub fn decode(bytes: &[u8], role: Role, salt: u64, unit: usize) -> Option<GroupHeader> {
+    /// The header in these bytes, if they hold a valid one of this role in a segment of any salt.
+    pub fn decode(bytes: &[u8], role: Role, store_salt: u64, unit: usize) -> Option<GroupHeader> {
         let bytes = bytes.get(..HEADER)?;
-        if bytes.get(..4)? != role.magic()
-            || u64_at(bytes, 8) != salt
-            || salted(salt, bytes.get(..CRC_AT)?) != u32_at(bytes, CRC_AT)
-        {
+        let salt = u64_at(bytes, 8) ^ store_salt;
+        if bytes.get(..4)? != role.magic() || salted(salt, bytes.get(..CRC_AT)?) != u32_at(bytes, CRC_AT) {
             return None;
         }
         let kind = match u32_at(bytes, 4) {
@@ -115,13 +114,14 @@ impl GroupHeader {
             units: u32_at(bytes, 72),
             table_crc: u32_at(bytes, 76),
         };
-        let lengths_agree = layout(header.body as usize, header.table as usize, unit).units == header.units as usize;
+        let lengths_agree =
+            layout(header.body as usize, header.table as usize, unit).units == header.units as usize;
         (lengths_agree && header.previous_epoch < header.epoch).then_some(header)
     }
 
     /// The CRC by which the next group names this one: the same for all three headers.
     pub fn crc(&self) -> u32 {
-        salted(self.salt, &self.encode(Role::Head)[4..CRC_AT])
+        salted(self.salt, &self.encode(Role::Head, 0)[4..CRC_AT])
     }
 }
 

@@ -31,7 +31,8 @@ pub(crate) struct Entry {
 impl Entry {
     /// Bytes that the key keeps occupied in its segment.
     pub fn live_bytes(&self, key: &[u8]) -> Option<(u32, u64)> {
-        (self.state == State::Live).then(|| (self.segment, crate::quota::segment_bytes(key.len(), self.length as usize)))
+        (self.state == State::Live)
+            .then(|| (self.segment, crate::quota::segment_bytes(key.len(), self.length as usize)))
     }
 }
 

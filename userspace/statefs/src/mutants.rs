@@ -26,11 +26,4 @@ impl<D: BlockDevice> Store<D> {
         }
         Ok(())
     }
-
-    /// Segments that the superblock just written freed are taken again at once.
-    pub(crate) fn free_too_early(&mut self, generation: u64) {
-        if self.options.mutant == Mutant::FreedTooEarly {
-            self.segments.superblock_durable(generation + 1, self.superblock.replay_start);
-        }
-    }
 }

@@ -32,7 +32,7 @@ pub(crate) struct Pending {
     table_bytes: usize,
     keys: Vec<u8>,
     records: Vec<PendingRecord>,
-    payload_salt: u64,
+    store_salt: u64,
     pub overlay: BTreeMap<Box<[u8]>, PendingKey>,
     pub operations: BTreeMap<(u64, u64), u64>,
     pub outcomes: Vec<Result<u64, crate::error::Error>>,
@@ -41,7 +41,7 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    pub fn new(capacity: usize, payload_salt: u64) -> Pending {
+    pub fn new(capacity: usize, store_salt: u64) -> Pending {
         let mut buffer = Vec::with_capacity(capacity);
         buffer.resize(HEADER, 0);
         Pending {
@@ -50,7 +50,7 @@ impl Pending {
             table_bytes: 0,
             keys: Vec::new(),
             records: Vec::new(),
-            payload_salt,
+            store_salt,
             overlay: BTreeMap::new(),
             operations: BTreeMap::new(),
             outcomes: Vec::new(),
@@ -83,7 +83,7 @@ impl Pending {
             let start = self.buffer.len();
             header.offset = start as u32;
             self.buffer.extend_from_slice(payload);
-            header.payload_crc = salted(self.payload_salt ^ header.version, &self.buffer[start..]);
+            header.payload_crc = salted(self.store_salt ^ header.version, &self.buffer[start..]);
             self.pad();
         }
         let start = self.keys.len();
@@ -115,9 +115,9 @@ impl Pending {
         header.table_crc = salted(header.salt, &self.table);
         let places = layout(self.buffer.len() - HEADER, self.table.len(), unit);
         header.units = places.units as u32;
-        self.buffer[..HEADER].copy_from_slice(&header.encode(Role::Head));
+        self.buffer[..HEADER].copy_from_slice(&header.encode(Role::Head, self.store_salt));
         for (role, end) in [(Role::CommitA, places.commit_b), (Role::CommitB, places.units * unit)] {
-            self.buffer.extend_from_slice(&header.encode(role));
+            self.buffer.extend_from_slice(&header.encode(role, self.store_salt));
             self.buffer.extend_from_slice(&self.table);
             self.buffer.resize(end, 0);
         }

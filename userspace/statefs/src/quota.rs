@@ -68,14 +68,18 @@ impl Usage {
         let share = quota_of(quotas, change.key);
         if let Some(old) = change.old {
             self.table_bytes = self.table_bytes.saturating_sub(table);
-            for used in [Some(&mut self.total), share.and_then(|at| self.shares.get_mut(at))].into_iter().flatten() {
+            for used in
+                [Some(&mut self.total), share.and_then(|at| self.shares.get_mut(at))].into_iter().flatten()
+            {
                 used.bytes = used.bytes.saturating_sub(cost(change.key.len(), old));
                 used.keys = used.keys.saturating_sub(1);
             }
         }
         if let Some(new) = change.new {
             self.table_bytes += table;
-            for used in [Some(&mut self.total), share.and_then(|at| self.shares.get_mut(at))].into_iter().flatten() {
+            for used in
+                [Some(&mut self.total), share.and_then(|at| self.shares.get_mut(at))].into_iter().flatten()
+            {
                 used.bytes += cost(change.key.len(), new);
                 used.keys += 1;
             }
@@ -103,7 +107,8 @@ impl Usage {
             return Err(Error::TooManyKeys);
         }
         let others = quotas.iter().zip(&self.shares).enumerate().filter(|(at, _)| Some(*at) != own);
-        let kept: u64 = others.map(|(_, (quota, used))| quota.bytes_reserved.saturating_sub(used.bytes)).sum();
+        let kept: u64 =
+            others.map(|(_, (quota, used))| quota.bytes_reserved.saturating_sub(used.bytes)).sum();
         if self.total.bytes + more + kept > bounds.bytes { Err(Error::NoSpace) } else { Ok(()) }
     }
 }

@@ -43,7 +43,9 @@ impl<D: BlockDevice> Store<D> {
     fn entry(&self, key: &[u8]) -> Result<Entry, Error> {
         validate_key(key)?;
         let entry = self.index.entries.get(key).copied();
-        entry.map_or(Err(if self.hole { Error::Uncertain } else { Error::NotFound }), |entry| check(&entry).map(|()| entry))
+        entry.map_or(Err(if self.hole { Error::Uncertain } else { Error::NotFound }), |entry| {
+            check(&entry).map(|()| entry)
+        })
     }
 
     /// Version and length of a key.

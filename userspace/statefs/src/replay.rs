@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::format::{Geometry, SegmentHead, Superblock};
 use crate::index::{Index, Operations};
 use crate::limits::VERSION_SKIP;
-use crate::scan::{FoundGroup, SegmentImage, segment_head, segment_heads};
+use crate::scan::{FoundGroup, SegmentImage, log_heads, segment_head, segment_heads};
 use crate::segments::{SegmentState, Segments};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -43,7 +43,10 @@ pub(crate) struct Loaded {
 }
 
 /// Reads the superblocks: the newest valid one, and the damage to the other.
-pub(crate) fn read_superblock(device: &mut impl BlockDevice, damage: &mut DamageLog) -> Result<Superblock, Error> {
+pub(crate) fn read_superblock(
+    device: &mut impl BlockDevice,
+    damage: &mut DamageLog,
+) -> Result<Superblock, Error> {
     let mut worst = Error::Foreign;
     let mut unit = 4096usize;
     while unit <= 65_536 {
@@ -54,8 +57,11 @@ pub(crate) fn read_superblock(device: &mut impl BlockDevice, damage: &mut Damage
             let read = device.read(u64::from(slot) * unit as u64, &mut bytes);
             let found = if read.is_ok() { Superblock::decode(&bytes) } else { Err(Error::SuperblockLost) };
             match found {
-                Ok(found) if found.geometry.unit_bytes() == unit && found.generation % 2 == u64::from(slot) => {
-                    newest = Some(newest.filter(|other| other.generation > found.generation).unwrap_or(found));
+                Ok(found)
+                    if found.geometry.unit_bytes() == unit && found.generation % 2 == u64::from(slot) =>
+                {
+                    newest =
+                        Some(newest.filter(|other| other.generation > found.generation).unwrap_or(found));
                 }
                 Ok(_) => {}
                 Err(error @ Error::NewerFormat { .. }) => return Err(error),
@@ -95,9 +101,7 @@ pub(crate) fn load(device: &mut impl BlockDevice, keep_tombstones: bool) -> Resu
     let heads = segment_heads(device, &superblock, &mut damage);
     let mut replay = Replay::new(&superblock, damage, keep_tombstones);
     replay.proven = heads.iter().map(|head| head.frontier).fold(superblock.frontier, u64::max);
-    let mut log: Vec<SegmentHead> =
-        heads.iter().filter(|head| head.generation >= superblock.replay_start).copied().collect();
-    log.sort_by_key(|head| (head.generation, head.incarnation));
+    let log = log_heads(&heads, &superblock);
     if log.len() as u32 > superblock.geometry.replay_bound() {
         replay.damage.report(Damage::ReplayOverBound { segments: log.len() as u32 });
     }
@@ -269,14 +273,18 @@ impl Replay {
         heads: &[SegmentHead],
         append: Option<(SegmentHead, u32)>,
     ) -> Loaded {
-        let newest_head = heads.iter().map(|head| head.generation.saturating_add(1)).max().unwrap_or(0);
+        // A head that was recovered, or lost for good, may have had a higher generation than any that is left.
+        let unsure = u64::from(superblock.geometry.segments) - heads.len() as u64 + 2;
+        let newest_head = heads.iter().map(|head| head.generation.saturating_add(unsure)).max().unwrap_or(0);
         let lost = self.proven.saturating_sub(self.newest_epoch);
         let end = LogEnd {
             epoch: self.newest_epoch,
             crc: self.newest_crc,
             incarnation: self.incarnation.saturating_add(1),
             next_epoch: self.newest_epoch.max(self.proven).saturating_add(2),
-            next_version: self.next_version.saturating_add(VERSION_SKIP.saturating_mul(lost.saturating_add(1))),
+            next_version: self
+                .next_version
+                .saturating_add(VERSION_SKIP.saturating_mul(lost.saturating_add(1))),
             next_segment_generation: superblock.next_segment_generation.max(newest_head),
         };
         let segments = self.segment_table(&superblock, heads);

@@ -1,9 +1,10 @@
 //! Finding groups in a segment, damaged ones included (RFC-0001, 7.3).
 
 use crate::checksum::salted;
+use crate::damage::{Damage, DamageLog};
 use crate::device::{BlockDevice, SECTOR};
-use crate::format::{Geometry, SegmentHead};
-use crate::group::{GroupHeader, HEADER, Records, RecordHeader, Role, layout, pad8};
+use crate::format::{Geometry, SegmentHead, Superblock};
+use crate::group::{GroupHeader, HEADER, RecordHeader, Records, Role, layout, pad8};
 use alloc::collections::BTreeSet;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -42,12 +43,17 @@ pub(crate) struct SegmentImage {
     unreadable: BTreeSet<usize>,
     geometry: Geometry,
     head: SegmentHead,
-    payload_salt: u64,
+    store_salt: u64,
 }
 
 impl SegmentImage {
     /// Reads a segment; what is unreadable as a whole is read unit by unit.
-    pub fn read(device: &mut impl BlockDevice, geometry: Geometry, head: SegmentHead, payload_salt: u64) -> SegmentImage {
+    pub fn read(
+        device: &mut impl BlockDevice,
+        geometry: Geometry,
+        head: SegmentHead,
+        store_salt: u64,
+    ) -> SegmentImage {
         let mut bytes = vec![0; geometry.segment_bytes()];
         let mut unreadable = BTreeSet::new();
         let offset = geometry.segment_offset(head.segment);
@@ -59,16 +65,23 @@ impl SegmentImage {
                 }
             }
         }
-        SegmentImage { bytes, unreadable, geometry, head, payload_salt }
+        SegmentImage { bytes, unreadable, geometry, head, store_salt }
     }
 
     /// The next group at or after a unit.
     pub fn next_group(&self, from: u32) -> Option<FoundGroup> {
-        (from..self.geometry.segment_units - 1).find_map(|unit| self.group_at(unit).or_else(|| self.group_before(unit, from)))
+        (from..self.geometry.segment_units - 1)
+            .find_map(|unit| self.group_at(unit).or_else(|| self.group_before(unit, from)))
     }
 
     fn header_at(&self, offset: usize, role: Role) -> Option<GroupHeader> {
-        GroupHeader::decode(self.bytes.get(offset..)?, role, self.head.salt, self.geometry.unit_bytes())
+        let header = GroupHeader::decode(
+            self.bytes.get(offset..)?,
+            role,
+            self.store_salt,
+            self.geometry.unit_bytes(),
+        )?;
+        (header.salt == self.head.salt).then_some(header)
     }
 
     /// The group whose first unit this is.
@@ -93,11 +106,12 @@ impl SegmentImage {
         let group = self.bytes.get(start as usize * unit..(start + header.units) as usize * unit)?;
         let places = layout(header.body as usize, header.table as usize, unit);
         let copy = |role, at: usize| {
-            let found = GroupHeader::decode(group.get(at..)?, role, header.salt, unit)?;
+            let found = GroupHeader::decode(group.get(at..)?, role, self.store_salt, unit)?;
             let table = group.get(at + HEADER..)?.get(..header.table as usize)?;
-            (found.crc() == header.crc() && salted(header.salt, table) == header.table_crc).then(|| table.to_vec())
+            (found.crc() == header.crc() && salted(header.salt, table) == header.table_crc)
+                .then(|| table.to_vec())
         };
-        let head_is_there = GroupHeader::decode(group, Role::Head, header.salt, unit).is_some();
+        let head_is_there = self.header_at(start as usize * unit, Role::Head).is_some();
         let (a, b) = (copy(Role::CommitA, places.commit_a), copy(Role::CommitB, places.commit_b));
         let all_copies = head_is_there && a.is_some() && b.is_some();
         let table = a.or(b).or_else(|| self.table_from_body(&header, group));
@@ -135,32 +149,41 @@ impl SegmentImage {
         let to = from.saturating_add(record.value_length as usize);
         let readable = from == to || self.unreadable.range(from / unit..to.div_ceil(unit)).next().is_none();
         let payload = self.bytes.get(from..to).filter(|_| readable && to <= end_of_group);
-        payload.is_some_and(|payload| salted(self.payload_salt ^ record.version, payload) == record.payload_crc)
+        payload.is_some_and(|payload| salted(self.store_salt ^ record.version, payload) == record.payload_crc)
     }
 }
 
-/// Reads the heads of all segments; copy 1 where copy 0 is bad.
+/// Reads the heads of all segments; where both copies are lost, what the groups in it tell.
 pub(crate) fn segment_heads(
     device: &mut impl BlockDevice,
-    store: &crate::format::Superblock,
-    damage: &mut crate::damage::DamageLog,
+    store: &Superblock,
+    damage: &mut DamageLog,
 ) -> Vec<SegmentHead> {
     let mut heads = Vec::new();
     for segment in 0..store.geometry.segments {
         let first = segment_head(device, store, segment, 0);
         let head = first.or_else(|| segment_head(device, store, segment, 1));
-        if first.is_none() && head.is_some_and(|head| head.generation >= store.replay_start) {
-            damage.report(crate::damage::Damage::SegmentHeadDamaged { segment });
+        let head = head.or_else(|| recover_head(device, store, segment));
+        if first.is_none() && head.is_none_or(|head| head.generation >= store.replay_start) {
+            damage.report(Damage::SegmentHeadDamaged { segment });
         }
         heads.extend(head);
     }
     heads
 }
 
+/// The heads of the segments to replay, in the order of the log.
+pub(crate) fn log_heads(heads: &[SegmentHead], store: &Superblock) -> Vec<SegmentHead> {
+    let mut log: Vec<SegmentHead> =
+        heads.iter().filter(|head| head.generation >= store.replay_start).copied().collect();
+    log.sort_by_key(|head| (head.frontier, head.incarnation, head.generation));
+    log
+}
+
 /// Reads one copy of a segment's head.
 pub(crate) fn segment_head(
     device: &mut impl BlockDevice,
-    store: &crate::format::Superblock,
+    store: &Superblock,
     segment: u32,
     copy: u32,
 ) -> Option<SegmentHead> {
@@ -169,4 +192,30 @@ pub(crate) fn segment_head(
     let offset = store.geometry.segment_offset(segment) + u64::from(copy) * last;
     device.read(offset, &mut sector).ok()?;
     SegmentHead::decode(&sector, segment, store)
+}
+
+/// What the group headers in a segment tell of its lost heads, if they belong to the log. Groups of an earlier
+/// life of the segment have another salt.
+fn recover_head(device: &mut impl BlockDevice, store: &Superblock, segment: u32) -> Option<SegmentHead> {
+    let unit = store.geometry.unit_bytes();
+    let mut sector = [0; SECTOR];
+    let mut found = Vec::new();
+    for at in 1..store.geometry.segment_units - 1 {
+        let offset = store.geometry.segment_offset(segment) + u64::from(at) * unit as u64;
+        if device.read(offset, &mut sector).is_ok() {
+            let header = |role| GroupHeader::decode(&sector, role, store.salt, unit);
+            found.extend(header(Role::Head).or_else(|| header(Role::CommitB)));
+        }
+    }
+    let newest =
+        *found.iter().max_by_key(|header| header.epoch).filter(|header| header.epoch > store.base_epoch)?;
+    let oldest =
+        found.iter().filter(|header| header.salt == newest.salt).min_by_key(|header| header.epoch)?;
+    Some(SegmentHead {
+        segment,
+        generation: store.replay_start,
+        salt: newest.salt,
+        incarnation: oldest.incarnation,
+        frontier: oldest.previous_epoch,
+    })
 }

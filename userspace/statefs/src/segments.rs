@@ -49,7 +49,8 @@ impl Segments {
     /// The free segment that would be taken next: in turn, so that all wear alike.
     pub fn next_free(&self) -> Option<u32> {
         let after = (self.last_taken + 1..self.table.len()).chain(0..=self.last_taken);
-        let mut candidates = after.filter(|at| self.table.get(*at).is_some_and(|info| info.state == SegmentState::Free));
+        let mut candidates =
+            after.filter(|at| self.table.get(*at).is_some_and(|info| info.state == SegmentState::Free));
         candidates.next().map(|at| at as u32)
     }
 
@@ -62,13 +63,15 @@ impl Segments {
     }
 
     pub fn add_live(&mut self, place: Option<(u32, u64)>) {
-        if let Some((info, bytes)) = place.and_then(|(segment, bytes)| Some((self.get_mut(segment)?, bytes))) {
+        if let Some((info, bytes)) = place.and_then(|(segment, bytes)| Some((self.get_mut(segment)?, bytes)))
+        {
             info.live += bytes;
         }
     }
 
     pub fn remove_live(&mut self, place: Option<(u32, u64)>) {
-        if let Some((info, bytes)) = place.and_then(|(segment, bytes)| Some((self.get_mut(segment)?, bytes))) {
+        if let Some((info, bytes)) = place.and_then(|(segment, bytes)| Some((self.get_mut(segment)?, bytes)))
+        {
             info.live = info.live.saturating_sub(bytes);
         }
     }

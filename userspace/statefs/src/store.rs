@@ -49,8 +49,6 @@ pub enum Mutant {
     SuperblockBeforeData,
     /// Replay forgets a deletion as soon as it has seen it.
     TombstoneDroppedEarly,
-    /// A segment is taken again by the checkpoint that frees it.
-    FreedTooEarly,
 }
 
 /// How a store is opened.
@@ -188,6 +186,15 @@ impl<D: BlockDevice> Store<D> {
             base_crc: 0,
             free: alloc::vec![true; geometry.segments as usize],
         };
+        for segment in 0..geometry.segments {
+            let head =
+                SegmentHead { segment, generation: 0, salt: entropy.next(), incarnation: 0, frontier: 0 };
+            let bytes = head.encode(&superblock);
+            let first = geometry.segment_offset(segment);
+            device.write(first, &bytes)?;
+            device.write(first + (geometry.segment_bytes() - geometry.unit_bytes()) as u64, &bytes)?;
+        }
+        device.flush()?;
         for generation in [1, SUPERBLOCKS] {
             superblock.generation = generation;
             device.write((generation % 2) * u64::from(geometry.unit), &superblock.encode())?;
@@ -257,7 +264,8 @@ impl<D: BlockDevice> Store<D> {
 
     /// Writes the group that starts an incarnation. Without room for it the store stays read-only.
     pub(crate) fn begin_incarnation(&mut self) -> Result<(), Error> {
-        if self.place_for(crate::pending::units_alone(0, 0, self.superblock.geometry.unit_bytes())).is_none() {
+        if self.place_for(crate::pending::units_alone(0, 0, self.superblock.geometry.unit_bytes())).is_none()
+        {
             self.damage.report(Damage::NoRoomToOpen);
             return Ok(());
         }
@@ -329,7 +337,11 @@ impl<D: BlockDevice> Store<D> {
 
     /// Segments that an opening would replay.
     pub(crate) fn log_segments(&self) -> u32 {
-        self.end.next_segment_generation.saturating_sub(self.superblock.replay_start) as u32
+        let in_log = |info: &&crate::segments::Segment| {
+            info.state == crate::segments::SegmentState::Used
+                && info.generation >= self.superblock.replay_start
+        };
+        self.segments.iter().map(|(_, info)| info).filter(in_log).count() as u32
     }
 
     /// Gives the device back, without sealing.

@@ -154,7 +154,9 @@ impl<D: BlockDevice> Store<D> {
             return (if length.is_some() { *version } else { 0 }, *length);
         }
         match self.index.entries.get(key) {
-            Some(Entry { state: State::Live | State::Corrupt, version, length, .. }) => (*version, Some(*length as usize)),
+            Some(Entry { state: State::Live | State::Corrupt, version, length, .. }) => {
+                (*version, Some(*length as usize))
+            }
             _ => (0, None),
         }
     }
@@ -185,12 +187,21 @@ impl<D: BlockDevice> Store<D> {
     fn check_segments(&self, batch: &Batch<'_>, body: usize, table: usize) -> Result<(), Error> {
         let geometry = self.superblock.geometry;
         let units = self.pending.units_with(body, table, geometry.unit_bytes()) as u32;
-        if self.current.is_some_and(|(_, next)| next + units < geometry.segment_units) && self.checkpoint.is_none() {
+        if self.current.is_some_and(|(_, next)| next + units < geometry.segment_units)
+            && self.checkpoint.is_none()
+        {
             return Ok(());
         }
         let only_deletes = batch.writes.iter().all(|write| write.value.is_none());
         let reserved = batch.writes.iter().all(|write| self.has_reserve(write.key));
-        let kept = self.maintenance_floor() + if only_deletes { 0 } else if reserved { 1 } else { 2 };
+        let kept = self.maintenance_floor()
+            + if only_deletes {
+                0
+            } else if reserved {
+                1
+            } else {
+                2
+            };
         if self.segments.free() <= kept || self.log_segments() >= geometry.replay_bound() {
             return Err(Error::CheckpointNeeded);
         }
@@ -207,8 +218,11 @@ impl<D: BlockDevice> Store<D> {
         let bounds = self.bounds();
         let mut done = Vec::new();
         for write in batch.writes {
-            let change =
-                Difference { key: write.key, old: self.known(write.key).1, new: write.value.map(<[u8]>::len) };
+            let change = Difference {
+                key: write.key,
+                old: self.known(write.key).1,
+                new: write.value.map(<[u8]>::len),
+            };
             if let Err(refusal) = self.usage.check(&self.options.quotas, bounds, change) {
                 for Difference { key, old, new } in done {
                     self.usage.apply(&self.options.quotas, Difference { key, old: new, new: old });
@@ -261,8 +275,10 @@ impl<D: BlockDevice> Store<D> {
     /// Where a group of so many units goes: the current segment, or a free one.
     pub(crate) fn place_for(&self, units: usize) -> Option<(u32, u32, bool)> {
         let last = self.superblock.geometry.segment_units - 1;
-        let fresh_for_checkpoint =
-            self.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.replay_start == self.end.next_segment_generation);
+        let fresh_for_checkpoint = self
+            .checkpoint
+            .as_ref()
+            .is_some_and(|checkpoint| checkpoint.replay_start == self.end.next_segment_generation);
         match self.current {
             Some((head, next)) if !fresh_for_checkpoint && next + units as u32 <= last => {
                 Some((head.segment, next, false))
