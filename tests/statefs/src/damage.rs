@@ -136,7 +136,7 @@ pub fn without_newest_superblock(seed: u64) -> Result<(usize, usize), String> {
         return Ok((0, 0));
     };
     let mut image = run.end.clone();
-    image.land(newest, &Medium::new(1).unit(0), crate::medium::Fate::Unreadable);
+    image.lose(newest);
     let mut random = Random::new(seed);
     let mut store = Store::open(image, scenario::options(&mut random, Mutant::None))
         .map_err(|error| error.to_string())?;

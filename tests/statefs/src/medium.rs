@@ -124,10 +124,20 @@ impl Medium {
         }
     }
 
-    /// Unreadable units come back, with what was written last.
+    /// Unreadable units come back, with what was written last; in the trace as a window of its own.
     pub fn heal(&mut self) {
-        for unit in &mut self.units {
+        self.trace.push(Event::Flush);
+        for (at, unit) in self.units.iter_mut().enumerate().filter(|(_, unit)| !unit.readable) {
             unit.readable = true;
+            self.trace.push(Event::Write(at, unit.clone()));
+        }
+        self.trace.push(Event::Flush);
+    }
+
+    /// What was read for a while cannot be read any more.
+    pub fn lose(&mut self, at: usize) {
+        if let Some(unit) = self.units.get_mut(at) {
+            unit.readable = false;
         }
     }
 
