@@ -21,7 +21,7 @@ pub struct Effort {
 }
 
 /// What a bounded test run does.
-pub const TEST: Effort = Effort { exhaustive_writes: 8, samples: 24, torn: 6, second_cut_one_in: 150 };
+pub const TEST: Effort = Effort { exhaustive_writes: 8, samples: 24, torn: 6, second_cut_one_in: 300 };
 /// What a long run does.
 pub const SOAK: Effort = Effort { exhaustive_writes: 8, samples: 120, torn: 40, second_cut_one_in: 30 };
 

@@ -42,7 +42,9 @@ pub fn make(name: &str) -> Medium {
 
 fn newest_superblock(medium: &Medium) -> usize {
     let bytes = medium.to_bytes();
-    let generation = |slot: usize| bytes[slot * UNIT + 48..][..8].iter().rev().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
+    let generation = |slot: usize| {
+        bytes[slot * UNIT + 48..][..8].iter().rev().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte))
+    };
     usize::from(generation(1) > generation(0))
 }
 
@@ -77,7 +79,9 @@ fn groups(medium: &Medium) -> Vec<(u32, u32)> {
 pub fn to_sparse(image: &[u8]) -> Vec<u8> {
     let mut sparse = b"SPARSE01".to_vec();
     sparse.extend((image.len() as u64).to_le_bytes());
-    for (at, sector) in image.chunks(SECTOR).enumerate().filter(|(_, sector)| sector.iter().any(|byte| *byte != 0)) {
+    for (at, sector) in
+        image.chunks(SECTOR).enumerate().filter(|(_, sector)| sector.iter().any(|byte| *byte != 0))
+    {
         sparse.extend(((at * SECTOR) as u64).to_le_bytes());
         sparse.extend(sector);
     }
@@ -86,7 +90,8 @@ pub fn to_sparse(image: &[u8]) -> Vec<u8> {
 
 /// The image of a sparse form that these proofs wrote.
 pub fn from_sparse(sparse: &[u8]) -> Vec<u8> {
-    let word = |at: usize| sparse[at..at + 8].iter().rev().fold(0usize, |sum, byte| sum << 8 | usize::from(*byte));
+    let word =
+        |at: usize| sparse[at..at + 8].iter().rev().fold(0usize, |sum, byte| sum << 8 | usize::from(*byte));
     let mut image = vec![0; word(8)];
     for record in (16..sparse.len()).step_by(8 + SECTOR) {
         let offset = word(record);

@@ -47,7 +47,8 @@ fn make_golden_images() {
 /// Asks the independent reader about a folder of sparse images; its answers lie beside them as `.py`.
 fn ask_python(folder: &Path) {
     let reader = Path::new(env!("CARGO_MANIFEST_DIR")).join("reader/statefs_reader.py");
-    let status = Command::new("python3").arg(reader).arg("--folder").arg(folder).status().expect("python3 is there");
+    let status =
+        Command::new("python3").arg(reader).arg("--folder").arg(folder).status().expect("python3 is there");
     assert!(status.success(), "the reader ends well");
 }
 
@@ -62,7 +63,8 @@ fn compare(folder: &Path, names: &[String]) {
     ask_python(folder);
     for name in names {
         let ours = std::fs::read_to_string(folder.join(format!("{name}.txt"))).expect("our answers");
-        let theirs = std::fs::read_to_string(folder.join(format!("{name}.py"))).expect("the reader's answers");
+        let theirs =
+            std::fs::read_to_string(folder.join(format!("{name}.py"))).expect("the reader's answers");
         assert_eq!(theirs, ours, "{name} in {}", folder.display());
     }
 }
@@ -72,7 +74,8 @@ fn the_independent_reader_agrees_on_golden_images() {
     let folder = temporary("reader-golden");
     for name in golden::NAMES {
         for extension in ["sparse", "txt"] {
-            std::fs::copy(golden_file(name, extension), folder.join(format!("{name}.{extension}"))).expect("copied");
+            std::fs::copy(golden_file(name, extension), folder.join(format!("{name}.{extension}")))
+                .expect("copied");
         }
     }
     compare(&folder, &golden::NAMES.map(String::from));
@@ -98,7 +101,8 @@ fn the_independent_reader_agrees_on_crash_and_damage_images() {
                 let name = format!("{seed}-{at}");
                 // Both readers get the same bytes: what is unreadable is zeros for both.
                 let bytes = image.to_bytes();
-                std::fs::write(folder.join(format!("{name}.sparse")), golden::to_sparse(&bytes)).expect("written");
+                std::fs::write(folder.join(format!("{name}.sparse")), golden::to_sparse(&bytes))
+                    .expect("written");
                 let answers = golden::answers(Medium::from_bytes(&bytes));
                 std::fs::write(folder.join(format!("{name}.txt")), answers).expect("written");
                 names.push(name);

@@ -41,8 +41,11 @@ fn open(medium: Medium, random: &mut Random) -> Store<Medium> {
 
 fn apply_batch(store: &mut Store<Medium>, map: &mut Map, changes: &[(usize, Option<Vec<u8>>)]) {
     let keys: Vec<Vec<u8>> = changes.iter().map(|(key, _)| scenario::key(*key)).collect();
-    let writes: Vec<Write<'_>> =
-        keys.iter().zip(changes).map(|(key, (_, value))| Write { key, value: value.as_deref(), expect: None }).collect();
+    let writes: Vec<Write<'_>> = keys
+        .iter()
+        .zip(changes)
+        .map(|(key, (_, value))| Write { key, value: value.as_deref(), expect: None })
+        .collect();
     let mut unique = keys.clone();
     unique.sort();
     unique.dedup();
@@ -63,7 +66,8 @@ fn apply_batch(store: &mut Store<Medium>, map: &mut Map, changes: &[(usize, Opti
 }
 
 fn agrees(store: &mut Store<Medium>, map: &Map) {
-    let listed: Vec<Vec<u8>> = store.list(b"/state/", None, 256).keys.into_iter().map(|listed| listed.key.into()).collect();
+    let listed: Vec<Vec<u8>> =
+        store.list(b"/state/", None, 256).keys.into_iter().map(|listed| listed.key.into()).collect();
     assert_eq!(listed, map.keys().cloned().collect::<Vec<_>>());
     for (key, value) in map {
         assert_eq!(store.get(key).as_ref(), Ok(value));

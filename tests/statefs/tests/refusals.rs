@@ -1,8 +1,8 @@
 //! What must be refused, each by its own error, the store untouched.
 
 use statefs::{
-    BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Batch, BlockDevice, Error, Fault, FaultDevice, Geometry, KEY_BYTES_MAX,
-    KeyFault, MemoryDevice, OperationId, Options, Quota, Store, VALUE_BYTES_MAX, Write,
+    BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Batch, BlockDevice, Error, Fault, FaultDevice, Geometry,
+    KEY_BYTES_MAX, KeyFault, MemoryDevice, OperationId, Options, Quota, Store, VALUE_BYTES_MAX, Write,
 };
 use statefs_proofs::random::Random;
 
@@ -72,12 +72,17 @@ fn test_reject_batches_beyond_their_bounds() {
     let mut store = store(LARGE);
     let keys: Vec<Vec<u8>> = (0..=BATCH_RECORDS_MAX).map(|at| format!("/state/{at}").into_bytes()).collect();
     let many: Vec<Write<'_>> = keys.iter().map(|key| write(key, b"x")).collect();
-    let apply = |store: &mut Store<MemoryDevice>, writes: &[Write<'_>]| store.apply_batch(&Batch { writes, operation: None });
+    let apply = |store: &mut Store<MemoryDevice>, writes: &[Write<'_>]| {
+        store.apply_batch(&Batch { writes, operation: None })
+    };
     assert_eq!(apply(&mut store, &many), Err(Error::BatchTooManyRecords));
     let value = vec![1; BATCH_BYTES_MAX / 8];
     let heavy: Vec<Write<'_>> = keys[..8].iter().map(|key| write(key, &value)).collect();
     assert_eq!(apply(&mut store, &heavy), Err(Error::BatchTooLarge));
-    assert_eq!(apply(&mut store, &[write(b"/state/a", b"1"), write(b"/state/a", b"2")]), Err(Error::DuplicateKey));
+    assert_eq!(
+        apply(&mut store, &[write(b"/state/a", b"1"), write(b"/state/a", b"2")]),
+        Err(Error::DuplicateKey)
+    );
     assert_eq!(apply(&mut store, &[]), Err(Error::BatchEmpty));
     assert!(store.list(b"/state/", None, 10).keys.is_empty(), "nothing of them is there");
     apply(&mut store, &many[1..]).expect("256 records are a batch");
@@ -235,7 +240,12 @@ fn test_reject_writes_when_read_only() {
 }
 
 fn quotas() -> Vec<Quota> {
-    let quota = |prefix: &[u8], bytes_max, keys_max, bytes_reserved| Quota { prefix: prefix.to_vec(), bytes_max, keys_max, bytes_reserved };
+    let quota = |prefix: &[u8], bytes_max, keys_max, bytes_reserved| Quota {
+        prefix: prefix.to_vec(),
+        bytes_max,
+        keys_max,
+        bytes_reserved,
+    };
     vec![quota(b"/state/keystore/", 20_000, 4, 20_000), quota(b"/state/app/", 8_000, 1_000, 0)]
 }
 
@@ -295,7 +305,9 @@ fn a_store_at_its_bound_can_be_overwritten_for_ever() {
     let keys: Vec<Vec<u8>> = keys.take_while(|key| store.put(key, &[1; 1_500]).is_ok()).collect();
     for round in 0..3_000 {
         let key = &keys[random.below(keys.len())];
-        store.put(key, &vec![round as u8; 1_500]).unwrap_or_else(|error| panic!("round {round}: {error:?}, {:?}", store.space()));
+        store
+            .put(key, &vec![round as u8; 1_500])
+            .unwrap_or_else(|error| panic!("round {round}: {error:?}, {:?}", store.space()));
     }
     let counters = store.counters();
     println!("{} keys, {counters:?}, {:?}", keys.len(), store.space());
@@ -303,28 +315,51 @@ fn a_store_at_its_bound_can_be_overwritten_for_ever() {
 }
 
 #[test]
-fn checkpoint_needed_is_said_when_nobody_maintains() {
+fn test_reject_when_a_checkpoint_is_needed_and_maintenance_mends_it() {
     let mut store = store(SMALL);
-    let refused = (0..2_000u32).find_map(|at| {
-        let writes = [write(b"/state/a", &[1; 9_000])];
-        let staged = store.stage(&Batch { writes: &writes, operation: None });
+    let keys = (0..).map(|at| format!("/state/{at:03}").into_bytes());
+    let keys: Vec<Vec<u8>> = keys.take_while(|key| store.put(key, &[1; 1_500]).is_ok()).collect();
+    let mut refused = 0;
+    for round in 0..500 {
+        let writes = [write(&keys[round * 7 % keys.len()], &[2; 1_500])];
+        let batch = Batch { writes: &writes, operation: None };
+        while store.stage(&batch) == Err(Error::CheckpointNeeded) {
+            refused += 1;
+            assert!(store.maintain().expect("no fault"), "there is something to do");
+        }
         store.commit();
-        staged.err().map(|error| (at, error))
-    });
-    // The shares that commits carry keep up: an engine that is only ever written to never gets there.
-    assert_eq!(refused, None);
-    assert!(store.space().segments_in_log < SMALL.segments / 2);
+    }
+    assert!(refused > 0, "the bound was reached");
+}
+
+#[test]
+fn test_reject_into_a_full_group() {
+    let mut store = store(SMALL);
+    let value = vec![1; 12_000];
+    let stage = |store: &mut Store<MemoryDevice>, key: &[u8]| {
+        store.stage(&Batch { writes: &[write(key, &value)], operation: None })
+    };
+    stage(&mut store, b"/state/a").expect("room");
+    assert_eq!(stage(&mut store, b"/state/b"), Err(Error::GroupFull));
+    assert_eq!(store.commit().len(), 1);
+    stage(&mut store, b"/state/b").expect("the next group");
 }
 
 #[test]
 fn after_a_failed_write_or_flush_the_outcome_is_unknown_and_the_engine_replays() {
-    for (fault, survives) in [(Fault::WriteRefused(0), false), (Fault::WriteUnknown(0), true), (Fault::Flush(0), true)] {
+    for (fault, survives) in
+        [(Fault::WriteRefused(0), false), (Fault::WriteUnknown(0), true), (Fault::Flush(0), true)]
+    {
         let mut store = Store::open(FaultDevice::new(device(SMALL)), options()).expect("opens");
         store.put(b"/state/a", b"before").expect("room");
         let operation = Some(OperationId { client: 1, operation: 1 });
         let writes = [write(b"/state/a", b"after")];
         store.device_mut().arm(fault);
-        assert_eq!(store.apply_batch(&Batch { writes: &writes, operation }), Err(Error::OutcomeUnknown), "{fault:?}");
+        assert_eq!(
+            store.apply_batch(&Batch { writes: &writes, operation }),
+            Err(Error::OutcomeUnknown),
+            "{fault:?}"
+        );
         assert!(store.needs_replay());
         assert_eq!(store.get(b"/state/a").as_deref(), Ok(&b"before"[..]), "not acknowledged, not shown");
         let replays = store.counters().replay_groups;

@@ -84,7 +84,7 @@ impl<D: BlockDevice> Store<D> {
         (bytes / self.superblock.geometry.usable_bytes() as u64) as u32 + 1
     }
 
-    fn checkpoint_due(&self) -> bool {
+    pub(crate) fn checkpoint_due(&self) -> bool {
         let geometry = self.superblock.geometry;
         if self.log_segments() >= geometry.replay_bound() / 2 {
             return true;

@@ -2,7 +2,7 @@
 
 use crate::checksum::salted;
 use crate::error::Error;
-use crate::limits::{GROUP_BYTES_MAX, REPLAY_SEGMENTS_MAX};
+use crate::limits::{COUNTER_END, GROUP_BYTES_MAX, REPLAY_SEGMENTS_MAX};
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -185,7 +185,8 @@ impl Superblock {
             version if version > FORMAT_VERSION => return Err(Error::NewerFormat { version }),
             _ => return Err(Error::SuperblockLost),
         }
-        if !geometry.is_legal() {
+        let counters = (48..=96).step_by(8).map(|at| u64_at(bytes, at));
+        if !geometry.is_legal() || counters.max() >= Some(COUNTER_END) {
             return Err(Error::SuperblockLost);
         }
         let free = (0..geometry.segments as usize)
@@ -241,7 +242,8 @@ impl SegmentHead {
         let valid = bytes.get(..4) == Some(SEGMENT_MAGIC)
             && u32_at(bytes, 4) == segment
             && field::<16>(bytes, 8) == store.store_id
-            && bytes.get(..60).map(|body| salted(store.salt, body)) == Some(u32_at(bytes, 60));
+            && bytes.get(..60).map(|body| salted(store.salt, body)) == Some(u32_at(bytes, 60))
+            && [24, 40, 48].into_iter().all(|at| u64_at(bytes, at) < COUNTER_END);
         valid.then(|| SegmentHead {
             segment,
             generation: u64_at(bytes, 24),

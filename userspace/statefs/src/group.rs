@@ -2,7 +2,7 @@
 
 use crate::checksum::salted;
 use crate::format::{field, put, u32_at, u64_at};
-use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::limits::{COUNTER_END, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
 /// Bytes of a group header.
 pub(crate) const HEADER: usize = 88;
@@ -116,7 +116,9 @@ impl GroupHeader {
         };
         let lengths_agree =
             layout(header.body as usize, header.table as usize, unit).units == header.units as usize;
-        (lengths_agree && header.previous_epoch < header.epoch).then_some(header)
+        let counters = [header.epoch, header.incarnation, header.first_version, header.superblock];
+        let in_bounds = counters.iter().all(|counter| *counter < COUNTER_END);
+        (lengths_agree && in_bounds && header.previous_epoch < header.epoch).then_some(header)
     }
 
     /// The CRC by which the next group names this one: the same for all three headers.
@@ -221,7 +223,9 @@ impl RecordHeader {
             offset: u32_at(bytes, 24),
         };
         let key = bytes.get(RECORD..)?.get(..usize::from(header.key_length))?;
-        let in_bounds = key.len() <= KEY_BYTES_MAX && header.value_length as usize <= VALUE_BYTES_MAX;
+        let in_bounds = key.len() <= KEY_BYTES_MAX
+            && header.value_length as usize <= VALUE_BYTES_MAX
+            && header.version < COUNTER_END;
         (in_bounds && header.encode(salt, key) == field(bytes, 0)).then_some((header, key))
     }
 }

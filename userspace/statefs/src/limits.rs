@@ -24,5 +24,7 @@ pub const OPERATION_CLIENTS_MAX: usize = 64;
 pub const REPLAY_SEGMENTS_MAX: u32 = 128;
 /// Reports of damage that are kept; further ones are only counted.
 pub const DAMAGE_REPORTS_MAX: usize = 64;
+/// Epochs, versions, generations and incarnations on a medium are lower: counting up from there cannot overflow.
+pub(crate) const COUNTER_END: u64 = 1 << 62;
 /// Versions that an opening skips, so that none of a dropped tail is given out twice.
 pub(crate) const VERSION_SKIP: u64 = 65_536;

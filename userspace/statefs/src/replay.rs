@@ -276,7 +276,7 @@ impl Replay {
         // A head that was recovered, or lost for good, may have had a higher generation than any that is left.
         let unsure = u64::from(superblock.geometry.segments) - heads.len() as u64 + 2;
         let newest_head = heads.iter().map(|head| head.generation.saturating_add(unsure)).max().unwrap_or(0);
-        let lost = self.proven.saturating_sub(self.newest_epoch);
+        let lost = self.proven.saturating_sub(self.newest_epoch).min(1 << 32);
         let end = LogEnd {
             epoch: self.newest_epoch,
             crc: self.newest_crc,

@@ -271,6 +271,25 @@ impl<D: BlockDevice> Store<D> {
         }
         self.submit(GroupKind::Open)?;
         self.mode = Mode::Ready;
+        match self.shorten_log() {
+            Err(Error::NoSpace) => {
+                self.damage.report(Damage::NoRoomToOpen);
+                self.mode = Mode::ReadOnly;
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Runs the checkpoints that are due at an opening: a machine that dies again and again soon after it
+    /// started must not fill the store with incarnations. Two, because what the first frees waits for the
+    /// second.
+    fn shorten_log(&mut self) -> Result<(), Error> {
+        for _ in 0..2 {
+            if self.checkpoint_due() {
+                self.checkpoint_now()?;
+            }
+        }
         Ok(())
     }
 
