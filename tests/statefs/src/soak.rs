@@ -24,7 +24,7 @@ fn main() -> std::process::ExitCode {
             break;
         }
         seed += 1;
-        if seed % 50 == 0 {
+        if seed.is_multiple_of(50) {
             println!("{} scenarios, {} distinct images", seen.scenarios, seen.images.len());
         }
     }

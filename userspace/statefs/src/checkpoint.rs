@@ -10,9 +10,9 @@ use crate::group::{GroupKind, RecordHeader, RecordKind};
 use crate::index::{Entry, State};
 use crate::pending::record_bytes;
 use crate::segments::SegmentState;
+use crate::sorted::Sorted;
 use crate::store::{Mode, Store};
 use alloc::boxed::Box;
-use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::ops::Bound;
 
@@ -39,7 +39,7 @@ pub(crate) struct Checkpoint {
     base_crc: u32,
     walk: Walk,
     /// Segments whose values are moved.
-    victims: BTreeSet<u32>,
+    victims: Vec<bool>,
 }
 
 impl<D: BlockDevice> Store<D> {
@@ -127,29 +127,26 @@ impl<D: BlockDevice> Store<D> {
 
     /// The emptiest segments, as many as half of the room beside the snapshot can take; none while space is
     /// plenty.
-    fn victims(&self) -> BTreeSet<u32> {
+    fn victims(&self) -> Vec<bool> {
         let geometry = self.superblock.geometry;
         let room = self.segments.free().saturating_sub(self.snapshot_segments() + 2) / 2;
         let mut left = u64::from(room) * geometry.usable_bytes() as u64;
-        let mut sparse: Vec<(u64, u32)> = self
-            .segments
-            .iter()
-            .filter(|(_, info)| {
-                info.state == SegmentState::Used && info.live > 0 && self.is_sparse(info.live)
-            })
-            .map(|(segment, info)| (info.live, segment))
-            .collect();
-        sparse.sort_unstable();
-        let mut victims = BTreeSet::new();
+        let mut sparse = Sorted::default();
+        for (segment, info) in self.segments.iter() {
+            if info.state == SegmentState::Used && info.live > 0 && self.is_sparse(info.live) {
+                sparse.insert::<(u64, u32)>((info.live, segment), ());
+            }
+        }
+        let mut victims = alloc::vec![false; geometry.segments as usize];
         if self.segments.free() > geometry.segments / 2 {
             return victims;
         }
-        for (live, segment) in sparse {
+        for ((live, segment), ()) in sparse.iter().copied() {
             if live > left {
                 break;
             }
             left -= live;
-            victims.insert(segment);
+            victims[segment as usize] = true;
         }
         victims
     }
@@ -206,10 +203,7 @@ impl<D: BlockDevice> Store<D> {
 
     /// Writes the operations of the next client; `None` when the group has no room for them.
     fn add_client(&mut self, after: Option<u64>) -> Option<Walk> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let next = self.operations.clients.range((from, Bound::Unbounded)).next();
-        let Some((client, operations)) = next.map(|(client, operations)| (*client, operations.clone()))
-        else {
+        let Some((client, operations)) = self.operations.clients.after(after.as_ref()).cloned() else {
             return Some(Walk::Keys(None));
         };
         let (_, table) = record_bytes(RecordKind::Operation, 16, 0);
@@ -229,12 +223,13 @@ impl<D: BlockDevice> Store<D> {
     }
 
     /// Writes the next key: where its value lies, or the value itself when it is to be moved.
-    fn add_key(&mut self, after: Option<&[u8]>, victims: &BTreeSet<u32>) -> Option<Added> {
+    fn add_key(&mut self, after: Option<&[u8]>, victims: &[bool]) -> Option<Added> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let (key, entry) = self.index.entries.range::<[u8], _>((from, Bound::Unbounded)).next()?;
         let (key, mut entry): (Box<[u8]>, Entry) = (key.clone(), *entry);
         let may_move = self.segments.free() > self.snapshot_segments() + 2;
-        let moves = entry.state == State::Live && may_move && victims.contains(&entry.segment);
+        let moves =
+            entry.state == State::Live && may_move && victims.get(entry.segment as usize) == Some(&true);
         let kind = if moves { RecordKind::Moved } else { RecordKind::Entry };
         let (body, table) = record_bytes(kind, key.len(), entry.length as usize);
         if !self.has_room(body, table) {

@@ -58,7 +58,7 @@ pub(crate) fn checked_range(
 ) -> Result<core::ops::Range<usize>, DeviceError> {
     let start = usize::try_from(offset).map_err(|_| DeviceError::Range)?;
     let end = start.checked_add(bytes).ok_or(DeviceError::Range)?;
-    if end as u64 > length || start % SECTOR != 0 || bytes % SECTOR != 0 {
+    if end as u64 > length || !start.is_multiple_of(SECTOR) || !bytes.is_multiple_of(SECTOR) {
         return Err(DeviceError::Range);
     }
     Ok(start..end)

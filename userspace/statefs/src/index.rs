@@ -1,8 +1,10 @@
 //! The ordered index in memory: what each key is known to be, and the operations that were answered.
 
 use crate::limits::{OPERATION_CLIENTS_MAX, OPERATIONS_PER_CLIENT};
+use crate::sorted::Sorted;
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 /// What is known of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +73,8 @@ impl Index {
 /// The last operations of each client, with the version that was answered.
 #[derive(Debug, Default)]
 pub(crate) struct Operations {
-    pub clients: BTreeMap<u64, VecDeque<(u64, u64)>>,
+    /// By client: operation and answer, in the order of the answers.
+    pub clients: Sorted<u64, Vec<(u64, u64)>>,
 }
 
 impl Operations {
@@ -86,17 +89,17 @@ impl Operations {
         if self.answer(client, operation).is_some() {
             return;
         }
-        let remembered = self.clients.entry(client).or_default();
+        let remembered = self.clients.entry(client);
         let place = remembered.partition_point(|(_, known)| *known < version);
         remembered.insert(place, (operation, version));
         if remembered.len() > OPERATIONS_PER_CLIENT {
-            remembered.pop_front();
+            remembered.remove(0);
         }
         if self.clients.len() > OPERATION_CLIENTS_MAX {
-            let quietest = self.clients.iter().min_by_key(|(_, known)| known.back().map_or(0, |last| last.1));
-            if let Some(client) = quietest.map(|(client, _)| *client) {
-                self.clients.remove(&client);
-            }
+            let last_answer = |answers: &[(u64, u64)]| answers.last().map_or(0, |last| last.1);
+            let quietest = self.clients.iter().min_by_key(|(_, answers)| last_answer(answers));
+            let quietest = quietest.map(|(client, _)| *client);
+            self.clients.retain(|(client, _)| Some(*client) != quietest);
         }
     }
 }

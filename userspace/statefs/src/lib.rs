@@ -44,6 +44,7 @@ mod scan;
 mod segments;
 #[cfg(feature = "host")]
 mod shared;
+mod sorted;
 mod store;
 mod write;
 

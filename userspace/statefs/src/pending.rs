@@ -2,8 +2,8 @@
 
 use crate::checksum::salted;
 use crate::group::{GroupHeader, HEADER, RECORD, RecordHeader, RecordKind, Role, layout, pad8};
+use crate::sorted::Sorted;
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -33,8 +33,8 @@ pub(crate) struct Pending {
     keys: Vec<u8>,
     records: Vec<PendingRecord>,
     store_salt: u64,
-    pub overlay: BTreeMap<Box<[u8]>, PendingKey>,
-    pub operations: BTreeMap<(u64, u64), u64>,
+    pub overlay: Sorted<Box<[u8]>, PendingKey>,
+    pub operations: Sorted<(u64, u64), u64>,
     pub outcomes: Vec<Result<u64, crate::error::Error>>,
     /// Bytes of keys and values that clients asked to store.
     pub client_bytes: u64,
@@ -51,8 +51,8 @@ impl Pending {
             keys: Vec::new(),
             records: Vec::new(),
             store_salt,
-            overlay: BTreeMap::new(),
-            operations: BTreeMap::new(),
+            overlay: Sorted::default(),
+            operations: Sorted::default(),
             outcomes: Vec::new(),
             client_bytes: 0,
         }

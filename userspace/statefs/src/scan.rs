@@ -5,7 +5,7 @@ use crate::damage::{Damage, DamageLog};
 use crate::device::{BlockDevice, SECTOR};
 use crate::format::{Geometry, SegmentHead, Superblock};
 use crate::group::{GroupHeader, HEADER, RecordHeader, Records, Role, layout, pad8};
-use alloc::collections::BTreeSet;
+use crate::sorted::Sorted;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -40,7 +40,7 @@ impl FoundGroup {
 pub(crate) struct SegmentImage {
     bytes: Vec<u8>,
     /// Units that are zeros because they could not be read: no payload in them verifies, be it of zeros.
-    unreadable: BTreeSet<usize>,
+    unreadable: Vec<bool>,
     geometry: Geometry,
     head: SegmentHead,
     store_salt: u64,
@@ -55,13 +55,13 @@ impl SegmentImage {
         store_salt: u64,
     ) -> SegmentImage {
         let mut bytes = vec![0; geometry.segment_bytes()];
-        let mut unreadable = BTreeSet::new();
+        let mut unreadable = vec![false; geometry.segment_units as usize];
         let offset = geometry.segment_offset(head.segment);
         if device.read(offset, &mut bytes).is_err() {
             for (unit, part) in bytes.chunks_mut(geometry.unit_bytes()).enumerate() {
                 if device.read(offset + (unit * geometry.unit_bytes()) as u64, part).is_err() {
                     part.fill(0);
-                    unreadable.insert(unit);
+                    unreadable[unit] = true;
                 }
             }
         }
@@ -147,7 +147,11 @@ impl SegmentImage {
         let end_of_group = (start + units) as usize * unit;
         let from = (start as usize * unit).saturating_add(record.offset as usize);
         let to = from.saturating_add(record.value_length as usize);
-        let readable = from == to || self.unreadable.range(from / unit..to.div_ceil(unit)).next().is_none();
+        let readable = from == to
+            || self
+                .unreadable
+                .get(from / unit..to.div_ceil(unit))
+                .is_some_and(|units| !units.contains(&true));
         let payload = self.bytes.get(from..to).filter(|_| readable && to <= end_of_group);
         payload.is_some_and(|payload| salted(self.store_salt ^ record.version, payload) == record.payload_crc)
     }
@@ -174,11 +178,15 @@ pub(crate) fn segment_heads(
 
 /// The heads of the segments to replay, in the order of the log.
 pub(crate) fn log_heads(heads: &[SegmentHead], store: &Superblock) -> Vec<SegmentHead> {
-    let mut log: Vec<SegmentHead> =
-        heads.iter().filter(|head| head.generation >= store.replay_start).copied().collect();
-    log.sort_by_key(|head| (head.frontier, head.incarnation, head.generation));
-    log
+    let mut log = Sorted::default();
+    for head in heads.iter().filter(|head| head.generation >= store.replay_start) {
+        log.insert::<LogOrder>((head.frontier, head.incarnation, head.generation, head.segment), *head);
+    }
+    log.iter().map(|(_, head)| *head).collect()
 }
+
+/// Frontier, incarnation, generation, segment.
+type LogOrder = (u64, u64, u64, u32);
 
 /// Reads one copy of a segment's head.
 pub(crate) fn segment_head(

@@ -14,8 +14,8 @@ use crate::key::validate_key;
 use crate::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, VALUE_BYTES_MAX};
 use crate::pending::{PendingKey, record_bytes, units_alone};
 use crate::quota::{Difference, quota_of};
+use crate::sorted::Sorted;
 use crate::store::{Mode, Store};
-use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 /// One change of a batch.
@@ -75,7 +75,7 @@ impl<D: BlockDevice> Store<D> {
         }
         if let Some(OperationId { client, operation }) = batch.operation {
             self.push_operation(client, operation, version);
-            self.pending.operations.insert((client, operation), version);
+            self.pending.operations.insert::<(u64, u64)>((client, operation), version);
         }
         Ok(self.answer(Ok(version)))
     }
@@ -251,7 +251,7 @@ impl<D: BlockDevice> Store<D> {
         self.pending.push(header, write.key, payload);
         self.pending.client_bytes += (write.key.len() + payload.len()) as u64;
         let length = write.value.map(<[u8]>::len);
-        self.pending.overlay.insert(write.key.into(), PendingKey { version, length });
+        self.pending.overlay.insert::<[u8]>(write.key.into(), PendingKey { version, length });
     }
 
     /// Adds the record of an answered operation.
@@ -358,13 +358,13 @@ impl<D: BlockDevice> Store<D> {
     }
 
     fn apply_pending(&mut self, place: Place) {
-        let mut deleted = BTreeSet::new();
+        let mut deleted = Vec::new();
         for (record, key) in self.pending.records() {
             if let Some(effect) = apply(&mut self.index, &mut self.operations, (record, key), place) {
                 self.segments.remove_live(effect.old.and_then(|old| old.live_bytes(key)));
                 self.segments.add_live(effect.new.live_bytes(key));
                 if effect.new.state == State::Deleted {
-                    deleted.insert(key);
+                    deleted.push(key);
                 }
             }
         }
@@ -393,14 +393,14 @@ fn check_batch(batch: &Batch<'_>) -> Result<(usize, usize), Error> {
         return Err(Error::BatchTooManyRecords);
     }
     let (mut body, mut table, mut total) = (0, 0, 0);
-    let mut keys = BTreeSet::new();
+    let mut keys = Sorted::default();
     for write in batch.writes {
         validate_key(write.key)?;
         let value = write.value.map_or(0, <[u8]>::len);
         if value > VALUE_BYTES_MAX {
             return Err(Error::ValueTooLarge);
         }
-        if !keys.insert(write.key) {
+        if !keys.insert::<[u8]>(write.key, ()) {
             return Err(Error::DuplicateKey);
         }
         let kind = if write.value.is_some() { RecordKind::Put } else { RecordKind::Delete };
