@@ -1,4 +1,5 @@
-//! The one table of system calls: number, name, arguments, rights, errors with their causes.
+//! The one table of system calls: number, name, arguments, rights, errors with their causes. Long because
+//! it is one table.
 //!
 //! The kernel dispatches by [`SystemCall`], the functions of [`crate::system`] take their numbers from
 //! it, `docs/abi.md` is printed from [`SYSTEM_CALLS`], and the fuzzer draws its grammar from there.

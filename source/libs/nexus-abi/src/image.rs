@@ -177,5 +177,6 @@ fn read_head(bytes: &[u8]) -> Result<Head, ImageError> {
 
 /// CRC-32C (Castagnoli, reflected), eight bytes a step over tables made at compile time.
 pub fn crc32c(bytes: &[u8]) -> u32 {
-    crc::Crc::<u32, crc::Table<16>>::new(&crc::CRC_32_ISCSI).checksum(bytes)
+    static TABLES: crc::Crc<u32, crc::Table<16>> = crc::Crc::<u32, crc::Table<16>>::new(&crc::CRC_32_ISCSI);
+    TABLES.checksum(bytes)
 }

@@ -17,7 +17,7 @@ pub const TRANSFER_BYTES_MAX: usize = 64 * 1024;
 /// Pages of the largest `Vmo` (1 GiB).
 pub const VMO_PAGES_MAX: usize = 262_144;
 /// Entries that a capability table can be given at the most.
-pub const CAPABILITIES_MAX: u32 = 65_536;
+pub const CAPABILITIES_MAX: u32 = 32_768;
 /// Calls that one process can hold unanswered at the most.
 pub const OPEN_CALLS_MAX: u32 = 1_024;
 /// Threads in the whole system.

@@ -60,7 +60,8 @@ pub struct StartPage {
     pub capability_count: u32,
     /// The service's name: UTF-8, filled up with zeroes.
     pub name: [u8; NAME_BYTES],
-    /// Boot arguments of the machine: UTF-8, filled up with zeroes.
+    /// Boot arguments of the machine, or, for a process that somebody asked to run, what it was asked with:
+    /// UTF-8, filled up with zeroes.
     pub arguments: [u8; ARGUMENTS_BYTES],
     /// What it holds.
     pub capabilities: [NamedCapability; CAPABILITIES_MAX],

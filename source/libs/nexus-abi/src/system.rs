@@ -48,6 +48,15 @@ fn address(buffers: Option<&mut Buffers>) -> u64 {
     buffers.map_or(0, |buffers| core::ptr::from_mut(buffers) as u64)
 }
 
+/// Makes any call with any arguments: for self-tests and fuzzers, which try what no other function here lets
+/// them try.
+///
+/// # Safety
+/// Whatever addresses the arguments hold, the kernel may read and write there what the call says.
+pub unsafe fn raw(call: SystemCall, arguments: [u64; 6]) -> Result<u64> {
+    invoke(call, arguments)
+}
+
 /// Makes a call. `registers.header` and `words` are the message going in and the answer coming back.
 ///
 /// # Safety

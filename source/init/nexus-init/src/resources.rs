@@ -1,0 +1,237 @@
+//! What init creates once and owns for good: endpoints, access tables, rings, device capabilities. They
+//! outlive the processes that use them, so a restarted service finds its callers waiting.
+
+use crate::devices::{self, Device, DeviceError};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use nexus_abi::{Error, Handle, Kind, Rights, service_id, system};
+use nexus_ipc::AccessEntry;
+use nexus_log::RING_BYTES;
+use system_manifest::{DeviceNeed, Endpoint, Manifest, Service};
+use zerocopy::IntoBytes;
+
+/// A capability that a service is handed, by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Its name in the start page.
+    pub name: String,
+    /// Init's own capability.
+    pub handle: Handle,
+    /// What it is.
+    pub kind: Kind,
+    /// The rights that the service gets.
+    pub rights: Rights,
+}
+
+/// Why the system's objects could not be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResourceError {
+    /// The kernel refused an object.
+    Kernel {
+        /// What it was for.
+        what: String,
+        /// The refusal.
+        error: Error,
+    },
+}
+
+/// Everything of one service.
+#[derive(Debug, Default)]
+struct Owned {
+    ring: Handle,
+    endpoints: Vec<OwnedEndpoint>,
+    devices: Vec<OwnedDevice>,
+}
+
+#[derive(Clone, Debug)]
+struct OwnedEndpoint {
+    name: String,
+    endpoint: Handle,
+    access: Handle,
+}
+
+#[derive(Debug)]
+struct OwnedDevice {
+    name: String,
+    window: Handle,
+    irq: Option<Handle>,
+}
+
+/// Everything of everyone, by the manifest's order of services.
+pub struct Resources {
+    /// Init's own endpoint.
+    pub init_endpoint: Handle,
+    /// Rings when a log ring gets its first record; `consoled` waits for it.
+    doorbell: Handle,
+    /// Init's own capability for the machine as a whole.
+    control: Handle,
+    services: Vec<Owned>,
+}
+
+impl Resources {
+    /// Creates what the manifest asks for. A device that cannot be had is told by `missing`, with the reason.
+    pub fn create(
+        manifest: &Manifest,
+        control: Handle,
+        device_authority: Handle,
+        tree: &[u8],
+        mut missing: impl FnMut(&Service, &DeviceNeed, &str),
+    ) -> Result<Self, ResourceError> {
+        let init_endpoint = endpoint(manifest.init.rank, &manifest.init.endpoint)?;
+        let doorbell = made("the log doorbell", system::notification_create())?;
+        let mut given = devices::Given::new();
+        let mut services = Vec::new();
+        for service in &manifest.services {
+            let mut owned = Owned { ring: memory(&service.name, "ring", RING_BYTES)?, ..Owned::default() };
+            for served in &service.endpoints {
+                owned.endpoints.push(OwnedEndpoint {
+                    name: served.name.clone(),
+                    endpoint: endpoint(service.rank, served)?,
+                    access: access_memory(manifest, served)?,
+                });
+            }
+            for need in &service.devices {
+                match device(device_authority, tree, need, &mut given) {
+                    Ok(found) => owned.devices.push(found),
+                    Err(reason) => missing(service, need, reason),
+                }
+            }
+            services.push(owned);
+        }
+        Ok(Resources { init_endpoint, doorbell, control, services })
+    }
+
+    /// Whether the service has every device that it needs.
+    pub fn has_devices(&self, index: usize, service: &Service) -> bool {
+        self.services.get(index).is_some_and(|owned| owned.devices.len() == service.devices.len())
+    }
+
+    /// Exactly what the manifest entry says.
+    pub fn grants(&self, manifest: &Manifest, index: usize, service: &Service) -> Vec<Grant> {
+        let mut grants = Vec::new();
+        let mut grant =
+            |name: String, handle, kind, rights| grants.push(Grant { name, handle, kind, rights });
+        grant("ready".into(), self.init_endpoint, Kind::Endpoint, Rights::POST);
+        if let Some(owned) = self.services.get(index) {
+            grant("log-ring".into(), owned.ring, Kind::Vmo, Rights::READ | Rights::WRITE);
+            for served in &owned.endpoints {
+                let rights = Rights::RECEIVE | Rights::MINT;
+                grant(format!("serve/{}", served.name), served.endpoint, Kind::Endpoint, rights);
+                grant(format!("access/{}", served.name), served.access, Kind::Vmo, Rights::READ);
+            }
+            for device in &owned.devices {
+                grant(format!("device.mmio.{}", device.name), device.window, Kind::DeviceMmio, Rights::MAP);
+                if let Some(irq) = device.irq {
+                    let rights = Rights::BIND | Rights::ACKNOWLEDGE;
+                    grant(format!("device.irq.{}", device.name), irq, Kind::Irq, rights);
+                }
+            }
+        }
+        for access in &service.calls {
+            if let Some(endpoint) = self.endpoint(manifest, &access.endpoint) {
+                grant(format!("call/{}", access.endpoint), endpoint, Kind::Endpoint, Rights::CALL);
+            }
+        }
+        if service.control.any() {
+            grant("system".into(), self.control, Kind::SystemControl, control_rights(service));
+        }
+        let listens = if service.reads_logs { Rights::WAIT } else { Rights::empty() };
+        grant("log-doorbell".into(), self.doorbell, Kind::Notification, Rights::SIGNAL | listens);
+        if service.reads_logs {
+            for (other, owned) in manifest.services.iter().zip(&self.services) {
+                let rights = Rights::READ | Rights::WRITE;
+                grant(format!("ring/{}", other.name), owned.ring, Kind::Vmo, rights);
+            }
+        }
+        grants
+    }
+
+    /// Fails every waiting and every later call to a service that init gave up on.
+    pub fn seal(&self, index: usize) -> Result<(), Error> {
+        let mut endpoints = self.services.get(index).into_iter().flat_map(|owned| &owned.endpoints);
+        endpoints.try_for_each(|served| system::endpoint_seal(served.endpoint))
+    }
+
+    fn endpoint(&self, manifest: &Manifest, name: &str) -> Option<Handle> {
+        if manifest.init.endpoint.name == name {
+            return Some(self.init_endpoint);
+        }
+        let mut all = self.services.iter().flat_map(|owned| &owned.endpoints);
+        all.find(|served| served.name == name).map(|served| served.endpoint)
+    }
+}
+
+/// Who may ask this endpoint for what.
+pub fn access_entries(manifest: &Manifest, endpoint: &Endpoint) -> Vec<AccessEntry> {
+    let callers =
+        manifest.services.iter().flat_map(|service| service.calls.iter().map(move |call| (service, call)));
+    callers
+        .filter(|(_, call)| call.endpoint == endpoint.name)
+        .map(|(service, call)| AccessEntry {
+            service_id: service_id(&service.name),
+            operations: call.operations,
+        })
+        .collect()
+}
+
+fn control_rights(service: &Service) -> Rights {
+    let control = service.control;
+    let parts =
+        [(control.log, Rights::LOG), (control.inspect, Rights::INSPECT), (control.reset, Rights::RESET)];
+    parts.into_iter().filter(|(wanted, _)| *wanted).map(|(_, right)| right).collect()
+}
+
+fn made(what: &str, outcome: Result<Handle, Error>) -> Result<Handle, ResourceError> {
+    outcome.map_err(|error| ResourceError::Kernel { what: what.into(), error })
+}
+
+fn memory(service: &str, what: &str, bytes: usize) -> Result<Handle, ResourceError> {
+    made(&format!("the {what} of {service}"), system::vmo_create(Handle::NONE, bytes))
+}
+
+fn endpoint(rank: u32, endpoint: &Endpoint) -> Result<Handle, ResourceError> {
+    let (bytes, capabilities) = (endpoint.max_bytes as usize, endpoint.max_capabilities as usize);
+    made(&format!("the endpoint {}", endpoint.name), system::endpoint_create(rank, bytes, capabilities))
+}
+
+/// Memory with the table of callers, ended by an entry of zeroes.
+fn access_memory(manifest: &Manifest, endpoint: &Endpoint) -> Result<Handle, ResourceError> {
+    let entries = access_entries(manifest, endpoint);
+    let bytes = entries.as_slice().as_bytes();
+    let vmo = memory(&endpoint.name, "access table", bytes.len() + size_of::<AccessEntry>())?;
+    let what = || format!("the access table of {}", endpoint.name);
+    system::vmo_write(vmo, 0, bytes).map_err(|error| ResourceError::Kernel { what: what(), error })?;
+    Ok(vmo)
+}
+
+/// Finds a device and mints its window and its interrupt.
+fn device(
+    authority: Handle,
+    tree: &[u8],
+    need: &DeviceNeed,
+    given: &mut Vec<Device>,
+) -> Result<OwnedDevice, &'static str> {
+    let found = devices::find(tree, &need.compatible, given).map_err(DeviceError::message)?;
+    let window = system::device_cap_create(authority, found.base, found.bytes).map_err(Error::name)?;
+    let line = found.line.map(|line| system::irq_cap_create(authority, line)).transpose();
+    let irq = line.map_err(|error| {
+        // The window alone is of no use; the refusal is what matters.
+        let _ = system::cap_close(window);
+        error.name()
+    })?;
+    given.push(found);
+    Ok(OwnedDevice { name: need.name.clone(), window, irq })
+}
+
+/// The bytes of memory that was handed to init, copied piece by piece.
+pub fn read_memory(vmo: Handle) -> Result<Vec<u8>, Error> {
+    let bytes = system::cap_query(vmo)?.bytes as usize;
+    let mut contents = vec![0; bytes];
+    let pieces = contents.chunks_mut(nexus_abi::limits::TRANSFER_BYTES_MAX);
+    for (number, piece) in pieces.enumerate() {
+        system::vmo_read(vmo, (number * nexus_abi::limits::TRANSFER_BYTES_MAX) as u64, piece)?;
+    }
+    Ok(contents)
+}

@@ -1,0 +1,409 @@
+//! Who runs, and what happens next: one thread, one place to wait, three things to hear of: bits (somebody
+//! died), posts (somebody is ready), calls (the shell asks).
+
+use crate::launch::{Launch, launch};
+use crate::program::Program;
+use crate::resources::{Resources, access_entries};
+use crate::schedule::{BUDGET_WINDOW, Decision, History, RESTART_SPACING, may_start, restart_at};
+use crate::{KILLED_AS_LATE, KILLED_ON_REQUEST, report};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+use nexus_abi::records::{FaultReport, ProcessStatus, STATE_ALIVE, STATE_KILLED};
+use nexus_abi::{Error, Handle, service_id, system};
+use nexus_ipc::{Access, Answer, Caller, Clock, Deadline, Event, Receiver};
+use nexus_proto::init::{
+    Ended, InitError, Run, Server, ServiceEntry, ServiceState, Services, Target, dispatch,
+};
+use nexus_rt::{READY_LABEL, error, info, warning};
+use system_manifest::{Manifest, Restart, Service, StartPolicy};
+
+/// What the supervisor works with.
+pub struct Parts<'a> {
+    /// The manifest.
+    pub manifest: &'a Manifest,
+    /// The program of each service, in the manifest's order.
+    pub programs: &'a [Program<'a>],
+    /// The system's objects.
+    pub resources: Resources,
+    /// The root of processes.
+    pub authority: Handle,
+    /// Hears of deaths: bit n is service n. Nobody else holds it.
+    pub deaths: Handle,
+    /// The machine's clock.
+    pub clock: Clock,
+    /// The clock's ticks a second.
+    pub ticks_per_second: u64,
+    /// The machine's boot arguments.
+    pub arguments: &'a str,
+}
+
+/// One service at the moment.
+struct Slot {
+    state: ServiceState,
+    process: Option<(Handle, u64)>,
+    /// When it was started, in ticks.
+    started: u64,
+    /// In `Starting`: when it must be ready; in `Restarting`: when it starts.
+    due: u64,
+    starts: u32,
+    history: History,
+    last_end: String,
+    waits_for_end: Option<Answer<Ended, InitError>>,
+}
+
+/// The supervisor's state.
+pub struct Supervisor<'a> {
+    parts: Parts<'a>,
+    slots: Vec<Slot>,
+    /// Whether everybody was up, once that is decided.
+    complete: Option<bool>,
+    wait_for_ready: Vec<Answer<(), InitError>>,
+}
+
+/// Callers that may wait for the system to be ready.
+const WAITING_MAX: usize = 8;
+
+impl<'a> Supervisor<'a> {
+    /// A supervisor that has started nothing yet.
+    pub fn new(parts: Parts<'a>) -> Self {
+        let wanted = |service: &Service| {
+            let condition = service.condition.as_deref();
+            let met =
+                condition.is_none_or(|word| parts.arguments.split_ascii_whitespace().any(|a| a == word));
+            service.start == StartPolicy::Boot && met
+        };
+        let slot = |service: &Service| Slot {
+            state: if wanted(service) { ServiceState::Waiting } else { ServiceState::Stopped },
+            process: None,
+            started: 0,
+            due: 0,
+            starts: 0,
+            history: History::default(),
+            last_end: String::new(),
+            waits_for_end: None,
+        };
+        let slots = parts.manifest.services.iter().map(slot).collect();
+        Supervisor { parts, slots, complete: None, wait_for_ready: Vec::new() }
+    }
+
+    /// Starts the system and watches it. Yields only when its own endpoint can no longer be waited for.
+    pub fn run(&mut self) -> Error {
+        let endpoint = &self.parts.manifest.init.endpoint;
+        let access = Access::new(access_entries(self.parts.manifest, endpoint));
+        let handle = self.parts.resources.init_endpoint;
+        let mut receiver = Receiver::new(handle, endpoint.max_bytes as usize, Some(access));
+        if let Err(error) = system::notification_bind(self.parts.deaths) {
+            return error;
+        }
+        self.give_up_who_lacks_a_device();
+        loop {
+            self.act();
+            match receiver.next(self.next_deadline()) {
+                Ok(Event::Bits(bits)) => self.look_at_the_dead(bits),
+                Ok(Event::Post { caller, label }) => self.hear_post(caller, label),
+                Ok(Event::Call(call)) => dispatch(self, call),
+                Ok(Event::TimedOut | Event::BadgeGone(_)) => {}
+                Err(error) => return error,
+            }
+        }
+    }
+
+    /// Without its device a service could only fail, over and over.
+    fn give_up_who_lacks_a_device(&mut self) {
+        for (index, service) in self.parts.manifest.services.iter().enumerate() {
+            if !self.parts.resources.has_devices(index, service) && self.state(index) == ServiceState::Waiting
+            {
+                self.give_up(index, "it lacks a device");
+            }
+        }
+    }
+
+    /// Starts what may start, and ends what took too long.
+    fn act(&mut self) {
+        for index in 0..self.slots.len() {
+            let Some(service) = self.parts.manifest.services.get(index) else { continue };
+            let due = self.slots.get(index).is_some_and(|slot| self.parts.clock.now() >= slot.due);
+            match self.state(index) {
+                ServiceState::Waiting if self.may_start(service) => self.start(index, None),
+                ServiceState::Restarting if due => self.start(index, None),
+                ServiceState::Starting if due => self.end_late(index, service),
+                _ => {}
+            }
+        }
+        self.announce();
+    }
+
+    fn state(&self, index: usize) -> ServiceState {
+        self.slots.get(index).map_or(ServiceState::Stopped, |slot| slot.state)
+    }
+
+    fn may_start(&self, service: &Service) -> bool {
+        may_start(self.parts.manifest, service, |name| {
+            let index = self.parts.manifest.services.iter().position(|other| other.name == name);
+            index.map_or(ServiceState::Stopped, |index| self.state(index))
+        })
+    }
+
+    /// Says once that everybody who starts by themselves is up, or who is not, and tells who waits for it.
+    fn announce(&mut self) {
+        let under_way = |slot: &Slot| {
+            matches!(slot.state, ServiceState::Waiting | ServiceState::Starting | ServiceState::Restarting)
+        };
+        if self.complete.is_none() && !self.slots.iter().any(under_way) {
+            let services = self.parts.manifest.services.iter().zip(&self.slots);
+            let lost = services.filter(|(_, slot)| slot.state == ServiceState::GivenUp);
+            let lost =
+                lost.map(|(service, _)| error!("init: incomplete: {} is not up", service.name)).count();
+            if lost == 0 {
+                info!("init: ready");
+            }
+            self.complete = Some(lost == 0);
+        }
+        if let Some(complete) = self.complete {
+            for answer in self.wait_for_ready.drain(..) {
+                // Whoever asked may have given up meanwhile.
+                let _ = answer.send(if complete { Ok(()) } else { Err(InitError::Incomplete) });
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Deadline {
+        let timed = self
+            .slots
+            .iter()
+            .filter(|slot| matches!(slot.state, ServiceState::Starting | ServiceState::Restarting));
+        timed.map(|slot| Deadline::at(slot.due)).min().unwrap_or(Deadline::NEVER)
+    }
+
+    /// Starts a service; one that cannot be started counts as one that died at once.
+    fn start(&mut self, index: usize, arguments: Option<&str>) {
+        let parts = &self.parts;
+        let (Some(service), Some(program), Some(slot)) =
+            (parts.manifest.services.get(index), parts.programs.get(index), self.slots.get_mut(index))
+        else {
+            return;
+        };
+        info!("init: start {}", service.name);
+        slot.starts = slot.starts.saturating_add(1);
+        slot.started = parts.clock.now();
+        let plan = Launch {
+            service,
+            program,
+            grants: &parts.resources.grants(parts.manifest, index, service),
+            arguments: arguments.unwrap_or(parts.arguments),
+            generation: slot.starts,
+            supervisor: parts.deaths,
+            death_bits: 1u64.checked_shl(index as u32).unwrap_or(0),
+        };
+        match launch(parts.authority, &plan, parts.ticks_per_second) {
+            Ok(process) => {
+                let number = system::process_status(process).map_or(0, |status| status.process_id);
+                let allowed = parts.clock.ticks(Duration::from_millis(service.ready_ms.into()));
+                slot.due = slot.started.saturating_add(allowed);
+                slot.process = Some((process, number));
+                slot.state = ServiceState::Starting;
+            }
+            Err(reason) => {
+                error!("init: cannot start {}: {reason}", service.name);
+                slot.last_end = alloc::format!("could not start: {reason}");
+                self.decide(index, false);
+            }
+        }
+    }
+
+    fn end_late(&mut self, index: usize, service: &Service) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        error!("init: {} was not ready within {} ms", service.name, service.ready_ms);
+        // Its death is heard of by its bit, as any other; until then nothing more is due.
+        slot.due = u64::MAX;
+        if let Some((process, _)) = slot.process
+            && let Err(error) = system::process_kill(process, KILLED_AS_LATE)
+        {
+            warning!("init: {} could not be ended: {error}", service.name);
+        }
+    }
+
+    /// A service says that it is ready; who it is, the kernel says.
+    fn hear_post(&mut self, caller: Caller, label: u16) {
+        let services = self.parts.manifest.services.iter().zip(&mut self.slots);
+        let sender = services.into_iter().find(|(service, slot)| {
+            service_id(&service.name) == caller.service_id
+                && slot.process.is_some_and(|(_, number)| number == caller.process_id)
+        });
+        match sender {
+            Some((service, slot)) if label == READY_LABEL && slot.state == ServiceState::Starting => {
+                slot.state = ServiceState::Up;
+                info!("init: up {}", service.name);
+            }
+            _ => warning!("init: odd post {label} from process {}", caller.process_id),
+        }
+    }
+
+    /// Looks at everyone whose bit is set. A bit alone proves nothing: the process's state does.
+    fn look_at_the_dead(&mut self, bits: u64) {
+        for index in 0..self.slots.len() {
+            let Some((process, _)) = self.slots.get(index).and_then(|slot| slot.process) else { continue };
+            if bits & 1u64.checked_shl(index as u32).unwrap_or(0) == 0 {
+                continue;
+            }
+            match system::process_status(process) {
+                Ok(status) if status.state != STATE_ALIVE => self.bury(index, process, &status),
+                Ok(_) => {}
+                Err(error) => warning!("init: the state of a process cannot be read: {error}"),
+            }
+        }
+    }
+
+    /// Tells how a process ended, keeps the evidence, gives everything back and decides what comes next.
+    fn bury(&mut self, index: usize, process: Handle, status: &ProcessStatus) {
+        let fault = system::process_report(process).ok();
+        let (Some(service), Some(slot)) =
+            (self.parts.manifest.services.get(index), self.slots.get_mut(index))
+        else {
+            return;
+        };
+        let ending = report::ending(status, fault.as_ref());
+        info!("init: ended {} (pid {}): {ending}", service.name, status.process_id);
+        if let Some(fault) = &fault {
+            for line in report::fault_lines(&service.name, fault, self.parts.programs.get(index)) {
+                error!("{line}");
+            }
+        }
+        slot.last_end = ending;
+        slot.process = None;
+        if let Err(error) = system::cap_close(process) {
+            warning!("init: the process of {} could not be closed: {error}", service.name);
+        }
+        if let Some(answer) = slot.waits_for_end.take() {
+            // Whoever asked may have given up meanwhile.
+            let _ = answer.send(Ok(ended(status, fault.as_ref())));
+        }
+        let asked_for = status.state == STATE_KILLED && status.exit_code == KILLED_ON_REQUEST;
+        self.decide(index, asked_for);
+    }
+
+    /// Decides what becomes of a service that has no process, `asked_for` by somebody or by itself.
+    fn decide(&mut self, index: usize, asked_for: bool) {
+        let clock = self.parts.clock;
+        let (Some(service), Some(slot)) =
+            (self.parts.manifest.services.get(index), self.slots.get_mut(index))
+        else {
+            return;
+        };
+        let (spacing, window) = (clock.ticks(RESTART_SPACING), clock.ticks(BUDGET_WINDOW));
+        let now = clock.now();
+        let decision = match service.restart {
+            Restart::Always { .. } if asked_for => restart_at(slot.started, now, spacing),
+            policy => slot.history.decide(policy, slot.started, now, spacing, window),
+        };
+        match decision {
+            Decision::Stay => slot.state = ServiceState::Stopped,
+            Decision::RestartAt(due) => {
+                slot.state = ServiceState::Restarting;
+                slot.due = due;
+            }
+            Decision::GiveUp => self.give_up(index, "its restarts within a minute are used up"),
+        }
+    }
+
+    /// Nothing more is tried: every call to the service fails from here on.
+    fn give_up(&mut self, index: usize, reason: &str) {
+        let (Some(service), Some(slot)) =
+            (self.parts.manifest.services.get(index), self.slots.get_mut(index))
+        else {
+            return;
+        };
+        slot.state = ServiceState::GivenUp;
+        if slot.last_end.is_empty() {
+            error!("init: gave up {}: {reason}", service.name);
+            slot.last_end = reason.into();
+        } else {
+            error!("init: gave up {}: {reason}; last: {}", service.name, slot.last_end);
+        }
+        if let Err(error) = self.parts.resources.seal(index) {
+            warning!("init: an endpoint of {} could not be sealed: {error}", service.name);
+        }
+    }
+
+    fn find(&self, target: &Target) -> Result<usize, InitError> {
+        let mut services = self.parts.manifest.services.iter().zip(&self.slots);
+        let found = match target {
+            Target::Name(name) => services.position(|(service, _)| service.name == *name),
+            Target::Process(wanted) => {
+                services.position(|(_, slot)| slot.process.is_some_and(|(_, number)| number == *wanted))
+            }
+        };
+        found.ok_or(InitError::Unknown)
+    }
+
+    fn try_run(&mut self, request: &Run) -> Result<usize, InitError> {
+        let index = self.find(&Target::Name(request.name.clone()))?;
+        let service = self.parts.manifest.services.get(index).ok_or(InitError::Unknown)?;
+        if service.start != StartPolicy::OnDemand {
+            return Err(InitError::NotOnDemand);
+        }
+        if self.slots.get(index).is_some_and(|slot| slot.process.is_some()) {
+            return Err(InitError::Running);
+        }
+        self.start(index, Some(&request.arguments));
+        if self.state(index) == ServiceState::Starting { Ok(index) } else { Err(InitError::CouldNotStart) }
+    }
+}
+
+impl Server for Supervisor<'_> {
+    fn list(&mut self, _caller: Caller, (): ()) -> Result<Services, InitError> {
+        let services = self.parts.manifest.services.iter().zip(&self.slots);
+        let entries = services.map(|(service, slot)| ServiceEntry {
+            name: service.name.clone(),
+            service_id: service_id(&service.name),
+            process_id: slot.process.map_or(0, |(_, number)| number),
+            state: slot.state,
+            restarts: slot.starts.saturating_sub(1),
+            last_end: slot.last_end.clone(),
+        });
+        Ok(Services { entries: entries.collect() })
+    }
+
+    fn kill(&mut self, _caller: Caller, target: Target) -> Result<(), InitError> {
+        let index = self.find(&target)?;
+        let process = self.slots.get(index).and_then(|slot| slot.process).ok_or(InitError::NotRunning)?;
+        system::process_kill(process.0, KILLED_ON_REQUEST).map_err(|_| InitError::NotRunning)
+    }
+
+    fn run(&mut self, _caller: Caller, request: Run, answer: Answer<Ended, InitError>) {
+        match self.try_run(&request) {
+            Ok(index) => {
+                if let Some(slot) = self.slots.get_mut(index) {
+                    slot.waits_for_end = Some(answer);
+                }
+            }
+            Err(refusal) => {
+                // Whoever asked may have given up meanwhile.
+                let _ = answer.send(Err(refusal));
+            }
+        }
+    }
+
+    fn ready(&mut self, _caller: Caller, (): (), answer: Answer<(), InitError>) {
+        if self.wait_for_ready.len() < WAITING_MAX {
+            // `announce` answers, at once if it is decided.
+            self.wait_for_ready.push(answer);
+        } else {
+            // Whoever asked may have given up meanwhile.
+            let _ = answer.send(Err(InitError::TooManyWait));
+        }
+    }
+}
+
+fn ended(status: &ProcessStatus, fault: Option<&FaultReport>) -> Ended {
+    Ended {
+        process_id: status.process_id,
+        state: status.state.into(),
+        exit_code: status.exit_code,
+        cause: fault.map_or(0, |fault| fault.cause.into()),
+        address: fault.map_or(0, |fault| fault.address),
+        program_counter: fault.map_or(0, |fault| fault.program_counter),
+        frames: fault.map_or(0, |fault| fault.backtrace_length.into()),
+    }
+}

@@ -1,0 +1,145 @@
+//! The real machine: 64-bit RISC-V in supervisor mode, Sv39, OpenSBI below, a PLIC.
+//!
+//! Everything with assembly or control registers is here: [`boot`] (the first instructions, the tables),
+//! [`trap`] (the way in and out), [`csr`], [`plic`], and this file, which is the [`Arch`].
+#![allow(unsafe_code)] // it is the machine
+
+pub mod boot;
+pub mod csr;
+pub mod plic;
+mod tables;
+pub mod trap;
+
+use super::{AddressSpace, Arch};
+use crate::object::thread::Context;
+use core::arch::asm;
+use core::sync::atomic::AtomicBool;
+use csr::{clear, read, set, write};
+use plic::Plic;
+
+/// What boot found of the machine.
+pub struct Riscv64 {
+    plic: Plic,
+    controller: crate::boot::device_tree::Range,
+    last_line: u32,
+    ticks_per_second: u64,
+    has_supervisor_timer: bool,
+    last_asid: u16,
+}
+
+/// Whether the console is this hart's: set by a kernel bug, after which nobody else prints.
+pub static STOPPED: AtomicBool = AtomicBool::new(false);
+
+impl Arch for Riscv64 {
+    fn now(&self) -> u64 {
+        read!("time")
+    }
+
+    fn ticks_per_second(&self) -> u64 {
+        self.ticks_per_second
+    }
+
+    fn set_timer(&self, deadline: u64) {
+        if self.has_supervisor_timer {
+            write!("0x14d", deadline);
+        } else {
+            sbi_rt::set_timer(deadline);
+        }
+    }
+
+    fn interrupt_pending(&self) -> bool {
+        read!("sip") & read!("sie") != 0
+    }
+
+    fn wait_for_interrupt(&self) {
+        // SAFETY: with interrupts off `wfi` only waits; it changes neither registers nor memory.
+        unsafe { asm!("wfi", options(nomem, nostack, preserves_flags)) };
+    }
+
+    fn last_line(&self) -> u32 {
+        self.last_line
+    }
+
+    fn claim_and_mask(&self) -> Option<u32> {
+        let line = self.plic.claim()?;
+        // Masked before it is complete: the line is silent until its driver acknowledges.
+        self.plic.set_priority(line, 0);
+        self.plic.complete(line);
+        Some(line)
+    }
+
+    fn unmask(&self, line: u32) {
+        self.plic.enable(line);
+        self.plic.set_priority(line, 1);
+    }
+
+    fn mask(&self, line: u32) {
+        self.plic.set_priority(line, 0);
+    }
+
+    fn is_kernel_device(&self, base: u64, bytes: u64) -> bool {
+        base < self.controller.end && self.controller.base < base.saturating_add(bytes)
+    }
+
+    fn load(&self, space: AddressSpace) {
+        csr::load_table(space.root, space.asid);
+    }
+
+    fn flush_page(&self, asid: u16, address: u64) {
+        // SAFETY: forgets translations; whatever is mapped is found again by walking.
+        unsafe { asm!("sfence.vma {}, {}", in(reg) address, in(reg) u64::from(asid), options(nostack)) };
+    }
+
+    fn flush_space(&self, asid: u16) {
+        // SAFETY: as in `flush_page`.
+        unsafe { asm!("sfence.vma zero, {}", in(reg) u64::from(asid), options(nostack)) };
+    }
+
+    fn flush_instructions(&self) {
+        // SAFETY: makes this hart fetch instructions anew; no other effect.
+        unsafe { asm!("fence.i", options(nostack)) };
+    }
+
+    fn last_asid(&self) -> u16 {
+        self.last_asid
+    }
+
+    fn leave_float(&self, context: &mut Context) {
+        if read!("sstatus") & csr::FLOAT_MASK == csr::FLOAT_DIRTY {
+            trap::save_float(&mut context.float);
+        }
+        clear!("sstatus", csr::FLOAT_MASK);
+    }
+
+    fn enter_float(&self, context: &Context) {
+        clear!("sstatus", csr::FLOAT_MASK);
+        if context.float_used != 0 {
+            set!("sstatus", csr::FLOAT_CLEAN);
+            trap::load_float(&context.float);
+            clear!("sstatus", csr::FLOAT_MASK);
+            set!("sstatus", csr::FLOAT_CLEAN);
+        }
+    }
+
+    fn print(&self, text: &str) {
+        print(text);
+    }
+
+    fn reset(&self, reboot: bool) {
+        if reboot {
+            sbi_rt::system_reset(sbi_rt::ColdReboot, sbi_rt::NoReason);
+        } else {
+            sbi_rt::system_reset(sbi_rt::Shutdown, sbi_rt::NoReason);
+        }
+    }
+}
+
+/// Writes to the firmware's console, byte by byte; the firmware puts a carriage return before a new line.
+pub fn print(text: &str) {
+    text.bytes().for_each(console_byte);
+}
+
+#[expect(deprecated, reason = "the debug console extension is younger than the firmware that Debian 12 has")]
+fn console_byte(byte: u8) {
+    sbi_rt::legacy::console_putchar(byte.into());
+}

@@ -1,0 +1,150 @@
+//! What happens at a time: a binary heap of threads' deadlines and armed timers, one a hart.
+//!
+//! A node stays in the heap when the wait that put it there ends; the next wait touches the heap only if
+//! its deadline is earlier. A node that comes up too early is put in again with the deadline that holds
+//! then. So calls and replies, whose deadlines are seldom reached, do not touch the heap at all.
+
+use crate::memory::{Granule, Memory};
+use crate::object::{Thread, Timer};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use nexus_abi::limits::FOREVER;
+
+/// Whose deadline it is, by granule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Node {
+    /// A thread that waits.
+    Thread(Granule),
+    /// A timer that is armed.
+    Timer(Granule),
+}
+
+/// A place of the heap.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    key: u64,
+    node: Node,
+}
+
+impl Entry {
+    /// What storage is filled with before the heap has it.
+    pub const EMPTY: Entry = Entry { key: FOREVER, node: Node::Thread(0) };
+}
+
+/// The heap of one hart. Its storage bounds it; there are never more threads and timers than places.
+pub struct Deadlines {
+    entries: &'static mut [Entry],
+    length: usize,
+}
+
+impl Deadlines {
+    /// A heap without storage, for a hart that is not online.
+    pub const fn empty() -> Self {
+        Deadlines { entries: &mut [], length: 0 }
+    }
+
+    /// A heap over this storage.
+    pub fn new(entries: &'static mut [Entry]) -> Self {
+        Deadlines { entries, length: 0 }
+    }
+
+    /// The earliest time.
+    pub fn earliest(&self) -> u64 {
+        if self.length == 0 { FOREVER } else { self.entries[0].key }
+    }
+
+    /// Makes sure that a node comes up at `key` or earlier. `false`: there is no place left.
+    #[must_use]
+    pub fn at_latest(&mut self, memory: &Memory, node: Node, key: u64) -> bool {
+        let (place, _) = links(memory, node);
+        let place = place.load(Relaxed) as usize;
+        if place == 0 {
+            if self.length == self.entries.len() {
+                return false;
+            }
+            self.length += 1;
+            self.put(memory, self.length - 1, Entry { key, node });
+            self.sift_up(memory, self.length - 1);
+        } else if key < self.entries[place - 1].key {
+            self.put(memory, place - 1, Entry { key, node });
+            self.sift_up(memory, place - 1);
+        }
+        true
+    }
+
+    /// Takes a node out, if it is in.
+    pub fn remove(&mut self, memory: &Memory, node: Node) {
+        let (place, key) = links(memory, node);
+        let index = place.swap(0, Relaxed) as usize;
+        key.store(FOREVER, Relaxed);
+        if index == 0 {
+            return;
+        }
+        self.length -= 1;
+        if index - 1 < self.length {
+            self.put(memory, index - 1, self.entries[self.length]);
+            self.sift_down(memory, index - 1);
+            self.sift_up(memory, index - 1);
+        }
+    }
+
+    /// Takes the first node out, if its time has come.
+    pub fn pop(&mut self, memory: &Memory, now: u64) -> Option<Node> {
+        if self.length == 0 || self.entries[0].key > now {
+            return None;
+        }
+        let node = self.entries[0].node;
+        self.remove(memory, node);
+        Some(node)
+    }
+
+    fn put(&mut self, memory: &Memory, index: usize, entry: Entry) {
+        self.entries[index] = entry;
+        let (place, key) = links(memory, entry.node);
+        place.store(index as u32 + 1, Relaxed);
+        key.store(entry.key, Relaxed);
+    }
+
+    fn sift_up(&mut self, memory: &Memory, mut index: usize) {
+        while index > 0 {
+            let parent = (index - 1) / 2;
+            if self.entries[parent].key <= self.entries[index].key {
+                return;
+            }
+            self.exchange(memory, parent, index);
+            index = parent;
+        }
+    }
+
+    fn sift_down(&mut self, memory: &Memory, mut index: usize) {
+        loop {
+            let children = [2 * index + 1, 2 * index + 2];
+            let smallest = children.into_iter().filter(|&child| child < self.length);
+            let Some(child) = smallest.min_by_key(|&child| self.entries[child].key) else { return };
+            if self.entries[index].key <= self.entries[child].key {
+                return;
+            }
+            self.exchange(memory, index, child);
+            index = child;
+        }
+    }
+
+    fn exchange(&mut self, memory: &Memory, one: usize, other: usize) {
+        let (first, second) = (self.entries[one], self.entries[other]);
+        self.put(memory, one, second);
+        self.put(memory, other, first);
+    }
+}
+
+/// Where a node keeps its place and its key.
+fn links(memory: &Memory, node: Node) -> (&AtomicU32, &AtomicU64) {
+    match node {
+        Node::Thread(granule) => {
+            let shared = memory.shared_at::<Thread>(granule);
+            (&shared.heap_place, &shared.heap_key)
+        }
+        Node::Timer(granule) => {
+            let shared = memory.shared_at::<Timer>(granule);
+            (&shared.heap_place, &shared.heap_key)
+        }
+    }
+}

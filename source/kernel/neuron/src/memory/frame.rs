@@ -1,0 +1,225 @@
+//! Physical memory: which frame is what, and the pool of free ones.
+//!
+//! States of a frame: firmware or kernel (never in the pool), free clean, free dirty, or in use as one of
+//! [`FrameKind`]. Invariants: a frame is on at most one list; a frame handed out is zero; the number of
+//! frames that quotas reserve never exceeds the number that the pool began with, so taking a reserved
+//! frame cannot fail.
+#![allow(unsafe_code)] // it is the window onto physical memory
+
+use crate::sync::SpinLock;
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use nexus_abi::limits::PAGE_SIZE;
+
+/// A physical address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PhysicalAddress(pub u64);
+
+/// The number of a frame, counted from the base of RAM. Frame 0 belongs to the firmware, so that 0 can
+/// stand for "none" in lists.
+pub type FrameNumber = u32;
+
+/// What a frame is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum FrameKind {
+    /// Firmware, kernel image, initial image: not ours to hand out.
+    Reserved = 0,
+    /// In the pool.
+    Free = 1,
+    /// A page of user memory, or of the index of a `Vmo`.
+    Data = 2,
+    /// A page table of an address space.
+    PageTable = 3,
+    /// Entries of a capability table.
+    Capabilities = 4,
+    /// Kernel objects; the value of slab `n` is `Slab0 as u8 + n`.
+    Slab0 = 16,
+}
+
+/// What the kernel knows of one frame. Fields are guarded by the pool's lock while the frame is free, and
+/// by its owner's account while it is in use.
+#[derive(Default)]
+pub struct FrameInfo {
+    /// Slab frames: which slots are taken.
+    pub used_slots: AtomicU64,
+    /// Neighbours in the list that the frame is on.
+    pub next: AtomicU32,
+    /// See `next`.
+    pub previous: AtomicU32,
+    /// Slab frames: the granule of the process that pays.
+    pub owner: AtomicU32,
+    /// The generation with which objects of this frame begin: higher than any before.
+    pub generation: AtomicU32,
+    kind: AtomicU8,
+}
+
+impl FrameInfo {
+    /// The frame's use, as the number of a [`FrameKind`] or slab.
+    pub fn kind(&self) -> u8 {
+        self.kind.load(Relaxed)
+    }
+
+    /// Changes the frame's use.
+    pub fn set_kind(&self, kind: u8) {
+        self.kind.store(kind, Relaxed);
+    }
+}
+
+#[derive(Default)]
+struct Pool {
+    clean: FrameNumber,
+    dirty: FrameNumber,
+    free: u32,
+}
+
+/// All of RAM, as the kernel reaches it.
+pub struct Memory {
+    /// Where the kernel sees `ram_base`.
+    window: *mut u8,
+    ram_base: u64,
+    infos: &'static [FrameInfo],
+    pool: SpinLock<Pool>,
+}
+
+// SAFETY: `window` is a constant address of memory that lives as long as the machine; what is shared
+// through it is either atomics or guarded by the locks of the slab and pool.
+unsafe impl Send for Memory {}
+// SAFETY: as above.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// Takes charge of RAM from `ram_base` on, one frame an entry of `infos`. All frames begin reserved.
+    ///
+    /// # Safety
+    /// `window` must be valid for reads and writes of `infos.len()` pages for ever, and nothing else may
+    /// use frames that are given to [`Memory::release`].
+    pub const unsafe fn new(window: *mut u8, ram_base: u64, infos: &'static [FrameInfo]) -> Self {
+        Memory { window, ram_base, infos, pool: SpinLock::new(Pool { clean: 0, dirty: 0, free: 0 }) }
+    }
+
+    /// The number of frames, reserved ones included.
+    pub fn frame_count(&self) -> u32 {
+        self.infos.len() as u32
+    }
+
+    /// The number of free frames.
+    pub fn free_count(&self) -> u32 {
+        self.pool.lock().free
+    }
+
+    /// Whether a physical range touches RAM.
+    pub fn overlaps(&self, base: u64, bytes: u64) -> bool {
+        let end = self.ram_base + self.infos.len() as u64 * PAGE_SIZE as u64;
+        base < end && base.saturating_add(bytes) > self.ram_base
+    }
+
+    /// The address of a frame.
+    pub fn address(&self, frame: FrameNumber) -> PhysicalAddress {
+        PhysicalAddress(self.ram_base + u64::from(frame) * PAGE_SIZE as u64)
+    }
+
+    /// The frame that holds an address, if it is of RAM.
+    pub fn frame(&self, address: PhysicalAddress) -> Option<FrameNumber> {
+        let frame = address.0.checked_sub(self.ram_base)? / PAGE_SIZE as u64;
+        (frame < self.infos.len() as u64).then_some(frame as FrameNumber)
+    }
+
+    /// What is known of a frame.
+    #[inline]
+    pub fn info(&self, frame: FrameNumber) -> &FrameInfo {
+        &self.infos[frame as usize]
+    }
+
+    /// Takes a zeroed frame out of the pool; `None` when it is empty, which reservations rule out.
+    pub fn take(&self, kind: u8) -> Option<FrameNumber> {
+        let mut pool = self.pool.lock();
+        let (frame, dirty) = match (pool.clean, pool.dirty) {
+            (0, 0) => return None,
+            (0, frame) => (frame, true),
+            (frame, _) => (frame, false),
+        };
+        let info = self.info(frame);
+        let next = info.next.swap(0, Relaxed);
+        *(if dirty { &mut pool.dirty } else { &mut pool.clean }) = next;
+        pool.free -= 1;
+        drop(pool);
+        debug_assert_eq!(info.kind(), FrameKind::Free as u8);
+        if dirty {
+            self.zero(frame);
+        }
+        info.set_kind(kind);
+        Some(frame)
+    }
+
+    /// Puts a frame (back) into the pool.
+    pub fn release(&self, frame: FrameNumber) {
+        let info = self.info(frame);
+        assert_ne!(info.kind(), FrameKind::Free as u8, "frame {frame} released twice");
+        info.set_kind(FrameKind::Free as u8);
+        info.previous.store(0, Relaxed);
+        let mut pool = self.pool.lock();
+        info.next.store(pool.dirty, Relaxed);
+        pool.dirty = frame;
+        pool.free += 1;
+    }
+
+    /// Zeroes one free frame ahead of time; yields whether there was one to zero. For idle moments.
+    pub fn clean_one(&self) -> bool {
+        let mut pool = self.pool.lock();
+        let frame = pool.dirty;
+        if frame == 0 {
+            return false;
+        }
+        pool.dirty = self.info(frame).next.load(Relaxed);
+        self.zero(frame);
+        self.info(frame).next.store(pool.clean, Relaxed);
+        pool.clean = frame;
+        true
+    }
+
+    /// Where the kernel sees a frame.
+    pub(crate) fn pointer(&self, frame: FrameNumber) -> *mut u8 {
+        assert!((frame as usize) < self.infos.len());
+        self.window.wrapping_add(frame as usize * PAGE_SIZE)
+    }
+
+    /// One of the 512 words of a frame that holds page tables or an index.
+    #[inline]
+    pub fn word(&self, frame: FrameNumber, index: usize) -> &AtomicU64 {
+        assert!(index < PAGE_SIZE / 8);
+        // SAFETY: the frame lies in the window (`pointer` checks), the index in the frame, and words of
+        // such frames are only ever reached as atomics.
+        unsafe { &*self.pointer(frame).cast::<AtomicU64>().add(index) }
+    }
+
+    /// Copies bytes from one frame to another; the ranges must lie in their frames.
+    pub fn copy(&self, from: (FrameNumber, usize), to: (FrameNumber, usize), bytes: usize) {
+        assert!(from.1 + bytes <= PAGE_SIZE && to.1 + bytes <= PAGE_SIZE);
+        let (source, target) =
+            (self.pointer(from.0).wrapping_add(from.1), self.pointer(to.0).wrapping_add(to.1));
+        // SAFETY: both ranges lie in frames of the window. They hold user memory, which the kernel never
+        // has references into; `copy` allows that both are the same frame.
+        unsafe { core::ptr::copy(source, target, bytes) }
+    }
+
+    /// Copies bytes of user memory out of a frame.
+    pub fn read(&self, frame: FrameNumber, offset: usize, to: &mut [u8]) {
+        assert!(offset + to.len() <= PAGE_SIZE);
+        let source = self.pointer(frame).wrapping_add(offset);
+        // SAFETY: as in `copy`; `to` is memory of the kernel, never a frame of user memory.
+        unsafe { core::ptr::copy_nonoverlapping(source, to.as_mut_ptr(), to.len()) }
+    }
+
+    /// Copies bytes into a frame of user memory.
+    pub fn write(&self, frame: FrameNumber, offset: usize, from: &[u8]) {
+        assert!(offset + from.len() <= PAGE_SIZE);
+        let target = self.pointer(frame).wrapping_add(offset);
+        // SAFETY: as in `read`.
+        unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), target, from.len()) }
+    }
+
+    fn zero(&self, frame: FrameNumber) {
+        // SAFETY: the frame is free, so nobody has a reference into it.
+        unsafe { core::ptr::write_bytes(self.pointer(frame).cast::<u64>(), 0, PAGE_SIZE / 8) }
+    }
+}

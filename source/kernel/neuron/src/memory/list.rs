@@ -1,0 +1,151 @@
+//! Doubly linked lists whose links live in the objects, so that a list never allocates.
+//!
+//! A list is guarded by the lock of whoever owns it, and so are the links of its members. An object is on
+//! at most one list for each of its [`Links`]; removing it from a list that it is not on is a bug that
+//! the assertions here find.
+
+use super::frame::Memory;
+use super::slab::{Granule, Id, Object};
+use core::marker::PhantomData;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// A member's links. A member that is alone on its list has itself as `next`, one that is on none has 0.
+#[derive(Default)]
+pub struct Links {
+    next: AtomicU32,
+    previous: AtomicU32,
+}
+
+impl Links {
+    /// Whether the object is on a list.
+    #[inline]
+    pub fn linked(&self) -> bool {
+        self.next.load(Relaxed) != 0
+    }
+
+    /// Forgets everything, for an object that begins.
+    pub fn reset(&self) {
+        self.next.store(0, Relaxed);
+        self.previous.store(0, Relaxed);
+    }
+}
+
+/// Which links of a `T` a list uses.
+pub trait LinksOf<T: Object> {
+    /// The links.
+    fn links(shared: &T::Shared) -> &Links;
+}
+
+/// A list of objects of type `T` by their links `L`. The links form a ring; the list knows its first.
+pub struct List<T: Object, L: LinksOf<T>> {
+    first: Granule,
+    marker: PhantomData<fn() -> (T, L)>,
+}
+
+impl<T: Object, L: LinksOf<T>> Default for List<T, L> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Object, L: LinksOf<T>> List<T, L> {
+    /// An empty list.
+    pub const fn new() -> Self {
+        List { first: 0, marker: PhantomData }
+    }
+
+    /// Whether nothing is on it.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.first == 0
+    }
+
+    /// The first member.
+    #[inline]
+    pub fn first(&self, memory: &Memory) -> Option<Id<T>> {
+        if self.first == 0 { None } else { memory.id_at(self.first) }
+    }
+
+    /// The member after this one, which must be on the list.
+    pub fn after(&self, memory: &Memory, member: Id<T>) -> Option<Id<T>> {
+        let next = Self::links(memory, member.granule()).next.load(Relaxed);
+        if next == self.first { None } else { memory.id_at(next) }
+    }
+
+    /// Every member, in order.
+    pub fn iter<'m>(&self, memory: &'m Memory) -> impl Iterator<Item = Id<T>> + use<'m, T, L> {
+        let list = List::<T, L> { first: self.first, marker: PhantomData };
+        let mut next = self.first(memory);
+        core::iter::from_fn(move || {
+            let current = next?;
+            next = list.after(memory, current);
+            Some(current)
+        })
+    }
+
+    /// Puts an object at the end.
+    #[inline]
+    pub fn push_back(&mut self, memory: &Memory, id: Id<T>) {
+        let granule = id.granule();
+        let links = Self::links(memory, granule);
+        assert!(!links.linked(), "{} is on a list already", T::NAME);
+        if self.first == 0 {
+            links.next.store(granule, Relaxed);
+            links.previous.store(granule, Relaxed);
+            self.first = granule;
+        } else {
+            Self::insert_between(memory, granule, self.first);
+        }
+    }
+
+    /// Puts an object before a member.
+    pub fn insert_before(&mut self, memory: &Memory, id: Id<T>, member: Id<T>) {
+        assert!(!Self::links(memory, id.granule()).linked(), "{} is on a list already", T::NAME);
+        Self::insert_between(memory, id.granule(), member.granule());
+        if self.first == member.granule() {
+            self.first = id.granule();
+        }
+    }
+
+    fn insert_between(memory: &Memory, granule: Granule, next: Granule) {
+        let links = Self::links(memory, granule);
+        let next_links = Self::links(memory, next);
+        let previous = next_links.previous.load(Relaxed);
+        links.next.store(next, Relaxed);
+        links.previous.store(previous, Relaxed);
+        next_links.previous.store(granule, Relaxed);
+        Self::links(memory, previous).next.store(granule, Relaxed);
+    }
+
+    /// Takes a member off the list.
+    #[inline]
+    pub fn remove(&mut self, memory: &Memory, id: Id<T>) {
+        let granule = id.granule();
+        let links = Self::links(memory, granule);
+        assert!(links.linked(), "{} is on no list", T::NAME);
+        let next = links.next.swap(0, Relaxed);
+        let previous = links.previous.swap(0, Relaxed);
+        if next == granule {
+            self.first = 0;
+            return;
+        }
+        Self::links(memory, next).previous.store(previous, Relaxed);
+        Self::links(memory, previous).next.store(next, Relaxed);
+        if self.first == granule {
+            self.first = next;
+        }
+    }
+
+    /// Takes the first member off the list.
+    #[inline]
+    pub fn pop_front(&mut self, memory: &Memory) -> Option<Id<T>> {
+        let id = self.first(memory)?;
+        self.remove(memory, id);
+        Some(id)
+    }
+
+    #[inline]
+    fn links(memory: &Memory, granule: Granule) -> &Links {
+        L::links(memory.shared_at::<T>(granule))
+    }
+}

@@ -1,0 +1,343 @@
+//! Capability tables: entries of 64 bytes in pages that the process pays, found by handle.
+//!
+//! States of an entry: free (on the table's free list), in use, frozen (moved by a message that is not
+//! delivered yet: it thaws with the same handle if that fails), reserved (for the Reply of a call to come).
+//! Invariants: the generation goes up each time an entry is freed, and an entry whose generations are
+//! used up is never free again; entries in use that name an object are counted in its references.
+//! The table is guarded by its process's lock, the tree by the structure lock.
+#![allow(unsafe_code)] // it finds entries in frames
+
+use super::derivation::{NODE_OFFSET, Node};
+use super::process::{Process, ProcessShared};
+use crate::memory::slab::{GRANULE_BYTES, GRANULES};
+use crate::memory::{FrameKind, FrameNumber, Granule, Memory};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use nexus_abi::limits::CAPABILITIES_MAX;
+use nexus_abi::{Error, Handle, Kind, Rights};
+
+const FROZEN: u32 = 1 << 8;
+const RESERVED: u32 = 1 << 9;
+const REVOKING: u32 = 1 << 10;
+const KIND: u32 = 0xff;
+
+/// One entry. `node` stands where the tree expects it.
+#[derive(Default)]
+#[repr(C, align(64))]
+pub struct CapabilitySlot {
+    generation: AtomicU32,
+    rights: AtomicU32,
+    /// The kind's number (0: free) and the flags above.
+    kind: AtomicU32,
+    /// Granule of the process whose table this is.
+    owner: AtomicU32,
+    pub(super) node: Node,
+    object: AtomicU64,
+    badge: AtomicU64,
+    /// Free: the next free entry. In use: the granule of the badge's session, if there is one.
+    link: AtomicU32,
+    /// Generation of the endpoint when the badged capability was minted.
+    session_generation: AtomicU32,
+    /// Posts under way.
+    posts: AtomicU32,
+    /// The entry's index in its table.
+    index: AtomicU32,
+}
+
+const _: () = assert!(
+    size_of::<CapabilitySlot>() == GRANULE_BYTES
+        && core::mem::offset_of!(CapabilitySlot, node) == NODE_OFFSET
+        && CAPABILITIES_MAX as usize <= 512 * GRANULES as usize
+);
+
+/// What a capability says, copied out of its entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Capability {
+    /// What it names.
+    pub kind: Kind,
+    /// What it allows.
+    pub rights: Rights,
+    /// The object's raw id; the first service id of a `ProcessAuthority`.
+    pub object: u64,
+    /// The badge; the call's sequence of a Reply; the last service id of a `ProcessAuthority`.
+    pub badge: u64,
+    /// Granule of the badge's session, or 0.
+    pub session: Granule,
+    /// Generation of the endpoint at which a badged capability was minted.
+    pub session_generation: u32,
+    /// Where it stands; 0 for one that stands nowhere yet.
+    pub granule: Granule,
+}
+
+impl Capability {
+    /// A capability that stands nowhere yet.
+    pub fn new(kind: Kind, rights: Rights, object: u64) -> Self {
+        Capability { kind, rights, object, badge: 0, session: 0, session_generation: 0, granule: 0 }
+    }
+}
+
+/// The table of one process.
+#[derive(Default)]
+pub struct Table {
+    index: FrameNumber,
+    pages: u32,
+    first_free: Granule,
+    /// Entries in use, reserved ones not counted.
+    pub used: u32,
+    /// Entries in use for Replies, and reserved for Replies to come.
+    pub open_calls: u32,
+    /// The most that `used` may become.
+    pub used_max: u32,
+    /// The most that `open_calls` may become.
+    pub open_calls_max: u32,
+}
+
+impl Table {
+    /// An empty table whose index page is the given frame.
+    pub fn new(index: FrameNumber, used_max: u32, open_calls_max: u32) -> Self {
+        Table { index, used_max, open_calls_max, ..Table::default() }
+    }
+
+    /// The frame of the index page.
+    pub fn index_frame(&self) -> FrameNumber {
+        self.index
+    }
+
+    /// The frame of a page of entries.
+    pub fn page(&self, memory: &Memory, page: u32) -> Option<FrameNumber> {
+        (page < self.pages).then(|| memory.word(self.index, page as usize).load(Relaxed) as FrameNumber)
+    }
+
+    /// Pages of entries.
+    pub fn page_count(&self) -> u32 {
+        self.pages
+    }
+}
+
+impl CapabilitySlot {
+    /// The handle that names the entry now.
+    pub fn handle(&self) -> Handle {
+        Handle::new(self.index.load(Relaxed), self.generation.load(Relaxed))
+    }
+
+    /// What the entry holds; `None` when it is free or reserved.
+    pub fn read(&self, granule: Granule) -> Option<Capability> {
+        let kind = self.kind.load(Relaxed);
+        if kind & RESERVED != 0 {
+            return None;
+        }
+        Some(Capability {
+            kind: Kind::from_number((kind & KIND) as u8)?,
+            rights: Rights::from_bits_retain(self.rights.load(Relaxed)),
+            object: self.object.load(Relaxed),
+            badge: self.badge.load(Relaxed),
+            session: self.link.load(Relaxed),
+            session_generation: self.session_generation.load(Relaxed),
+            granule,
+        })
+    }
+
+    /// Writes a capability into the entry.
+    pub fn write(&self, capability: &Capability) {
+        self.rights.store(capability.rights.bits(), Relaxed);
+        self.object.store(capability.object, Relaxed);
+        self.badge.store(capability.badge, Relaxed);
+        self.link.store(capability.session, Relaxed);
+        self.session_generation.store(capability.session_generation, Relaxed);
+        self.posts.store(0, Relaxed);
+        self.kind.store(capability.kind as u32, Relaxed);
+    }
+
+    /// Granule of the process whose table the entry is in.
+    pub fn owner(&self) -> Granule {
+        self.owner.load(Relaxed)
+    }
+
+    /// Whether a message that is under way moves it.
+    pub fn frozen(&self) -> bool {
+        self.kind.load(Relaxed) & FROZEN != 0
+    }
+
+    /// Freezes or thaws the entry.
+    pub fn set_frozen(&self, frozen: bool) {
+        self.set_flag(FROZEN, frozen);
+    }
+
+    /// Whether everything that derives from it is being taken back.
+    pub fn revoking(&self) -> bool {
+        self.kind.load(Relaxed) & REVOKING != 0
+    }
+
+    /// Marks that everything that derives from it is being taken back, or no longer.
+    pub fn set_revoking(&self, revoking: bool) {
+        self.set_flag(REVOKING, revoking);
+    }
+
+    /// Whether the entry waits for the Reply of a call to come.
+    pub fn reserved(&self) -> bool {
+        self.kind.load(Relaxed) & RESERVED != 0
+    }
+
+    /// The count of posts under way.
+    pub fn posts(&self) -> &AtomicU32 {
+        &self.posts
+    }
+
+    /// The entry's generation.
+    pub fn generation(&self) -> u32 {
+        self.generation.load(Relaxed)
+    }
+
+    /// Makes every handle that was given for the entry stale, and reserves it for the next Reply.
+    pub fn renew_reservation(&self) {
+        self.generation.fetch_add(1, Relaxed);
+        self.kind.store(RESERVED, Relaxed);
+    }
+
+    fn set_flag(&self, flag: u32, value: bool) {
+        if value {
+            self.kind.fetch_or(flag, Relaxed);
+        } else {
+            self.kind.fetch_and(!flag, Relaxed);
+        }
+    }
+}
+
+impl Memory {
+    /// The entry at a granule, which must be one of a capability table.
+    #[inline]
+    pub fn capability_slot(&self, granule: Granule) -> &CapabilitySlot {
+        let frame = Memory::frame_of(granule);
+        assert_eq!(self.info(frame).kind(), FrameKind::Capabilities as u8, "{granule:x} is no capability");
+        let offset = (granule % GRANULES) as usize * GRANULE_BYTES;
+        // SAFETY: frames of this kind hold nothing but entries, which are atomics throughout and begin as
+        // zeroes, a valid free entry.
+        unsafe { &*self.pointer(frame).wrapping_add(offset).cast::<CapabilitySlot>() }
+    }
+
+    /// Finds the entry that a handle names in a process's table.
+    #[inline]
+    pub fn find_capability(
+        &self,
+        process: &ProcessShared,
+        handle: Handle,
+    ) -> Result<(&CapabilitySlot, Capability), Error> {
+        let index = handle.index();
+        let page = index / GRANULES;
+        if page >= process.table_pages.load(Relaxed) || handle.generation() == 0 {
+            return Err(Error::InvalidHandle);
+        }
+        let frame = self.word(process.table_index.load(Relaxed), page as usize).load(Relaxed) as FrameNumber;
+        let granule = Memory::first_granule(frame) + index % GRANULES;
+        let slot = self.capability_slot(granule);
+        if slot.generation.load(Relaxed) != handle.generation() {
+            return Err(Error::StaleHandle);
+        }
+        let capability = slot.read(granule).ok_or(Error::InvalidHandle)?;
+        Ok((slot, capability))
+    }
+
+    /// As [`Memory::find_capability`], for use: of this kind, with these rights, not under way.
+    #[inline]
+    pub fn capability(
+        &self,
+        process: &ProcessShared,
+        handle: u64,
+        kind: Kind,
+        rights: Rights,
+    ) -> Result<Capability, Error> {
+        let (slot, capability) = self.find_capability(process, Handle(handle))?;
+        if capability.kind != kind {
+            return Err(Error::WrongKind);
+        }
+        if slot.frozen() {
+            return Err(Error::StaleHandle);
+        }
+        if !capability.rights.contains(rights) {
+            return Err(Error::NotPermitted);
+        }
+        Ok(capability)
+    }
+}
+
+/// What an entry is wanted for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// A capability like any other.
+    Ordinary,
+    /// The Reply of a call to come.
+    OpenCall,
+}
+
+impl Process {
+    /// Whether so many more ordinary entries fit the table's own bound.
+    pub fn has_room(&self, entries: u32) -> bool {
+        self.table.used + entries <= self.table.used_max
+    }
+
+    /// Takes an entry, growing the table by a page when none is free.
+    pub fn take_entry(
+        &mut self,
+        memory: &Memory,
+        shared: &ProcessShared,
+        owner: Granule,
+        purpose: Use,
+    ) -> Result<Granule, Error> {
+        let full = match purpose {
+            Use::Ordinary => self.table.used >= self.table.used_max,
+            Use::OpenCall => self.table.open_calls >= self.table.open_calls_max,
+        };
+        if full {
+            return Err(Error::NoSlots);
+        }
+        if self.table.first_free == 0 {
+            self.grow_table(memory, shared, owner)?;
+        }
+        let granule = self.table.first_free;
+        let slot = memory.capability_slot(granule);
+        self.table.first_free = slot.link.swap(0, Relaxed);
+        match purpose {
+            Use::Ordinary => self.table.used += 1,
+            Use::OpenCall => {
+                self.table.open_calls += 1;
+                slot.kind.store(RESERVED, Relaxed);
+            }
+        }
+        Ok(granule)
+    }
+
+    /// Gives an entry back; handles to it are stale from here on.
+    pub fn free_entry(&mut self, memory: &Memory, granule: Granule, purpose: Use) {
+        let slot = memory.capability_slot(granule);
+        slot.kind.store(0, Relaxed);
+        slot.node.reset();
+        match purpose {
+            Use::Ordinary => self.table.used -= 1,
+            Use::OpenCall => self.table.open_calls -= 1,
+        }
+        if slot.generation.fetch_add(1, Relaxed) < u32::MAX - 1 {
+            slot.link.store(self.table.first_free, Relaxed);
+            self.table.first_free = granule;
+        }
+    }
+
+    fn grow_table(&mut self, memory: &Memory, shared: &ProcessShared, owner: Granule) -> Result<(), Error> {
+        if self.table.pages as usize >= CAPABILITIES_MAX as usize / GRANULES as usize {
+            return Err(Error::NoSlots);
+        }
+        let frame = self.account.take(memory, FrameKind::Capabilities as u8)?;
+        let page = self.table.pages;
+        memory.word(self.table.index, page as usize).store(u64::from(frame), Relaxed);
+        let first = Memory::first_granule(frame);
+        for place in (0..GRANULES).rev() {
+            let slot = memory.capability_slot(first + place);
+            slot.generation.store(1, Relaxed);
+            slot.owner.store(owner, Relaxed);
+            slot.index.store(page * GRANULES + place, Relaxed);
+            slot.link.store(self.table.first_free, Relaxed);
+            self.table.first_free = first + place;
+        }
+        self.table.pages += 1;
+        shared.table_pages.store(self.table.pages, Relaxed);
+        Ok(())
+    }
+}

@@ -1,0 +1,136 @@
+//! An endpoint: where callers and receivers meet.
+//!
+//! States: open or sealed. Invariant: callers and receivers never wait at the same time (a message that
+//! can be delivered is delivered by whoever comes second). Created and owned by who supervises; servers
+//! only receive, so it outlives them. `generation` goes up when a receiver's process dies: plain
+//! capabilities go on, badged sessions of the older generation are over.
+
+use super::thread::{Queue, Thread};
+use crate::memory::list::LinksOf;
+use crate::memory::{Granule, Id, Links, List, Memory, Object};
+use crate::sync;
+use nexus_abi::message::Header;
+
+/// What an endpoint is made of.
+pub struct Endpoint {
+    /// Calls that wait to be received, oldest first.
+    pub callers: List<Thread, Queue>,
+    /// Threads that wait for an arrival, oldest first.
+    pub receivers: List<Thread, Queue>,
+    /// Threads that wait for an arrival other than a call.
+    pub listeners: List<Thread, Queue>,
+    /// Posts that wait to be received, oldest first.
+    pub posts: List<Post, Waiting>,
+    /// Sessions whose last capability is gone and whose end was not yet received.
+    pub gone: List<Session, Gone>,
+    /// Sessions that are alive.
+    pub sessions: List<Session, Gone>,
+    /// Receivers must not rank above this, callers must.
+    pub rank: u32,
+    /// Bytes that a message may have.
+    pub max_bytes: u32,
+    /// Capabilities that a message may carry.
+    pub max_capabilities: u32,
+    /// How often a receiver's process died.
+    pub generation: u32,
+    /// Whether it is over for good.
+    pub sealed: bool,
+    /// Which kind a receive looks at first next time: fairness between posts and calls.
+    pub calls_first: bool,
+}
+
+impl Endpoint {
+    /// An open endpoint at which nobody waits.
+    pub fn new(rank: u32, max_bytes: u32, max_capabilities: u32) -> Self {
+        Endpoint {
+            callers: List::new(),
+            receivers: List::new(),
+            listeners: List::new(),
+            posts: List::new(),
+            gone: List::new(),
+            sessions: List::new(),
+            rank,
+            max_bytes,
+            max_capabilities,
+            generation: 1,
+            sealed: false,
+            calls_first: true,
+        }
+    }
+
+    /// Takes a thread that waits for an arrival: one that only listens, if there is one.
+    pub fn pop_any(&mut self, memory: &Memory) -> Option<Id<Thread>> {
+        self.listeners.pop_front(memory).or_else(|| self.receivers.pop_front(memory))
+    }
+}
+
+impl Object for Endpoint {
+    const SLAB: u8 = 2;
+    const NAME: &'static str = "endpoint";
+    type Level = sync::Object;
+    type Shared = ();
+    fn reset(_: &()) {}
+}
+
+/// A message of register size that waits to be received. The sender's account holds it.
+pub struct Post {
+    /// Where it waits.
+    pub endpoint: Id<Endpoint>,
+    /// Its header.
+    pub header: Header,
+    /// Its payload.
+    pub words: [u64; 8],
+    /// The badge of the capability that it came through.
+    pub badge: u64,
+    /// Who sent it.
+    pub service_id: u64,
+    /// And from which process.
+    pub process_id: u64,
+    /// The entry whose credit it uses, and that entry's generation.
+    pub via: (Granule, u32),
+}
+
+/// The links of waiting posts.
+pub struct Waiting;
+impl LinksOf<Post> for Waiting {
+    fn links(shared: &Links) -> &Links {
+        shared
+    }
+}
+
+impl Object for Post {
+    const SLAB: u8 = 9;
+    const NAME: &'static str = "post";
+    type Level = sync::Backing;
+    type Shared = Links;
+    fn reset(shared: &Links) {
+        shared.reset();
+    }
+}
+
+/// The life of one badge: counted by the capabilities that carry it. Its storage, taken when it was
+/// minted, is what the report of its end needs.
+pub struct Session {
+    /// Whose badge it is.
+    pub endpoint: Id<Endpoint>,
+    /// The badge.
+    pub badge: u64,
+}
+
+/// The links of an endpoint's sessions: alive ones, then those that are gone.
+pub struct Gone;
+impl LinksOf<Session> for Gone {
+    fn links(shared: &Links) -> &Links {
+        shared
+    }
+}
+
+impl Object for Session {
+    const SLAB: u8 = 10;
+    const NAME: &'static str = "session";
+    type Level = sync::Backing;
+    type Shared = Links;
+    fn reset(shared: &Links) {
+        shared.reset();
+    }
+}

@@ -1,0 +1,223 @@
+//! A thread: registers, urgency, and the one thing that it waits for.
+//!
+//! States: see [`State`]. A thread is on at most one list (a run queue, an endpoint's callers or receivers)
+//! and in at most one place of the deadline heap. A call that waits lives here: its message stays in the
+//! registers and memory of the caller until it is delivered, so waiting allocates nothing.
+
+use super::endpoint::Endpoint;
+use super::notification::Notification;
+use super::process::Process;
+use crate::memory::list::LinksOf;
+use crate::memory::{Granule, Id, Links, Object};
+use crate::sync;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use nexus_abi::capability::Qos;
+use nexus_abi::limits::{FOREVER, MESSAGE_CAPABILITIES_MAX};
+use nexus_abi::message::Buffers;
+
+/// User registers while the thread does not run, and what the machine needs to go on with it.
+#[derive(Clone)]
+#[repr(C)]
+pub struct Context {
+    /// `x1` to `x31` at their own index; index 0 holds the program counter.
+    pub registers: [u64; 32],
+    /// Floating-point registers and `fcsr`; valid when `float_used` is not 0.
+    pub float: [u64; 33],
+    /// 1 once the thread has used floating point.
+    pub float_used: u64,
+}
+
+impl Default for Context {
+    fn default() -> Self {
+        Context { registers: [0; 32], float: [0; 33], float_used: 0 }
+    }
+}
+
+/// Register numbers of the message words, in order: `a4 a5 a6 t0 t1 t2 t3 t4`.
+const WORDS: [usize; 8] = [14, 15, 16, 5, 6, 7, 28, 29];
+const A0: usize = 10;
+const T5: usize = 30;
+const T6: usize = 31;
+
+impl Context {
+    /// The program counter.
+    pub fn program_counter(&self) -> u64 {
+        self.registers[0]
+    }
+
+    /// Sets the program counter.
+    pub fn set_program_counter(&mut self, address: u64) {
+        self.registers[0] = address;
+    }
+
+    /// Argument `a0` to `a7`.
+    #[inline]
+    pub fn argument(&self, index: usize) -> u64 {
+        self.registers[A0 + index]
+    }
+
+    /// Sets `a0` to `a7`.
+    #[inline]
+    pub fn set_argument(&mut self, index: usize, value: u64) {
+        self.registers[A0 + index] = value;
+    }
+
+    /// The deadline of a message call (`t5`).
+    #[inline]
+    pub fn deadline(&self) -> u64 {
+        self.registers[T5]
+    }
+
+    /// Sets who sent what is delivered (`t5`, `t6`).
+    #[inline]
+    pub fn set_sender(&mut self, service_id: u64, process_id: u64) {
+        self.registers[T5] = service_id;
+        self.registers[T6] = process_id;
+    }
+
+    /// The eight payload words.
+    #[inline]
+    pub fn words(&self) -> [u64; 8] {
+        WORDS.map(|register| self.registers[register])
+    }
+
+    /// Sets the eight payload words.
+    #[inline]
+    pub fn set_words(&mut self, words: [u64; 8]) {
+        for (register, word) in WORDS.into_iter().zip(words) {
+            self.registers[register] = word;
+        }
+    }
+}
+
+/// What a thread does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It runs or is in a run queue.
+    Ready,
+    /// Its call waits at the endpoint to be received.
+    Calling(Id<Endpoint>),
+    /// Its call was received; somebody owes the answer.
+    Called,
+    /// It waits for an arrival.
+    Receiving(Id<Endpoint>),
+    /// It waits for an arrival other than a call: its process holds as many open calls as it may.
+    Listening(Id<Endpoint>),
+    /// It waits for bits of a mask.
+    Waiting(Id<Notification>, u64),
+    /// It waits for its deadline only.
+    Sleeping,
+    /// It is over.
+    Ended,
+}
+
+/// What the thread's own message call brought along: valid while the call is under way.
+#[derive(Clone, Copy, Default)]
+pub struct Outgoing {
+    /// The caller's buffers, as they were when it called.
+    pub buffers: Buffers,
+    /// Whether there are any.
+    pub has_buffers: bool,
+    /// Entries of the capabilities that are sent.
+    pub capabilities: [Granule; MESSAGE_CAPABILITIES_MAX],
+    /// The endpoint capability's badge.
+    pub badge: u64,
+    /// The entry that the call went through, for revocation.
+    pub via: Granule,
+    /// How far a long payload was copied, and to or from whom.
+    pub progress: Progress,
+}
+
+/// How far a copy between two threads has come.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Raw id of the other thread.
+    pub peer: u64,
+    /// The other thread's `wait_sequence` then.
+    pub sequence: u64,
+    /// Bytes copied.
+    pub bytes: usize,
+}
+
+/// What a thread is made of.
+pub struct Thread {
+    /// Its registers.
+    pub context: Context,
+    /// Whose it is.
+    pub process: Id<Process>,
+    /// What it does.
+    pub state: State,
+    /// Its own class.
+    pub qos: Qos,
+    /// The class at which it runs now: its own, or that of the caller it works for if higher.
+    pub urgency: Qos,
+    /// When its wait ends.
+    pub deadline: u64,
+    /// The message that it sends or can take.
+    pub message: Outgoing,
+    /// The notification whose bits end its `recv`.
+    pub bound: Option<Id<Notification>>,
+    /// The entry reserved for the Reply of the next call it receives; 0: none.
+    pub reply_entry: Granule,
+    /// Goes up with each wait: tells one call, or one receive, from the next.
+    pub wait_sequence: u64,
+}
+
+/// What is reached without the lock.
+#[derive(Default)]
+pub struct ThreadShared {
+    queue: Links,
+    /// Place in the deadline heap plus 1; 0: not in it. Guarded by the heap's lock.
+    pub heap_place: AtomicU32,
+    /// The class of the run queue it is in.
+    pub queue_class: AtomicU32,
+    /// Granule of its process.
+    pub process: AtomicU32,
+    /// The deadline under which it is in the heap.
+    pub heap_key: AtomicU64,
+}
+
+/// The links of run queues, and of an endpoint's callers and receivers.
+pub struct Queue;
+impl LinksOf<Thread> for Queue {
+    fn links(shared: &ThreadShared) -> &Links {
+        &shared.queue
+    }
+}
+
+impl Object for Thread {
+    const SLAB: u8 = 1;
+    const NAME: &'static str = "thread";
+    type Level = sync::Thread;
+    type Shared = ThreadShared;
+
+    fn reset(shared: &ThreadShared) {
+        shared.queue.reset();
+        shared.heap_place.store(0, Relaxed);
+        shared.queue_class.store(0, Relaxed);
+        shared.process.store(0, Relaxed);
+        shared.heap_key.store(FOREVER, Relaxed);
+    }
+}
+
+impl Thread {
+    /// A thread that is ready to begin.
+    pub fn new(process: Id<Process>, entry: u64, stack: u64, argument: u64, qos: Qos) -> Self {
+        let mut context = Context::default();
+        context.set_program_counter(entry);
+        context.registers[2] = stack;
+        context.set_argument(0, argument);
+        Thread {
+            context,
+            process,
+            state: State::Ready,
+            qos,
+            urgency: qos,
+            deadline: FOREVER,
+            message: Outgoing::default(),
+            bound: None,
+            reply_entry: 0,
+            wait_sequence: 0,
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! Who runs: run queues of four classes, turns, deadlines, and the way out of the kernel.
+//!
+//! A ready thread of a higher class runs first; after [`PASSED_OVER_MAX`] choices that passed a waiting
+//! class over, that class gets one turn, so starvation is bounded. There is no periodic tick: the timer
+//! is set only for deadlines, and for the end of a turn while somebody else is ready.
+
+use crate::arch::{AddressSpace, Arch};
+use crate::deadline::Node;
+use crate::kernel::{Hart, Kernel};
+use crate::memory::{Granule, Guard, Id, List, Memory};
+use crate::object::thread::{Queue, State};
+use crate::object::{Thread, Timer};
+use crate::sync::{self, Held, Nothing};
+use core::sync::atomic::Ordering::Relaxed;
+use nexus_abi::Error;
+use nexus_abi::capability::Qos;
+use nexus_abi::limits::FOREVER;
+
+/// A turn is this part of a second.
+const TURNS_PER_SECOND: u64 = 200;
+/// Choices that may pass a waiting class over before it gets a turn.
+pub const PASSED_OVER_MAX: u32 = 16;
+const CLASSES: usize = Qos::ALL.len();
+
+/// Threads that are ready on one hart.
+pub struct RunQueue {
+    classes: [List<Thread, Queue>; CLASSES],
+    passed_over: [u32; CLASSES],
+}
+
+impl Default for RunQueue {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl RunQueue {
+    /// Nobody is ready.
+    pub const fn new() -> Self {
+        RunQueue { classes: [const { List::new() }; CLASSES], passed_over: [0; CLASSES] }
+    }
+
+    /// Whether nobody is ready.
+    pub fn is_empty(&self) -> bool {
+        self.classes.iter().all(List::is_empty)
+    }
+
+    /// The most urgent class with somebody ready.
+    pub fn most_urgent(&self) -> Option<Qos> {
+        Qos::ALL.into_iter().rev().find(|&class| !self.classes[class as usize].is_empty())
+    }
+
+    /// Puts a thread at the end of a class.
+    pub fn push(&mut self, memory: &Memory, thread: Id<Thread>, class: Qos) {
+        memory.shared_at::<Thread>(thread.granule()).queue_class.store(class as u32, Relaxed);
+        self.classes[class as usize].push_back(memory, thread);
+    }
+
+    /// Takes a thread out.
+    pub fn remove(&mut self, memory: &Memory, thread: Id<Thread>) {
+        let class = memory.shared_at::<Thread>(thread.granule()).queue_class.load(Relaxed) as usize;
+        self.classes[class].remove(memory, thread);
+    }
+
+    /// Takes a ready thread out if it is in this queue: it is not while it runs.
+    pub fn remove_if_queued(&mut self, memory: &Memory, thread: Id<Thread>) {
+        use crate::memory::list::LinksOf;
+        if Queue::links(memory.shared_at::<Thread>(thread.granule())).linked() {
+            self.remove(memory, thread);
+        }
+    }
+
+    /// Takes the thread that runs next.
+    pub fn pop(&mut self, memory: &Memory) -> Option<Id<Thread>> {
+        let waiting = |queue: &Self, class: usize| !queue.classes[class].is_empty();
+        let overdue = (0..CLASSES).find(|&c| waiting(self, c) && self.passed_over[c] >= PASSED_OVER_MAX);
+        let class = overdue.or_else(|| self.most_urgent().map(|class| class as usize))?;
+        for lower in (0..CLASSES).filter(|&lower| lower != class) {
+            if waiting(self, lower) && lower < class {
+                self.passed_over[lower] += 1;
+            }
+        }
+        self.passed_over[class] = 0;
+        self.classes[class].pop_front(memory)
+    }
+}
+
+impl<A: Arch> Kernel<A> {
+    /// Makes a thread ready whose lock is held, with `a0` (and `a1`) as the outcome of its wait.
+    pub(crate) fn wake(
+        &self,
+        hart: &mut Hart,
+        id: Id<Thread>,
+        thread: &mut Guard<'_, Thread>,
+        outcome: Result<u64, Error>,
+    ) {
+        set_outcome(thread, outcome);
+        self.make_ready(hart, id, thread);
+    }
+
+    /// Makes a thread ready whose registers already hold what it waited for.
+    pub(crate) fn make_ready(&self, hart: &mut Hart, id: Id<Thread>, thread: &mut Guard<'_, Thread>) {
+        thread.state = State::Ready;
+        thread.deadline = FOREVER;
+        let urgency = thread.urgency;
+        self.run_queues[hart.index].lock().push(&self.memory, id, urgency);
+        let current = hart.current.and_then(|id| self.memory.shared(id));
+        if current.is_some_and(|current| current.queue_class.load(Relaxed) < urgency as u32) {
+            hart.reschedule = true;
+        }
+    }
+
+    /// Makes sure that a thread's wait ends at its deadline.
+    pub(crate) fn arm(&self, hart: &mut Hart, id: Id<Thread>, thread: &mut Thread, deadline: u64) {
+        thread.deadline = deadline;
+        if deadline == FOREVER {
+            return;
+        }
+        let shared = self.memory.shared_at::<Thread>(id.granule());
+        if deadline < shared.heap_key.load(Relaxed) {
+            let mut heap = self.deadlines[hart.index].lock();
+            // The heap has a place for every thread that there can be.
+            let placed = heap.at_latest(&self.memory, Node::Thread(id.granule()), deadline);
+            assert!(placed, "the deadline heap is smaller than the number of threads");
+        }
+    }
+
+    /// The current thread stops running: its time is counted, its floating point put away.
+    pub(crate) fn stop_running(&self, hart: &mut Hart, thread: &mut Guard<'_, Thread>) {
+        self.arch.leave_float(&mut thread.context);
+        self.count_time(hart, thread);
+        hart.current = None;
+    }
+
+    /// Charges the time since the current thread began to run.
+    pub(crate) fn count_time(&self, hart: &mut Hart, thread: &Thread) {
+        let now = self.arch.now();
+        if let Some(process) = self.memory.shared(thread.process) {
+            process.cpu_ticks.fetch_add(now.saturating_sub(hart.running_since), Relaxed);
+        }
+        hart.running_since = now;
+    }
+
+    /// Puts the current thread at the end of its class.
+    pub(crate) fn yield_current(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) {
+        let Some(id) = hart.current else { return };
+        if let Some((mut thread, _)) = self.lock(held, id) {
+            self.stop_running(hart, &mut thread);
+            self.make_ready(hart, id, &mut thread);
+        }
+    }
+
+    /// Ends what is due: waits whose deadline passed, timers.
+    pub fn expire(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) {
+        loop {
+            let now = self.arch.now();
+            let due = self.deadlines[hart.index].lock().pop(&self.memory, now);
+            match due {
+                None => return,
+                Some(Node::Timer(granule)) => self.expire_timer(hart, held, granule),
+                Some(Node::Thread(granule)) => self.expire_wait(hart, held, granule, now),
+            }
+        }
+    }
+
+    fn expire_timer(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>, granule: Granule) {
+        let Some(id) = self.memory.id_at::<Timer>(granule) else { return };
+        let Some((notification, bits)) =
+            self.lock(held, id).map(|(timer, _)| (timer.notification, timer.bits))
+        else {
+            return;
+        };
+        self.signal(hart, &mut held.above(), notification, bits);
+    }
+
+    fn expire_wait(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>, granule: Granule, now: u64) {
+        let Some(id) = self.memory.id_at::<Thread>(granule) else { return };
+        let Some((mut thread, _)) = self.lock(held, id) else { return };
+        if thread.deadline > now {
+            let deadline = thread.deadline;
+            self.arm(hart, id, &mut thread, deadline);
+            return;
+        }
+        let state = thread.state;
+        drop(thread);
+        let outcome = if state == State::Sleeping { Ok(0) } else { Err(Error::TimedOut) };
+        self.end_wait(hart, held, id, outcome);
+    }
+
+    /// Ends a thread's wait from outside, whatever it waits for.
+    pub(crate) fn end_wait(
+        &self,
+        hart: &mut Hart,
+        held: &mut Held<'_, Nothing>,
+        id: Id<Thread>,
+        outcome: Result<u64, Error>,
+    ) {
+        let Some(state) = self.lock(held, id).map(|(thread, _)| thread.state) else { return };
+        self.leave_queue(held, id, state);
+        let Some((mut thread, _)) = self.lock(held, id) else { return };
+        match state {
+            State::Calling(_) | State::Called => self.thaw(&mut thread),
+            State::Receiving(_) | State::Listening(_) | State::Waiting(..) | State::Sleeping => {}
+            State::Ready | State::Ended => return,
+        }
+        thread.wait_sequence += 1;
+        self.wake(hart, id, &mut thread, outcome);
+    }
+
+    /// Takes a waiting thread out of whatever it waits at.
+    pub(crate) fn leave_queue(&self, held: &mut Held<'_, Nothing>, id: Id<Thread>, state: State) {
+        match state {
+            State::Calling(endpoint) => {
+                if let Some((mut endpoint, _)) = self.lock(held, endpoint) {
+                    endpoint.callers.remove(&self.memory, id);
+                }
+            }
+            State::Receiving(endpoint) => {
+                if let Some((mut endpoint, _)) = self.lock(held, endpoint) {
+                    endpoint.receivers.remove(&self.memory, id);
+                }
+            }
+            State::Listening(endpoint) => {
+                if let Some((mut endpoint, _)) = self.lock(held, endpoint) {
+                    endpoint.listeners.remove(&self.memory, id);
+                }
+            }
+            State::Waiting(notification, _) => {
+                if let Some((mut notification, _)) = self.lock(held, notification) {
+                    notification.waiter = None;
+                }
+            }
+            State::Ready | State::Called | State::Sleeping | State::Ended => {}
+        }
+    }
+
+    /// What the hart does next: yields the thread to run, with its address space loaded and its turn
+    /// begun. Idle moments zero free frames and wait for interrupts.
+    pub fn leave(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) -> Id<Thread> {
+        loop {
+            if let Some(id) = hart.current {
+                if !hart.reschedule {
+                    self.set_timer(hart);
+                    return id;
+                }
+                self.yield_current(hart, held);
+            }
+            hart.reschedule = false;
+            let more = self.reclaim_step(hart, held);
+            if let Some(next) = self.next_thread(hart, held) {
+                self.run(hart, held, next);
+                continue;
+            }
+            if more || self.memory.clean_one() {
+                self.take_interrupts(hart, held);
+                continue;
+            }
+            self.set_timer(hart);
+            self.arch.wait_for_interrupt();
+            self.take_interrupts(hart, held);
+        }
+    }
+
+    fn next_thread(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) -> Option<Id<Thread>> {
+        if let Some(next) = hart.handoff.take()
+            && let Some((thread, _)) = self.lock(held, next)
+            && thread.state == State::Ready
+        {
+            let mut queue = self.run_queues[hart.index].lock();
+            if queue.most_urgent().is_none_or(|other| other <= thread.urgency) {
+                queue.remove(&self.memory, next);
+                return Some(next);
+            }
+        }
+        self.run_queues[hart.index].lock().pop(&self.memory)
+    }
+
+    fn run(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>, id: Id<Thread>) {
+        let Some((thread, _)) = self.lock(held, id) else { return };
+        let Some(process) = self.memory.shared(thread.process) else { return };
+        let root = self.memory.address(process.page_table().root).0;
+        let space = AddressSpace { root, asid: process.asid.load(Relaxed) as u16 };
+        if hart.loaded != Some(space) {
+            self.arch.load(space);
+            hart.loaded = Some(space);
+        }
+        self.arch.enter_float(&thread.context);
+        let now = self.arch.now();
+        hart.current = Some(id);
+        hart.running_since = now;
+        hart.turn_ends = now + self.arch.ticks_per_second() / TURNS_PER_SECOND;
+    }
+
+    /// Sets the timer for the earliest deadline, and for the end of the turn while others are ready.
+    fn set_timer(&self, hart: &mut Hart) {
+        let mut time = self.deadlines[hart.index].lock().earliest();
+        if hart.current.is_some() && !self.run_queues[hart.index].lock().is_empty() {
+            time = time.min(hart.turn_ends);
+        }
+        if time != hart.timer {
+            hart.timer = time;
+            self.arch.set_timer(time);
+        }
+    }
+
+    /// Handles whatever interrupts are pending: deadlines, the end of a turn, devices.
+    pub fn take_interrupts(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) {
+        self.expire(hart, held);
+        while let Some(line) = self.arch.claim_and_mask() {
+            self.device_interrupt(hart, held, line);
+        }
+        if hart.current.is_some() && self.arch.now() >= hart.turn_ends {
+            if self.run_queues[hart.index].lock().is_empty() {
+                hart.turn_ends = self.arch.now() + self.arch.ticks_per_second() / TURNS_PER_SECOND;
+            } else {
+                hart.reschedule = true;
+            }
+        }
+        // The timer that brought us here is over; whatever is earliest now must be set anew.
+        if self.arch.now() >= hart.timer {
+            hart.timer = FOREVER;
+            self.arch.set_timer(FOREVER);
+        }
+    }
+
+    fn device_interrupt(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>, line: u32) {
+        self.counters.interrupts.fetch_add(1, Relaxed);
+        let raw = self.lines.get(line as usize).map_or(0, |word| word.load(Relaxed));
+        let Some(irq) = Id::from_raw(raw) else { return };
+        let bound =
+            self.lock::<crate::object::Irq, _>(held, irq).map(|(irq, _)| (irq.notification, irq.bits));
+        if let Some((Some(notification), bits)) = bound {
+            self.signal(hart, &mut held.above(), notification, bits);
+        }
+    }
+}
+
+/// Writes the outcome of a call into its registers.
+pub(crate) fn set_outcome(thread: &mut Thread, outcome: Result<u64, Error>) {
+    let (error, value) = match outcome {
+        Ok(value) => (0, value),
+        Err(error) => (error as u64, 0),
+    };
+    thread.context.set_argument(0, error);
+    thread.context.set_argument(1, value);
+}
+
+/// The permission that signalling needs: no lock above the structure's is held.
+pub(crate) type SignalHeld<'h> = Held<'h, sync::Structure>;

@@ -1,0 +1,201 @@
+//! Endpoints: create, mint, seal, and `post`, which leaves a message without waiting.
+
+use super::message::{answer_event, answer_post};
+use super::{Outcome, Request};
+use crate::arch::Arch;
+use crate::kernel::{Hart, Kernel};
+use crate::memory::{Granule, Id, List, Memory};
+use crate::object::capability::Capability;
+use crate::object::endpoint::{Gone, Session};
+use crate::object::{Endpoint, Post};
+use crate::sync::{self, Held};
+use core::sync::atomic::Ordering::Relaxed;
+use nexus_abi::limits::{MESSAGE_BYTES_MAX, MESSAGE_CAPABILITIES_MAX, POST_CREDIT, RANK_MAX, REGISTER_BYTES};
+use nexus_abi::message::{Arrival, Header};
+use nexus_abi::{Error, Kind, Rights};
+
+impl<A: Arch> Kernel<A> {
+    pub(super) fn return_credit(&self, (entry, generation): (Granule, u32)) {
+        let slot = self.memory.capability_slot_if(entry);
+        if let Some(slot) = slot.filter(|slot| slot.generation() == generation) {
+            let _ = slot.posts().fetch_update(Relaxed, Relaxed, |posts| posts.checked_sub(1));
+        }
+    }
+
+    pub(super) fn post(&self, request: Request<'_, '_, '_>) -> Outcome {
+        let [target, header, ..] = request.arguments;
+        let header = Header(header);
+        let caller = &request.caller;
+        let capability = self.memory.capability(caller.shared, target, Kind::Endpoint, Rights::POST)?;
+        let endpoint = Id::<Endpoint>::from_raw(capability.object).ok_or(Error::StaleHandle)?;
+        if header.bytes() > REGISTER_BYTES || header.capabilities() > 0 {
+            return Err(Error::TooLarge.into());
+        }
+        let (sealed, generation) = self
+            .lock(request.held, endpoint)
+            .map(|(body, _)| (body.sealed, body.generation))
+            .ok_or(Error::StaleHandle)?;
+        if sealed {
+            return Err(Error::Sealed.into());
+        }
+        if capability.session != 0 && capability.session_generation != generation {
+            return Err(Error::PeerGone.into());
+        }
+        let slot = self.memory.capability_slot(capability.granule);
+        if slot.posts().load(Relaxed) >= POST_CREDIT {
+            return Err(Error::NoCredit.into());
+        }
+        let words = self.lock(request.held, caller.thread).ok_or(Error::PeerGone)?.0.context.words();
+        let post = Post {
+            endpoint,
+            header: Header::new(header.label(), header.bytes() as u32, 0).with_arrival(Arrival::Post),
+            words,
+            badge: capability.badge,
+            service_id: caller.shared.service_id.load(Relaxed),
+            process_id: caller.shared.process_id.load(Relaxed),
+            via: (capability.granule, slot.generation()),
+        };
+        let (mut body, mut held) = self.lock(request.held, endpoint).ok_or(Error::StaleHandle)?;
+        if let Some(receiver) = body.pop_any(&self.memory)
+            && let Some((mut thread, _)) = self.lock(&mut held, receiver)
+        {
+            answer_post(&mut thread, post.header, post.words, post.badge);
+            thread.context.set_sender(post.service_id, post.process_id);
+            thread.wait_sequence += 1;
+            self.counters.messages.fetch_add(1, Relaxed);
+            self.make_ready(request.hart, receiver, &mut thread);
+            return Ok(0);
+        }
+        let post = self.create(&mut held, caller.process, post)?;
+        body.posts.push_back(&self.memory, post);
+        slot.posts().fetch_add(1, Relaxed);
+        Ok(0)
+    }
+
+    pub(super) fn endpoint_create(&self, request: Request<'_, '_, '_>) -> Outcome {
+        let [rank, max_bytes, max_capabilities, ..] = request.arguments;
+        let own_rank = u64::from(request.caller.shared.rank.load(Relaxed));
+        if rank > own_rank.min(u64::from(RANK_MAX)) || max_capabilities > MESSAGE_CAPABILITIES_MAX as u64 {
+            return Err(Error::InvalidArgument.into());
+        }
+        if max_bytes > MESSAGE_BYTES_MAX as u64 {
+            return Err(Error::TooLarge.into());
+        }
+        let endpoint = Endpoint::new(rank as u32, max_bytes as u32, max_capabilities as u32);
+        self.create_named(request, Kind::Endpoint, endpoint)
+    }
+
+    pub(super) fn endpoint_mint(&self, request: Request<'_, '_, '_>) -> Outcome {
+        let [target, badge, rights, ..] = request.arguments;
+        let caller = &request.caller;
+        let source = self.memory.capability(caller.shared, target, Kind::Endpoint, Rights::MINT)?;
+        let endpoint = Id::<Endpoint>::from_raw(source.object).ok_or(Error::StaleHandle)?;
+        let rights = u32::try_from(rights).ok().and_then(Rights::from_bits).ok_or(Error::NotPermitted)?;
+        if badge == 0 || source.badge != 0 || !(Rights::CALL | Rights::POST).contains(rights) {
+            return Err(Error::InvalidArgument.into());
+        }
+        if !source.rights.contains(rights) {
+            return Err(Error::NotPermitted.into());
+        }
+        let (generation, taken) = self
+            .lock(request.held, endpoint)
+            .map(|(body, mut held)| {
+                let same = |id: Id<Session>| self.lock(&mut held, id).is_some_and(|(s, _)| s.badge == badge);
+                (body.generation, body.sessions.iter(&self.memory).any(same))
+            })
+            .ok_or(Error::StaleHandle)?;
+        if taken {
+            return Err(Error::Busy.into());
+        }
+        let session = self.create(request.held, caller.process, Session { endpoint, badge })?;
+        let mut capability = Capability::new(Kind::Endpoint, rights, source.object);
+        (capability.badge, capability.session) = (badge, session.granule());
+        capability.session_generation = generation;
+        match self.insert(request.held, caller, source.granule, capability) {
+            Ok(handle) => {
+                if let Some((mut body, _)) = self.lock(request.held, endpoint) {
+                    body.sessions.push_back(&self.memory, session);
+                }
+                Ok(handle.0)
+            }
+            Err(error) => {
+                if let Some((guard, mut held)) = self.lock(request.held, session) {
+                    self.destroy(&mut held, session, guard);
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The last capability with a badge is gone: whoever receives is told, now or next time.
+    pub(crate) fn session_ended(
+        &self,
+        hart: &mut Hart,
+        held: &mut Held<'_, sync::Structure>,
+        session: Granule,
+    ) {
+        let Some(id) = self.memory.id_at::<Session>(session) else { return };
+        let Some((endpoint, badge)) = self.lock(held, id).map(|(s, _)| (s.endpoint, s.badge)) else { return };
+        let Some((mut body, mut held)) = self.lock(held, endpoint) else {
+            if let Some((guard, mut held)) = self.lock(held, id) {
+                self.destroy(&mut held, id, guard);
+            }
+            return;
+        };
+        remove_session(&mut body.sessions, &self.memory, id);
+        let Some(receiver) = body.pop_any(&self.memory) else {
+            body.gone.push_back(&self.memory, id);
+            return;
+        };
+        if let Some((guard, mut inner)) = self.lock(&mut held, id) {
+            self.destroy(&mut inner, id, guard);
+        }
+        if let Some((mut thread, _)) = self.lock(&mut held, receiver) {
+            answer_event(&mut thread, Arrival::BadgeGone, 0, badge);
+            thread.wait_sequence += 1;
+            self.make_ready(hart, receiver, &mut thread);
+        }
+    }
+
+    pub(super) fn endpoint_seal(&self, request: Request<'_, '_, '_>) -> Outcome {
+        let endpoint: Id<Endpoint> =
+            self.object(&request.caller, request.arguments[0], Kind::Endpoint, Rights::MANAGE)?;
+        self.lock(request.held, endpoint).ok_or(Error::StaleHandle)?.0.sealed = true;
+        self.empty_endpoint(request.hart, &mut request.held.above(), endpoint, Error::Sealed);
+        Ok(0)
+    }
+
+    /// Ends every wait at an endpoint.
+    pub(crate) fn empty_endpoint(
+        &self,
+        hart: &mut Hart,
+        held: &mut Held<'_, sync::Structure>,
+        endpoint: Id<Endpoint>,
+        error: Error,
+    ) {
+        let Some((mut body, mut held)) = self.lock(held, endpoint) else { return };
+        loop {
+            let waiting = body.callers.pop_front(&self.memory);
+            let Some(id) = waiting.or_else(|| body.pop_any(&self.memory)) else { break };
+            if let Some((mut thread, _)) = self.lock(&mut held, id) {
+                self.thaw(&mut thread);
+                thread.wait_sequence += 1;
+                self.wake(hart, id, &mut thread, Err(error));
+            }
+        }
+        while let Some(post) = body.posts.pop_front(&self.memory) {
+            if let Some((guard, mut inner)) = self.lock(&mut held, post) {
+                let via = guard.via;
+                self.destroy(&mut inner, post, guard);
+                self.return_credit(via);
+            }
+        }
+    }
+}
+
+fn remove_session(list: &mut List<Session, Gone>, memory: &Memory, session: Id<Session>) {
+    use crate::memory::list::LinksOf;
+    if Gone::links(memory.shared_at::<Session>(session.granule())).linked() {
+        list.remove(memory, session);
+    }
+}

@@ -1,0 +1,488 @@
+//! `call`, `recv`, `reply`, `reply_recv`, `post`, and endpoints.
+//!
+//! A message is delivered by whoever comes second: the caller when a receiver waits, the receiver when
+//! a caller waits. Both go through [`Kernel::meet`].
+
+use super::{Caller, Outcome, Request, Stop};
+use crate::arch::Arch;
+use crate::kernel::{Hart, Kernel};
+use crate::memory::{Granule, Guard, Id};
+use crate::message::{Delivery, Pair};
+use crate::object::capability::{Capability, Use};
+use crate::object::thread::State;
+use crate::object::{Endpoint, Thread};
+use crate::sync::{self, Held, Nothing};
+use core::sync::atomic::Ordering::Relaxed;
+use nexus_abi::limits::{MESSAGE_BYTES_MAX, MESSAGE_CAPABILITIES_MAX, REGISTER_BYTES};
+use nexus_abi::message::{Arrival, Header};
+use nexus_abi::{Error, Handle, Kind, Rights};
+use zerocopy::IntoBytes;
+
+impl<A: Arch> Kernel<A> {
+    pub(super) fn call(&self, mut request: Request<'_, '_, '_>) -> Outcome {
+        let [target, header, _, buffers, ..] = request.arguments;
+        let header = Header(header);
+        let capability =
+            self.memory.capability(request.caller.shared, target, Kind::Endpoint, Rights::CALL)?;
+        let endpoint = Id::<Endpoint>::from_raw(capability.object).ok_or(Error::StaleHandle)?;
+        self.check_call(request.held, &request.caller, endpoint, &capability, header)?;
+        self.begin_message(&mut request, buffers, header, &capability)?;
+        loop {
+            let outcome = self.call_once(&mut request, endpoint);
+            if matches!(outcome, Err(Stop::Error(_) | Stop::Again)) {
+                self.thaw_current(&mut request);
+            }
+            // A receiver that could not take the message was told so; the next one is tried.
+            if outcome != Ok(0) {
+                return outcome;
+            }
+        }
+    }
+
+    fn check_call(
+        &self,
+        held: &mut Held<'_, Nothing>,
+        caller: &Caller<'_>,
+        endpoint: Id<Endpoint>,
+        capability: &Capability,
+        header: Header,
+    ) -> Result<(), Error> {
+        let (body, _) = self.lock(held, endpoint).ok_or(Error::StaleHandle)?;
+        if body.sealed {
+            return Err(Error::Sealed);
+        }
+        if body.rank >= caller.shared.rank.load(Relaxed) {
+            return Err(Error::WouldDeadlock);
+        }
+        if capability.session != 0 && capability.session_generation != body.generation {
+            return Err(Error::PeerGone);
+        }
+        let room = (body.max_bytes as usize).max(REGISTER_BYTES);
+        if header.capabilities() > MESSAGE_CAPABILITIES_MAX {
+            return Err(Error::InvalidArgument);
+        }
+        if header.bytes() > room || header.capabilities() > body.max_capabilities as usize {
+            return Err(Error::TooLarge);
+        }
+        Ok(())
+    }
+
+    /// Remembers buffers and capabilities of the message that the caller is about to send.
+    fn begin_message(
+        &self,
+        request: &mut Request<'_, '_, '_>,
+        buffers: u64,
+        header: Header,
+        via: &Capability,
+    ) -> Result<(), Error> {
+        let needs_buffers = header.bytes() > REGISTER_BYTES || header.capabilities() > 0;
+        let (mut thread, mut held) = self.lock(request.held, request.caller.thread).ok_or(Error::PeerGone)?;
+        self.load_buffers(&mut held, &mut thread, buffers)?;
+        if needs_buffers && !thread.message.has_buffers {
+            return Err(Error::Fault);
+        }
+        (thread.message.badge, thread.message.via) = (via.badge, via.granule);
+        match header.capabilities() {
+            0 => Ok(()),
+            count => self.freeze(&mut held, &mut thread, count),
+        }
+    }
+
+    /// Reads the buffers that a call names into the thread's message, where they stay while it waits.
+    fn load_buffers(
+        &self,
+        held: &mut Held<'_, sync::Thread>,
+        thread: &mut Thread,
+        address: u64,
+    ) -> Result<(), Error> {
+        thread.message.has_buffers = false;
+        if address != 0 {
+            let process = thread.process;
+            self.read_user(held, process, address, thread.message.buffers.as_mut_bytes())?;
+            thread.message.has_buffers = true;
+        }
+        Ok(())
+    }
+
+    fn thaw_current(&self, request: &mut Request<'_, '_, '_>) {
+        if let Some((mut thread, _)) = self.lock(request.held, request.caller.thread) {
+            self.thaw(&mut thread);
+        }
+    }
+
+    /// Tries the first waiting receiver, or queues. `Ok(0)`: that receiver failed, try again.
+    fn call_once(&self, request: &mut Request<'_, '_, '_>, endpoint: Id<Endpoint>) -> Outcome {
+        let (mut body, mut held) = self.lock(request.held, endpoint).ok_or(Error::StaleHandle)?;
+        let caller = request.caller.thread;
+        let Some(receiver) = body.receivers.first(&self.memory) else {
+            let (mut thread, _) = self.lock(&mut held, caller).ok_or(Error::PeerGone)?;
+            let deadline = thread.context.deadline();
+            if deadline <= self.arch.now() {
+                return Err(Error::TimedOut.into());
+            }
+            thread.state = State::Calling(endpoint);
+            thread.wait_sequence += 1;
+            self.stop_running(request.hart, &mut thread);
+            body.callers.push_back(&self.memory, caller);
+            self.arm(request.hart, caller, &mut thread, deadline);
+            return Err(Stop::Waits);
+        };
+        let (sender, receiver_guard, mut held) =
+            self.lock_pair(&mut held, caller, receiver).ok_or(Error::PeerGone)?;
+        let (mut sender, mut receiver_guard) = (sender, receiver_guard);
+        let mut pair = Pair {
+            sender: &mut sender,
+            sender_id: caller,
+            receiver: &mut receiver_guard,
+            receiver_id: receiver,
+            sender_runs: true,
+        };
+        match self.meet(&mut held, &mut pair) {
+            Delivery::Done => {
+                body.receivers.remove(&self.memory, receiver);
+                let deadline = sender.context.deadline();
+                self.stop_running(request.hart, &mut sender);
+                self.arm(request.hart, caller, &mut sender, deadline);
+                receiver_guard.wait_sequence += 1;
+                self.make_ready(request.hart, receiver, &mut receiver_guard);
+                request.hart.handoff = Some(receiver);
+                Err(Stop::Waits)
+            }
+            Delivery::SenderFailed(error) => Err(error.into()),
+            Delivery::Interrupted => Err(Stop::Again),
+            Delivery::ReceiverFailed(error) => {
+                body.receivers.remove(&self.memory, receiver);
+                receiver_guard.wait_sequence += 1;
+                self.wake(request.hart, receiver, &mut receiver_guard, Err(error));
+                Ok(0)
+            }
+        }
+    }
+
+    /// A call meets a receiver: the message is delivered, the caller waits for the answer, the receiver
+    /// has the Reply and the caller's urgency.
+    fn meet(&self, held: &mut Held<'_, sync::Thread>, pair: &mut Pair<'_, '_>) -> Delivery {
+        let delivery = self.deliver(held, pair, Arrival::Call);
+        if delivery != Delivery::Done {
+            return delivery;
+        }
+        let sender = &mut *pair.sender;
+        sender.state = State::Called;
+        sender.wait_sequence += 1;
+        let mut reply = Capability::new(Kind::Reply, Rights::empty(), pair.sender_id.raw());
+        reply.badge = sender.wait_sequence;
+        let entry = pair.receiver.reply_entry;
+        pair.receiver.reply_entry = 0;
+        let slot = self.memory.capability_slot(entry);
+        slot.write(&reply);
+        let from = self.memory.shared(sender.process);
+        let (service_id, process_id) = from
+            .map_or((0, 0), |process| (process.service_id.load(Relaxed), process.process_id.load(Relaxed)));
+        let receiver = &mut *pair.receiver;
+        receiver.context.set_argument(2, slot.handle().0);
+        receiver.context.set_argument(3, sender.message.badge);
+        receiver.context.set_sender(service_id, process_id);
+        receiver.urgency = receiver.qos.max(sender.urgency);
+        Delivery::Done
+    }
+
+    pub(super) fn recv(&self, mut request: Request<'_, '_, '_>) -> Outcome {
+        let [target, _, _, buffers, ..] = request.arguments;
+        let endpoint = self.object(&request.caller, target, Kind::Endpoint, Rights::RECEIVE)?;
+        self.check_receive(&mut request, endpoint, buffers)?;
+        self.prepare_receive(&mut request)?;
+        self.receive(&mut request, endpoint)
+    }
+
+    /// Checks that whatever the endpoint may deliver will fit into the caller's buffers, and remembers them.
+    fn check_receive(
+        &self,
+        request: &mut Request<'_, '_, '_>,
+        endpoint: Id<Endpoint>,
+        buffers: u64,
+    ) -> Result<(), Error> {
+        let caller = &request.caller;
+        let room = {
+            let (mut thread, mut held) = self.lock(request.held, caller.thread).ok_or(Error::PeerGone)?;
+            self.load_buffers(&mut held, &mut thread, buffers)?;
+            thread.message.has_buffers.then_some(thread.message.buffers.receive_bytes)
+        };
+        let (max_bytes, max_capabilities) = {
+            let (body, _) = self.lock(request.held, endpoint).ok_or(Error::StaleHandle)?;
+            if body.sealed {
+                return Err(Error::Sealed);
+            }
+            if caller.shared.rank.load(Relaxed) > body.rank {
+                return Err(Error::WouldDeadlock);
+            }
+            (u64::from(body.max_bytes), body.max_capabilities)
+        };
+        let too_small = max_bytes > REGISTER_BYTES as u64 && room.unwrap_or(0) < max_bytes;
+        if too_small || (max_capabilities > 0 && room.is_none()) {
+            return Err(Error::BufferTooSmall);
+        }
+        let (process, _) = self.lock(request.held, caller.process).ok_or(Error::PeerGone)?;
+        if !process.has_room(max_capabilities) {
+            return Err(Error::NoSlots);
+        }
+        Ok(())
+    }
+
+    /// Reserves the entry of the next call's Reply; the caller works for nobody any more.
+    fn prepare_receive(&self, request: &mut Request<'_, '_, '_>) -> Result<(), Error> {
+        let caller = &request.caller;
+        let (mut thread, mut held) = self.lock(request.held, caller.thread).ok_or(Error::PeerGone)?;
+        let (mut process, _) = self.lock(&mut held, caller.process).ok_or(Error::PeerGone)?;
+        if thread.reply_entry == 0 {
+            // Without a free entry only notifications and posts are yielded: `receive` looks at it.
+            let owner = caller.process.granule();
+            let taken = process.take_entry(&self.memory, caller.shared, owner, Use::OpenCall);
+            thread.reply_entry = taken.unwrap_or(0);
+        }
+        thread.urgency = thread.qos;
+        Ok(())
+    }
+
+    /// Yields what is there: bits of the bound notification, ends of badges, then posts and calls in
+    /// turn. Otherwise the caller waits.
+    fn receive(&self, request: &mut Request<'_, '_, '_>, endpoint: Id<Endpoint>) -> Outcome {
+        if self.take_bound_bits(request) || self.take_gone(request, endpoint) {
+            return Err(Stop::Answered);
+        }
+        loop {
+            let (mut body, mut held) = self.lock(request.held, endpoint).ok_or(Error::StaleHandle)?;
+            let me = request.caller.thread;
+            let can_take_calls = self.lock(&mut held, me).is_some_and(|(t, _)| t.reply_entry != 0);
+            let calls = can_take_calls && !body.callers.is_empty();
+            let posts = !body.posts.is_empty();
+            if posts && !(calls && body.calls_first) {
+                body.calls_first = true;
+                drop(body);
+                if self.take_post(request, endpoint) {
+                    return Err(Stop::Answered);
+                }
+                continue;
+            }
+            if !calls {
+                return self.wait_for_arrival(request.hart, &mut held, &mut body, endpoint, me);
+            }
+            body.calls_first = false;
+            let Some(caller) = body.callers.first(&self.memory) else { continue };
+            match self.take_call(request.hart, &mut held, &mut body, caller, me)? {
+                Delivery::Done => return Err(Stop::Answered),
+                Delivery::Interrupted => return Err(Stop::Again),
+                Delivery::ReceiverFailed(error) => return Err(error.into()),
+                // That caller was told; the next one is tried.
+                Delivery::SenderFailed(_) => {}
+            }
+        }
+    }
+
+    fn wait_for_arrival(
+        &self,
+        hart: &mut Hart,
+        held: &mut Held<'_, sync::Object>,
+        body: &mut Guard<'_, Endpoint>,
+        endpoint: Id<Endpoint>,
+        me: Id<Thread>,
+    ) -> Outcome {
+        let (mut thread, _) = self.lock(held, me).ok_or(Error::PeerGone)?;
+        let deadline = thread.context.deadline();
+        if deadline <= self.arch.now() {
+            return Err(Error::TimedOut.into());
+        }
+        thread.wait_sequence += 1;
+        self.stop_running(hart, &mut thread);
+        if thread.reply_entry != 0 {
+            thread.state = State::Receiving(endpoint);
+            body.receivers.push_back(&self.memory, me);
+        } else {
+            thread.state = State::Listening(endpoint);
+            body.listeners.push_back(&self.memory, me);
+        }
+        self.arm(hart, me, &mut thread, deadline);
+        Err(Stop::Waits)
+    }
+
+    fn take_call(
+        &self,
+        hart: &mut Hart,
+        held: &mut Held<'_, sync::Object>,
+        body: &mut Guard<'_, Endpoint>,
+        caller: Id<Thread>,
+        me: Id<Thread>,
+    ) -> Result<Delivery, Stop> {
+        let (mut sender, mut receiver, mut held) = self.lock_pair(held, caller, me).ok_or(Error::PeerGone)?;
+        let mut pair = Pair {
+            sender: &mut sender,
+            sender_id: caller,
+            receiver: &mut receiver,
+            receiver_id: me,
+            sender_runs: false,
+        };
+        let delivery = self.meet(&mut held, &mut pair);
+        match delivery {
+            Delivery::Done => {
+                body.callers.remove(&self.memory, caller);
+                let shared = self.memory.shared_at::<Thread>(me.granule());
+                shared.queue_class.store(receiver.urgency as u32, Relaxed);
+            }
+            Delivery::SenderFailed(error) => {
+                body.callers.remove(&self.memory, caller);
+                self.thaw(&mut sender);
+                sender.wait_sequence += 1;
+                self.wake(hart, caller, &mut sender, Err(error));
+            }
+            _ => {}
+        }
+        Ok(delivery)
+    }
+
+    fn take_bound_bits(&self, request: &mut Request<'_, '_, '_>) -> bool {
+        let me = request.caller.thread;
+        let Some(bound) = self.lock(request.held, me).and_then(|(thread, _)| thread.bound) else {
+            return false;
+        };
+        let Some((mut body, mut held)) = self.lock(request.held, bound) else { return false };
+        if body.bits == 0 {
+            return false;
+        }
+        let bits = core::mem::take(&mut body.bits);
+        let Some((mut thread, _)) = self.lock(&mut held, me) else { return false };
+        answer_event(&mut thread, Arrival::Bits, bits, 0);
+        true
+    }
+
+    fn take_gone(&self, request: &mut Request<'_, '_, '_>, endpoint: Id<Endpoint>) -> bool {
+        let Some((mut body, mut held)) = self.lock(request.held, endpoint) else { return false };
+        let Some(session) = body.gone.pop_front(&self.memory) else { return false };
+        let Some((guard, mut inner)) = self.lock(&mut held, session) else { return false };
+        let badge = guard.badge;
+        self.destroy(&mut inner, session, guard);
+        let Some((mut thread, _)) = self.lock(&mut held, request.caller.thread) else { return false };
+        answer_event(&mut thread, Arrival::BadgeGone, 0, badge);
+        true
+    }
+
+    fn take_post(&self, request: &mut Request<'_, '_, '_>, endpoint: Id<Endpoint>) -> bool {
+        let Some((mut body, mut held)) = self.lock(request.held, endpoint) else { return false };
+        let Some(post) = body.posts.pop_front(&self.memory) else { return false };
+        let Some((guard, mut inner)) = self.lock(&mut held, post) else { return false };
+        let (header, words, badge) = (guard.header, guard.words, guard.badge);
+        let (service_id, process_id, via) = (guard.service_id, guard.process_id, guard.via);
+        self.destroy(&mut inner, post, guard);
+        self.return_credit(via);
+        let Some((mut thread, _)) = self.lock(&mut held, request.caller.thread) else { return false };
+        answer_post(&mut thread, header, words, badge);
+        thread.context.set_sender(service_id, process_id);
+        self.counters.messages.fetch_add(1, Relaxed);
+        true
+    }
+
+    pub(super) fn reply(&self, mut request: Request<'_, '_, '_>) -> Outcome {
+        let [_, header, reply, buffers, ..] = request.arguments;
+        self.answer(&mut request, Header(header), reply, buffers)
+    }
+
+    pub(super) fn reply_recv(&self, mut request: Request<'_, '_, '_>) -> Outcome {
+        let [target, header, reply, buffers, ..] = request.arguments;
+        let endpoint = self.object(&request.caller, target, Kind::Endpoint, Rights::RECEIVE)?;
+        self.check_receive(&mut request, endpoint, buffers)?;
+        if !Handle(reply).is_none() {
+            match self.answer(&mut request, Header(header), reply, buffers) {
+                // Nobody is left to be answered: no reason not to receive the next call.
+                Ok(_) | Err(Stop::Error(Error::PeerGone)) => {}
+                other => return other,
+            }
+            // The answer is given: should the call be made again, it must only receive.
+            if let Some((mut thread, _)) = self.lock(request.held, request.caller.thread) {
+                thread.context.set_argument(2, 0);
+            }
+        }
+        self.prepare_receive(&mut request)?;
+        self.receive(&mut request, endpoint)
+    }
+
+    /// Delivers the answer to the caller that a Reply stands for, and frees the Reply.
+    fn answer(&self, request: &mut Request<'_, '_, '_>, header: Header, reply: u64, buffers: u64) -> Outcome {
+        let caller = &request.caller;
+        let capability = self.memory.capability(caller.shared, reply, Kind::Reply, Rights::empty())?;
+        if header.bytes() > MESSAGE_BYTES_MAX {
+            return Err(Error::TooLarge.into());
+        }
+        let waiting = Id::<Thread>::from_raw(capability.object).ok_or(Error::StaleHandle)?;
+        self.begin_message(request, buffers, header, &capability)?;
+        let outcome = self.answer_caller(request, waiting, capability.badge);
+        if outcome != Ok(0) {
+            self.thaw_current(request);
+        }
+        if matches!(outcome, Ok(_) | Err(Stop::Error(Error::PeerGone))) {
+            self.free_reply(request, capability.granule);
+        }
+        outcome
+    }
+
+    fn answer_caller(
+        &self,
+        request: &mut Request<'_, '_, '_>,
+        waiting: Id<Thread>,
+        sequence: u64,
+    ) -> Outcome {
+        let me = request.caller.thread;
+        let (mut sender, mut receiver, mut held) =
+            self.lock_pair(request.held, me, waiting).ok_or(Error::PeerGone)?;
+        if receiver.state != State::Called || receiver.wait_sequence != sequence {
+            return Err(Error::PeerGone.into());
+        }
+        let mut pair = Pair {
+            sender: &mut sender,
+            sender_id: me,
+            receiver: &mut receiver,
+            receiver_id: waiting,
+            sender_runs: true,
+        };
+        match self.deliver(&mut held, &mut pair, Arrival::Call) {
+            Delivery::Done => {}
+            Delivery::Interrupted => return Err(Stop::Again),
+            Delivery::SenderFailed(error) => return Err(error.into()),
+            Delivery::ReceiverFailed(Error::NoSlots) => return Err(Error::NoSlots.into()),
+            Delivery::ReceiverFailed(error) => {
+                // The caller's own buffers are at fault: it is told, and the server is done with it.
+                receiver.wait_sequence += 1;
+                self.wake(request.hart, waiting, &mut receiver, Err(error));
+                return Err(Error::PeerGone.into());
+            }
+        }
+        receiver.wait_sequence += 1;
+        sender.urgency = sender.qos;
+        self.make_ready(request.hart, waiting, &mut receiver);
+        request.hart.handoff = Some(waiting);
+        Ok(0)
+    }
+
+    fn free_reply(&self, request: &mut Request<'_, '_, '_>, entry: Granule) {
+        if let Some((mut process, _)) = self.lock(request.held, request.caller.process) {
+            process.free_entry(&self.memory, entry, Use::OpenCall);
+        }
+    }
+}
+
+/// What a `recv` yields that is not a message.
+pub(crate) fn answer_event(thread: &mut Thread, arrival: Arrival, bits: u64, badge: u64) {
+    let context = &mut thread.context;
+    context.set_argument(0, 0);
+    context.set_argument(1, Header::default().with_arrival(arrival).0);
+    context.set_argument(2, 0);
+    context.set_argument(3, badge);
+    context.set_words([bits, 0, 0, 0, 0, 0, 0, 0]);
+    context.set_sender(0, 0);
+}
+
+pub(crate) fn answer_post(thread: &mut Thread, header: Header, words: [u64; 8], badge: u64) {
+    let context = &mut thread.context;
+    context.set_argument(0, 0);
+    context.set_argument(1, header.0);
+    context.set_argument(2, 0);
+    context.set_argument(3, badge);
+    context.set_words(words);
+}

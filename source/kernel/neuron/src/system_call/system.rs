@@ -1,0 +1,184 @@
+//! The kernel's ring, the machine's figures, reset.
+
+use super::{Outcome, Request};
+use crate::arch::Arch;
+use crate::kernel::Kernel;
+use crate::memory::slab::GRANULES;
+use crate::memory::{Id, Memory};
+use crate::object::capability::Capability;
+use crate::object::{Notification, Process};
+use crate::ring::ReadError;
+use core::sync::atomic::Ordering::Relaxed;
+use nexus_abi::limits::{PAGE_SIZE, RING_TEXT_MAX, TRANSFER_BYTES_MAX};
+use nexus_abi::records::{CapabilityInfo, RingLevel, SystemInfo};
+use nexus_abi::{Error, Kind, Rights};
+
+impl<A: Arch> Kernel<A> {
+    fn control(&self, request: &Request<'_, '_, '_>, right: Rights) -> Result<(), Error> {
+        let handle = request.arguments[0];
+        self.memory.capability(request.caller.shared, handle, Kind::SystemControl, right).map(drop)
+    }
+
+    pub(super) fn ring_read(&self, mut request: Request<'_, '_, '_>) -> Outcome {
+        self.control(&request, Rights::LOG)?;
+        let [_, after, to, bytes, ..] = request.arguments;
+        if bytes > TRANSFER_BYTES_MAX as u64 {
+            return Err(Error::TooLarge.into());
+        }
+        let process = request.caller.process;
+        self.acknowledge(request.caller.shared.process_id.load(Relaxed), after);
+        let mut buffer = [0; PAGE_SIZE];
+        let (mut last, mut written) = (after, 0);
+        loop {
+            let room = (bytes as usize - written).min(buffer.len());
+            let read = self.ring.lock().read(last, &mut buffer[..room]);
+            let (count, newest) = match read {
+                Ok(read) => read,
+                Err(_) if written > 0 => break,
+                Err(ReadError::TooSmall) => return Err(Error::BufferTooSmall.into()),
+                Err(ReadError::Nothing) => return Err(Error::WouldBlock.into()),
+            };
+            self.write_user(&mut request.user(), process, to + written as u64, &buffer[..count])?;
+            (last, written) = (newest, written + count);
+        }
+        Ok(written as u64)
+    }
+
+    /// Whoever reads first is the reader until it dies; what it asks for is what it has not got.
+    fn acknowledge(&self, number: u64, after: u64) {
+        let mut ring = self.ring.lock();
+        let is_first = ring.reader.is_none();
+        if is_first || ring.reader == Some(number) {
+            ring.reader = Some(number);
+            // All that came before the first read was printed already.
+            ring.read_to = if is_first { ring.newest() } else { after.min(ring.newest()) };
+        }
+    }
+
+    pub(super) fn ring_write(&self, mut request: Request<'_, '_, '_>) -> Outcome {
+        self.control(&request, Rights::LOG)?;
+        let [_, level, from, bytes, ..] = request.arguments;
+        let level = match level {
+            0 => RingLevel::Error,
+            1 => RingLevel::Warning,
+            2 => RingLevel::Info,
+            _ => return Err(Error::InvalidArgument.into()),
+        };
+        if bytes > RING_TEXT_MAX as u64 {
+            return Err(Error::TooLarge.into());
+        }
+        let process = request.caller.process;
+        let mut buffer = [0; RING_TEXT_MAX];
+        let text = &mut buffer[..bytes as usize];
+        self.read_user(&mut request.user(), process, from, text)?;
+        let service_id = request.caller.shared.service_id.load(Relaxed);
+        for line in text.utf8_chunks() {
+            if !line.valid().is_empty() {
+                self.record(request.hart, request.held, service_id, level, line.valid());
+            }
+        }
+        Ok(0)
+    }
+
+    pub(super) fn ring_bind(&self, request: Request<'_, '_, '_>) -> Outcome {
+        self.control(&request, Rights::LOG)?;
+        let [_, notification, bits, ..] = request.arguments;
+        let notification: Id<Notification> =
+            self.object(&request.caller, notification, Kind::Notification, Rights::SIGNAL)?;
+        if bits == 0 {
+            return Err(Error::InvalidArgument.into());
+        }
+        let mut ring = self.ring.lock();
+        ring.doorbell = Some((notification, bits));
+        Ok(0)
+    }
+
+    pub(super) fn system_info(&self, mut request: Request<'_, '_, '_>) -> Outcome {
+        self.control(&request, Rights::INSPECT)?;
+        let quota = self.lock(request.held, self.root).map_or(0, |(root, _)| root.account.limit);
+        let info = SystemInfo {
+            ticks_per_second: self.arch.ticks_per_second(),
+            boot_ticks: self.figures.boot_ticks,
+            init_ticks: self.counters.init_ticks.load(Relaxed),
+            ram_pages: self.figures.ram_pages,
+            kernel_pages: self.figures.kernel_pages,
+            quota_pages: quota,
+            used_pages: quota.saturating_sub(self.memory.free_count().into()),
+            threads: self.counters.threads.load(Relaxed),
+            processes: self.counters.processes.load(Relaxed),
+            harts_online: self.counters.harts_online.load(Relaxed),
+            messages: self.counters.messages.load(Relaxed),
+            interrupts: self.counters.interrupts.load(Relaxed),
+        };
+        let (process, to) = (request.caller.process, request.arguments[1]);
+        self.write_record(&mut request.user(), process, to, &info)?;
+        Ok(0)
+    }
+
+    pub(super) fn process_list(&self, mut request: Request<'_, '_, '_>) -> Outcome {
+        self.control(&request, Rights::INSPECT)?;
+        let [_, after, to, ..] = request.arguments;
+        let next = {
+            let (structure, _) = self.structure(request.held);
+            structure.processes.iter(&self.memory).find(|id| self.number_of(*id) > after)
+        };
+        let status = next.and_then(|id| self.status_of(request.held, id)).ok_or(Error::WouldBlock)?;
+        let process = request.caller.process;
+        self.write_record(&mut request.user(), process, to, &status)?;
+        Ok(0)
+    }
+
+    fn number_of(&self, process: Id<Process>) -> u64 {
+        self.memory.shared(process).map_or(0, |shared| shared.process_id.load(Relaxed))
+    }
+
+    pub(super) fn cap_list(&self, mut request: Request<'_, '_, '_>) -> Outcome {
+        self.control(&request, Rights::INSPECT)?;
+        let [_, number, first, to, ..] = request.arguments;
+        let target = {
+            let (structure, _) = self.structure(request.held);
+            structure.processes.iter(&self.memory).find(|id| self.number_of(*id) == number)
+        };
+        let target = target.ok_or(Error::InvalidArgument)?;
+        let first = u32::try_from(first).map_err(|_| Error::WouldBlock)?;
+        let capability = self.next_entry(&mut request, target, first).ok_or(Error::WouldBlock)?;
+        // A capability whose object is gone still takes an entry: it is shown with neither rights nor extent.
+        let info = self.describe(request.held, &capability).unwrap_or_else(|| CapabilityInfo {
+            handle: self.memory.capability_slot(capability.granule).handle(),
+            kind: capability.kind as u32,
+            ..CapabilityInfo::default()
+        });
+        let process = request.caller.process;
+        self.write_record(&mut request.user(), process, to, &info)?;
+        Ok(0)
+    }
+
+    /// The first entry in use at or after an index.
+    fn next_entry(
+        &self,
+        request: &mut Request<'_, '_, '_>,
+        process: Id<Process>,
+        first: u32,
+    ) -> Option<Capability> {
+        let (body, _) = self.lock(request.held, process)?;
+        let last = body.table.page_count() * GRANULES;
+        for index in first..last {
+            let frame = body.table.page(&self.memory, index / GRANULES)?;
+            let granule = Memory::first_granule(frame) + index % GRANULES;
+            if let Some(capability) = self.memory.capability_slot(granule).read(granule) {
+                return Some(capability);
+            }
+        }
+        None
+    }
+
+    pub(super) fn system_reset(&self, request: Request<'_, '_, '_>) -> Outcome {
+        self.control(&request, Rights::RESET)?;
+        let mode = request.arguments[1];
+        if mode > 1 {
+            return Err(Error::InvalidArgument.into());
+        }
+        self.arch.reset(mode == 1);
+        Err(Error::Unsupported.into())
+    }
+}

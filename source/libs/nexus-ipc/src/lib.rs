@@ -1,0 +1,72 @@
+//! Typed clients and servers over the system calls.
+//!
+//! What it is: messages that know their largest size ([`Message`]), one declaration a service from which
+//! client, server trait, dispatch, limits and reference text come ([`service!`]), deadlines on every call
+//! ([`Deadline`]), the client's side of a call ([`call`]) and the server's loop ([`Receiver`]).
+//! What it is not: it declares no service (`nexus-proto` does) and holds no right.
+//!
+//! Invariants:
+//! - bytes from the other side are decoded or refused, never trusted, and never panic;
+//! - a call is repeated after `PeerGone` only where the declaration says `idempotent`, and never beyond its
+//!   deadline or [`ATTEMPTS_MAX`];
+//! - a [`Receiver`] with an access table answers `NotPermitted` to whoever is not named in it for that
+//!   operation, by the service id that the kernel reports.
+//!
+//! Where to start reading: [`service!`], then [`Receiver::next`].
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+
+mod access;
+mod client;
+mod clock;
+mod message;
+mod receiver;
+mod service;
+
+pub use access::{Access, AccessEntry};
+pub use client::{ATTEMPTS_MAX, CallError, Retry, call};
+pub use clock::{Clock, Deadline};
+pub use message::{Bytes, Message, MessageError};
+pub use receiver::{Answer, Call, Caller, Event, Pending, Receiver};
+pub use service::{OperationReference, ServiceReference};
+
+/// What an answer's label says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Status {
+    /// The payload is the answer.
+    Ok = 0,
+    /// The payload is the service's own error.
+    ServiceError = 1,
+    /// The request's bytes are not what the operation takes.
+    Malformed = 2,
+    /// The service has no operation of this number.
+    UnknownOperation = 3,
+    /// The sender is not allowed this operation.
+    NotPermitted = 4,
+    /// The server could not put its answer into a message.
+    AnswerTooLarge = 5,
+}
+
+impl Status {
+    /// The status with this number.
+    pub const fn from_number(number: u16) -> Option<Status> {
+        Some(match number {
+            0 => Status::Ok,
+            1 => Status::ServiceError,
+            2 => Status::Malformed,
+            3 => Status::UnknownOperation,
+            4 => Status::NotPermitted,
+            5 => Status::AnswerTooLarge,
+            _ => return None,
+        })
+    }
+}
+
+#[doc(hidden)]
+pub mod reexports {
+    pub use nexus_abi;
+    pub use postcard;
+    pub use zerocopy;
+}

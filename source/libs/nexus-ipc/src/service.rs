@@ -1,0 +1,165 @@
+//! One declaration a service: client, server trait, dispatch, limits and reference text come from it.
+
+/// What a declaration says, for the reference page and for checks against the system's recipe.
+#[derive(Debug)]
+pub struct ServiceReference {
+    /// Name of the endpoint.
+    pub endpoint: &'static str,
+    /// What the service is for.
+    pub meaning: &'static str,
+    /// Bytes of the largest request.
+    pub max_bytes: usize,
+    /// The operations, by number.
+    pub operations: &'static [OperationReference],
+}
+
+/// One operation.
+#[derive(Debug)]
+pub struct OperationReference {
+    /// Its number: the label of the request.
+    pub number: u16,
+    /// Its name.
+    pub name: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+    /// The request's type and the bytes that it takes at the most.
+    pub request: (&'static str, usize),
+    /// The answer's type and the bytes that it takes at the most.
+    pub answer: (&'static str, usize),
+    /// Whether the client repeats it when the server died.
+    pub retry: crate::Retry,
+}
+
+impl core::fmt::Display for ServiceReference {
+    /// The reference page, as Markdown.
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        writeln!(formatter, "## {}\n\n{}\n", self.endpoint, self.meaning.trim())?;
+        writeln!(formatter, "Requests take at most {} bytes.\n", self.max_bytes)?;
+        writeln!(formatter, "| number | operation | request | answer | after `PeerGone` | meaning |")?;
+        writeln!(formatter, "| --- | --- | --- | --- | --- | --- |")?;
+        for operation in self.operations {
+            let again = if operation.retry == crate::Retry::Idempotent { "repeated" } else { "told" };
+            writeln!(
+                formatter,
+                "| {} | `{}` | `{}`, {} bytes | `{}`, {} bytes | {again} | {} |",
+                operation.number,
+                operation.name,
+                operation.request.0,
+                operation.request.1,
+                operation.answer.0,
+                operation.answer.1,
+                operation.meaning.trim(),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Declares a service.
+///
+/// ```
+/// nexus_ipc::service! {
+///     /// Counts.
+///     endpoint "counter", max_bytes 64, error ();
+///     /// Adds to the count; yields nothing.
+///     immediate once add(()) -> () = 1;
+///     /// Waits until the count has changed.
+///     deferred idempotent changed(()) -> () = 2;
+/// }
+/// ```
+/// `immediate` operations are answered by what the server's method returns; a `deferred` one is given an
+/// [`crate::Answer`] to keep. `idempotent` ones are repeated by the client when the server died, `once` ones are not.
+/// Expands to `Client`, `Server`, `dispatch`, `MAX_BYTES` and `REFERENCE` where it stands: one module a service.
+#[macro_export]
+macro_rules! service {
+    (
+        $(#[doc = $meaning:literal])+
+        endpoint $endpoint:literal, max_bytes $max_bytes:expr, error $error:ty;
+        $(
+            $(#[doc = $doc:literal])+
+            $kind:ident $retry:ident $name:ident($request:ty) -> $answer:ty = $number:literal;
+        )+
+    ) => {
+        /// Bytes of the largest request.
+        pub const MAX_BYTES: usize = $max_bytes;
+
+        $( const _: () = assert!(<$request as $crate::Message>::BYTES_MAX <= MAX_BYTES); )+
+
+        /// The declaration, as data.
+        pub const REFERENCE: $crate::ServiceReference = $crate::ServiceReference {
+            endpoint: $endpoint,
+            meaning: concat!($($meaning,)+),
+            max_bytes: MAX_BYTES,
+            operations: &[$( $crate::OperationReference {
+                number: $number,
+                name: stringify!($name),
+                meaning: concat!($($doc,)+),
+                request: (stringify!($request), <$request as $crate::Message>::BYTES_MAX),
+                answer: (stringify!($answer), <$answer as $crate::Message>::BYTES_MAX),
+                retry: $crate::service!(@retry $retry),
+            } ),+],
+        };
+
+        $(#[doc = $meaning])+
+        ///
+        /// The client: each operation is one call with a deadline.
+        #[derive(Clone, Copy, Debug)]
+        pub struct Client {
+            endpoint: $crate::reexports::nexus_abi::Handle,
+        }
+
+        impl Client {
+            /// A client of this endpoint capability.
+            pub const fn new(endpoint: $crate::reexports::nexus_abi::Handle) -> Self {
+                Client { endpoint }
+            }
+
+            $(
+                $(#[doc = $doc])+
+                pub fn $name(
+                    &self,
+                    request: &$request,
+                    deadline: $crate::Deadline,
+                ) -> Result<$answer, $crate::CallError<$error>> {
+                    $crate::call(self.endpoint, $number, $crate::service!(@retry $retry), request, deadline)
+                }
+            )+
+        }
+
+        $(#[doc = $meaning])+
+        ///
+        /// The server: what each operation does.
+        pub trait Server {
+            $( $crate::service!(@method $kind, ($($doc)+), $name, $request, $answer, $error); )+
+        }
+
+        /// Decodes a call, has the server do it, and answers or keeps it.
+        pub fn dispatch(server: &mut impl Server, call: $crate::Call<'_>) {
+            match call.operation() {
+                $( $number => match <$request as $crate::Message>::decode(call.payload()) {
+                    Ok(request) => $crate::service!(@invoke $kind, server, call, $name, request),
+                    Err(_) => call.refuse($crate::Status::Malformed),
+                }, )+
+                _ => call.refuse($crate::Status::UnknownOperation),
+            }
+        }
+    };
+    (@retry idempotent) => { $crate::Retry::Idempotent };
+    (@retry once) => { $crate::Retry::Once };
+    (@method immediate, ($($doc:literal)+), $name:ident, $request:ty, $answer:ty, $error:ty) => {
+        $(#[doc = $doc])+
+        fn $name(&mut self, caller: $crate::Caller, request: $request) -> Result<$answer, $error>;
+    };
+    (@method deferred, ($($doc:literal)+), $name:ident, $request:ty, $answer:ty, $error:ty) => {
+        $(#[doc = $doc])+
+        fn $name(&mut self, caller: $crate::Caller, request: $request, answer: $crate::Answer<$answer, $error>);
+    };
+    (@invoke immediate, $server:ident, $call:ident, $name:ident, $request:ident) => {{
+        let outcome = $server.$name($call.caller(), $request);
+        $call.answer(outcome)
+    }};
+    (@invoke deferred, $server:ident, $call:ident, $name:ident, $request:ident) => {{
+        let caller = $call.caller();
+        $server.$name(caller, $request, $call.keep())
+    }};
+}

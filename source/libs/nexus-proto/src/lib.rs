@@ -1,0 +1,22 @@
+//! The messages of every service: one file a service, one declaration in each.
+//!
+//! What it is: the request and answer types, their largest sizes, and what `nexus_ipc::service!` makes of
+//! them: client, server trait, dispatch, limits and reference text. What it is not: any behaviour.
+//!
+//! Invariants: the numbers of operations are those of `recipes/system.toml` (a test compares them), and
+//! every message decodes from exactly the bytes that it encodes to.
+//!
+//! Where to start reading: [`pong`], the smallest.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod console;
+pub mod init;
+pub mod peer;
+pub mod pong;
+
+/// The reference of every service.
+pub const SERVICES: &[&nexus_ipc::ServiceReference] =
+    &[&console::REFERENCE, &init::REFERENCE, &peer::REFERENCE, &pong::REFERENCE];

@@ -1,0 +1,36 @@
+//! `selftest-peer`: the other end of the system's self-test.
+
+use nexus_ipc::{Bytes, register_message};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Bytes of the largest echo: as much as one message can hold.
+pub const ECHO_BYTES_MAX: usize = 64 * 1024;
+
+/// Who the kernel says that the caller is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Identity {
+    /// The caller's service id.
+    pub service_id: u64,
+    /// The caller's process.
+    pub process_id: u64,
+    /// How often the answering service was started in this boot.
+    pub generation: u64,
+}
+
+register_message!(Identity);
+
+nexus_ipc::service! {
+    /// Does for the self-test what a well-behaved service would not.
+    endpoint "peer", max_bytes ECHO_BYTES_MAX, error ();
+    /// Sends the same bytes back.
+    immediate idempotent echo(Bytes<ECHO_BYTES_MAX>) -> Bytes<ECHO_BYTES_MAX> = 1;
+    /// Tells who called, and how often this service was started.
+    immediate idempotent whoami(()) -> Identity = 2;
+    /// Panics with the call open.
+    immediate once crash(()) -> () = 3;
+    /// Keeps the call open until the next one of its kind.
+    deferred once hold(()) -> () = 4;
+    /// Answers, but the recipe lets nobody ask for it.
+    immediate idempotent forbidden(()) -> () = 5;
+}

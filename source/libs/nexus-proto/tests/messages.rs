@@ -1,0 +1,136 @@
+//! Every message comes back as it went, no bytes make a decoder panic, and the declarations agree with the
+//! recipe that ships.
+
+use nexus_abi::Handle;
+use nexus_ipc::{Bytes, Call, Caller, Message, MessageError, Pending, Status};
+use nexus_proto::{console, init, peer, pong};
+use proptest::prelude::*;
+
+fn comes_back<M: Message + PartialEq + std::fmt::Debug>(message: M) {
+    let mut bytes = vec![0; M::BYTES_MAX];
+    let length = message.encode(&mut bytes).unwrap();
+    assert_eq!(M::decode(&bytes[..length]), Ok(message));
+}
+
+fn entry() -> impl Strategy<Value = init::ServiceEntry> {
+    let state = prop::sample::select(vec![
+        init::ServiceState::Stopped,
+        init::ServiceState::Waiting,
+        init::ServiceState::Starting,
+        init::ServiceState::Up,
+        init::ServiceState::Restarting,
+        init::ServiceState::GivenUp,
+    ]);
+    ("[a-z]{1,32}", any::<u64>(), any::<u64>(), state, any::<u32>(), "[ -~]{0,80}").prop_map(
+        |(name, service_id, process_id, state, restarts, last_end)| init::ServiceEntry {
+            name,
+            service_id,
+            process_id,
+            state,
+            restarts,
+            last_end,
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn messages_come_back_as_they_went(
+        number in any::<u64>(),
+        text in "\\PC{0,100}",
+        bytes in prop::collection::vec(any::<u8>(), 0..2048),
+        entries in prop::collection::vec(entry(), 0..48),
+    ) {
+        comes_back(pong::Ping { number });
+        comes_back(pong::Pong { number, answered: !number });
+        comes_back(peer::Identity { service_id: number, process_id: 1, generation: 2 });
+        comes_back(Bytes::<{ console::WRITE_BYTES_MAX }>(bytes));
+        comes_back(console::Recent { lines: number as u32 });
+        comes_back(init::Services { entries });
+        comes_back(init::Target::Process(number));
+        comes_back(init::Target::Name(text.clone()));
+        comes_back(init::Run { name: text.clone(), arguments: text });
+        comes_back(init::Ended { process_id: number, address: !number, ..init::Ended::default() });
+    }
+
+    #[test]
+    fn any_bytes_are_decoded_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+        let _ = init::Services::decode(&bytes);
+        let _ = init::Target::decode(&bytes);
+        let _ = init::Run::decode(&bytes);
+        let _ = init::InitError::decode(&bytes);
+        let _ = init::Ended::decode(&bytes);
+        let _ = console::Recent::decode(&bytes);
+        let _ = console::ConsoleError::decode(&bytes);
+        let _ = pong::Ping::decode(&bytes);
+        let _ = peer::Identity::decode(&bytes);
+    }
+
+    #[test]
+    fn any_call_is_answered_or_refused(operation in any::<u16>(), bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+        let mut pending = Pending::default();
+        pong::dispatch(&mut Counter(0), call(operation, &bytes, &mut pending));
+        let (label, payload) = pending.answer().unwrap();
+        match Status::from_number(label).unwrap() {
+            Status::Ok => prop_assert!(operation == 1 && bytes.len() == 8 && payload.len() == 16),
+            Status::Malformed => prop_assert!(operation == 1 && bytes.len() != 8),
+            other => prop_assert!(operation != 1 && other == Status::UnknownOperation),
+        }
+    }
+}
+
+struct Counter(u64);
+
+impl pong::Server for Counter {
+    fn ping(&mut self, _caller: Caller, request: pong::Ping) -> Result<pong::Pong, ()> {
+        self.0 += 1;
+        Ok(pong::Pong { number: request.number, answered: self.0 })
+    }
+}
+
+fn call<'a>(operation: u16, payload: &'a [u8], pending: &'a mut Pending) -> Call<'a> {
+    let caller = Caller { service_id: 1, process_id: 2, badge: 0 };
+    Call::new(caller, operation, payload, Handle::new(9, 1), pending)
+}
+
+#[test]
+fn test_reject_messages_beyond_their_maximum() {
+    let long = init::Run { name: "x".repeat(init::REQUEST_BYTES_MAX), arguments: String::new() };
+    let mut room = vec![0; 2 * init::REQUEST_BYTES_MAX];
+    assert_eq!(long.encode(&mut room), Err(MessageError::TooLarge));
+    assert_eq!(init::Run::decode(&room), Err(MessageError::Malformed));
+    assert_eq!(Bytes::<4>(vec![0; 5]).encode(&mut room), Err(MessageError::TooLarge));
+    assert_eq!(Bytes::<4>::decode(&[0; 5]), Err(MessageError::Malformed));
+}
+
+#[test]
+fn test_reject_bytes_behind_a_message() {
+    assert_eq!(console::Recent::decode(&[1, 0]), Err(MessageError::Malformed));
+    assert_eq!(<()>::decode(&[0]), Err(MessageError::Malformed));
+}
+
+#[test]
+fn declarations_and_recipe_agree_on_operations_and_sizes() {
+    let recipe = include_str!("../../../../recipes/system.toml");
+    let bytes = system_manifest::compile(recipe, "recipes/system.toml").unwrap();
+    let manifest = system_manifest::decode(&bytes).unwrap();
+    for service in nexus_proto::SERVICES {
+        let (_, endpoint) = manifest.endpoint(service.endpoint).unwrap();
+        let declared: Vec<&str> = service.operations.iter().map(|operation| operation.name).collect();
+        assert_eq!(endpoint.operations, declared, "operations of `{}`", service.endpoint);
+        assert_eq!(endpoint.max_bytes as usize, service.max_bytes, "`max_bytes` of `{}`", service.endpoint);
+        for (place, operation) in service.operations.iter().enumerate() {
+            assert_eq!(usize::from(operation.number), place + 1, "number of `{}`", operation.name);
+        }
+    }
+    let endpoints = manifest.services.iter().map(|service| service.endpoints.len()).sum::<usize>() + 1;
+    assert_eq!(endpoints, nexus_proto::SERVICES.len(), "an endpoint of the recipe has no declaration");
+}
+
+#[test]
+fn the_reference_page_names_every_operation() {
+    for service in nexus_proto::SERVICES {
+        let page = service.to_string();
+        assert!(service.operations.iter().all(|operation| page.contains(&format!("`{}`", operation.name))));
+    }
+}

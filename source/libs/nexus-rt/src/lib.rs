@@ -1,0 +1,95 @@
+//! What a program on the machine begins and ends with: entry, environment, heap, panic, log lines.
+//!
+//! What it is: [`main!`] makes a function the program; [`Environment`] is what it was given, by name;
+//! [`info!`] and its sisters write log lines that never block. What it is not: it makes no calls to
+//! services; that is `nexus-ipc`.
+//!
+//! Invariants: nothing here is a right; whoever holds no capability gets an error. On a host the same
+//! programs compile, so that the whole workspace is checked there, but only their tests run.
+//!
+//! Where to start reading: [`main!`], then [`Environment`].
+#![cfg_attr(target_os = "none", no_std)]
+
+extern crate alloc;
+
+mod environment;
+#[cfg(target_os = "none")]
+mod heap;
+mod line;
+mod logger;
+#[cfg(target_os = "none")]
+mod machine;
+mod setup;
+
+pub use environment::{Environment, MapError, READY_LABEL};
+pub use logger::write_line;
+#[cfg(target_os = "none")]
+pub use machine::enter;
+pub use nexus_log::Level;
+pub use setup::SetupError;
+
+/// Makes `fn run(environment: &Environment) -> u64` the program; its value is the exit code.
+///
+/// ```
+/// fn run(environment: &nexus_rt::Environment) -> u64 {
+///     nexus_rt::info!("{} is here", environment.name());
+///     0
+/// }
+/// # mod hidden { use super::run;
+/// nexus_rt::main!(run);
+/// # }
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! main {
+    ($run:path) => {
+        #[cfg(target_os = "none")]
+        const _: () = {
+            extern "C" fn entry(page: *const $crate::StartPage) -> ! {
+                // SAFETY: `_start` hands on what the creator of the process put into `a0`.
+                unsafe { $crate::enter(page, $run) }
+            }
+
+            /// Ends the chain of frames (no frame above, no return address) and enters Rust.
+            #[unsafe(naked)]
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn _start() -> ! {
+        core::arch::naked_asm!("li s0, 0", "li ra, 0", "tail {entry}", entry = sym entry)
+            }
+        };
+
+        #[cfg(not(target_os = "none"))]
+        fn main() {
+            let _: fn(&$crate::Environment) -> u64 = $run;
+            $crate::say_where_it_runs();
+        }
+    };
+}
+
+#[doc(hidden)]
+pub use nexus_abi::start_page::StartPage;
+
+#[doc(hidden)]
+#[cfg(not(target_os = "none"))]
+pub fn say_where_it_runs() {
+    eprintln!("this program runs on Open Nexus; on a host only its tests do");
+    std::process::exit(2);
+}
+
+/// Writes a log line of ordinary life.
+#[macro_export]
+macro_rules! info {
+    ($($argument:tt)*) => { $crate::write_line($crate::Level::Info, format_args!($($argument)*)) };
+}
+
+/// Writes a log line about something that was refused or is odd.
+#[macro_export]
+macro_rules! warning {
+    ($($argument:tt)*) => { $crate::write_line($crate::Level::Warning, format_args!($($argument)*)) };
+}
+
+/// Writes a log line about something that must be looked at.
+#[macro_export]
+macro_rules! error {
+    ($($argument:tt)*) => { $crate::write_line($crate::Level::Error, format_args!($($argument)*)) };
+}

@@ -1,0 +1,161 @@
+//! `nx bench`: figures in units that do not depend on how busy the computer is.
+//!
+//! The machine is booted with `-icount shift=0`, where an instruction takes one nanosecond of its time. It
+//! prints `BENCH: NAME VALUE UNIT`, and the sizes of what was built are added.
+
+use crate::console::{Line, Lines};
+use crate::guest::{Event, Guest, after_seconds};
+use crate::image::{self, Built};
+use crate::project::Project;
+use crate::qemu::Machine;
+use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
+
+/// Who may print a figure.
+const MEASURERS: [&str; 4] = ["neuron", "nexus-init", "nexus-shell", "selftest-client"];
+/// The boots that measure: their arguments, and the line after which no figure comes. The first is the
+/// boot of `make run`, with nothing but the words that have it measured.
+const BOOTS: [(&str, &str); 2] =
+    [("bench console.origin=1", "BENCH: end"), ("selftest bench=calls console.origin=1", "SELFTEST: end")];
+
+/// Which figures, and how they are told.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Arguments {
+    /// Only figures whose names begin with this
+    pub group: Option<String>,
+    /// As one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Seconds that the boot may take
+    #[arg(long, default_value_t = 300)]
+    pub timeout: u64,
+}
+
+/// One figure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Figure {
+    /// A path, stable from release to release.
+    pub name: String,
+    /// The value.
+    pub value: u64,
+    /// What is counted.
+    pub unit: String,
+}
+
+/// The object that `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    benchmarks: Vec<Figure>,
+}
+
+/// Builds, boots, measures, prints.
+pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
+    let built = image::build(project)?;
+    let mut figures = sizes(&built)?;
+    for boot in BOOTS {
+        figures.extend(measured(project, &built, boot, arguments.timeout)?);
+    }
+    figures.retain(|figure| {
+        arguments.group.as_ref().is_none_or(|group| figure.name.starts_with(group.as_str()))
+    });
+    ensure!(
+        !figures.is_empty(),
+        "no figure begins with `{}`",
+        arguments.group.as_deref().unwrap_or_default()
+    );
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&Report { benchmarks: figures })?);
+        return Ok(());
+    }
+    let width = figures.iter().map(|figure| figure.name.len()).max().unwrap_or(0);
+    for figure in &figures {
+        println!("{:<width$}  {:>12} {}", figure.name, figure.value, figure.unit);
+    }
+    Ok(())
+}
+
+fn sizes(built: &Built) -> Result<Vec<Figure>> {
+    let figure = |(name, bytes): (String, usize)| Figure {
+        name: format!("size/{name}"),
+        value: bytes as u64,
+        unit: "bytes".to_string(),
+    };
+    Ok(image::sizes(built)?.into_iter().map(figure).collect())
+}
+
+fn measured(
+    project: &Project,
+    built: &Built,
+    (append, end): (&str, &str),
+    seconds: u64,
+) -> Result<Vec<Figure>> {
+    let machine = Machine {
+        append: append.to_string(),
+        count_instructions: true,
+        extra: vec!["-no-reboot".to_string()],
+        ..Machine::new(built)
+    };
+    let mut guest = Guest::start(&machine, &project.path("build/qemu/bench"))?;
+    let deadline = after_seconds(seconds);
+    let mut lines = Lines::default();
+    let mut figures = Vec::new();
+    loop {
+        match guest.next(deadline) {
+            Event::Bytes(bytes) => {
+                for line in lines.push(&bytes) {
+                    let line = Line::parse(&line);
+                    if line.text == end {
+                        return Ok(figures);
+                    }
+                    figures.extend(figure(line)?);
+                }
+            }
+            Event::Quiet => {
+                bail!("`{end}` did not come within {seconds} s; see build/qemu/bench/console.log")
+            }
+            Event::Ended(reason) => bail!("QEMU ended ({reason}) before `{end}`"),
+        }
+    }
+}
+
+fn figure(line: Line<'_>) -> Result<Option<Figure>> {
+    let Some(rest) = line.text.strip_prefix("BENCH: ") else { return Ok(None) };
+    ensure!(
+        line.author.is_some_and(|author| MEASURERS.contains(&author)),
+        "`{}` was printed by {}, who measures nothing",
+        line.text,
+        line.author.unwrap_or("somebody without origin")
+    );
+    let words: Vec<&str> = rest.split_whitespace().collect();
+    let [name, value, unit] = words[..] else { bail!("`{}` is not NAME VALUE UNIT", line.text) };
+    let value = value.parse().with_context(|| format!("`{}` has no value", line.text))?;
+    Ok(Some(Figure { name: name.to_string(), value, unit: unit.to_string() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Option<Figure>> {
+        figure(Line::parse(line))
+    }
+
+    #[test]
+    fn a_figure_has_a_name_a_value_and_a_unit() {
+        let found =
+            parsed("[selftest-client] BENCH: ipc/roundtrip/64/cross 412 instructions").unwrap().unwrap();
+        assert_eq!(
+            (found.name.as_str(), found.value, found.unit.as_str()),
+            ("ipc/roundtrip/64/cross", 412, "instructions")
+        );
+        assert_eq!(parsed("[neuron] boot: ok").unwrap(), None);
+    }
+
+    #[test]
+    fn test_reject_figures_of_others_and_of_another_form() {
+        assert!(parsed("[pong] BENCH: a 1 b").is_err());
+        assert!(parsed("BENCH: a 1 b").is_err());
+        assert!(parsed("[neuron] BENCH: a b").is_err());
+        assert!(parsed("[neuron] BENCH: a x b").is_err());
+    }
+}

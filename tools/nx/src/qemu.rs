@@ -1,0 +1,62 @@
+//! QEMU: the one place that knows its command line.
+
+use crate::image::Built;
+use anyhow::{Result, ensure};
+use nexus_abi::limits::HARTS_MAX;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// A virtual machine.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// Harts, from 1 to the kernel's limit.
+    pub harts: usize,
+    /// RAM, as QEMU writes it (`128M`).
+    pub memory: String,
+    /// Boot arguments.
+    pub append: String,
+    /// Whether an instruction takes one unit of virtual time.
+    pub count_instructions: bool,
+    /// The flat kernel.
+    pub kernel: PathBuf,
+    /// The initial image; left out, the machine boots without one.
+    pub image: Option<PathBuf>,
+    /// More arguments of QEMU.
+    pub extra: Vec<String>,
+}
+
+impl Machine {
+    /// The reference machine: one hart, 128 MiB.
+    pub fn new(built: &Built) -> Self {
+        Machine {
+            harts: 1,
+            memory: "128M".to_string(),
+            append: String::new(),
+            count_instructions: false,
+            kernel: built.kernel.clone(),
+            image: Some(built.image.clone()),
+            extra: Vec::new(),
+        }
+    }
+
+    /// QEMU for this machine, without a word about its console.
+    pub fn command(&self) -> Result<Command> {
+        ensure!((1..=HARTS_MAX).contains(&self.harts), "{} harts; from 1 to {HARTS_MAX}", self.harts);
+        let mut command = Command::new("qemu-system-riscv64");
+        command.args(["-machine", "virt", "-cpu", "rv64", "-m", &self.memory]);
+        command.args(["-smp", &self.harts.to_string()]);
+        command.args(["-global", "virtio-mmio.force-legacy=false"]);
+        command.arg("-kernel").arg(&self.kernel);
+        if let Some(image) = &self.image {
+            command.arg("-initrd").arg(image);
+        }
+        if !self.append.is_empty() {
+            command.args(["-append", &self.append]);
+        }
+        if self.count_instructions {
+            command.args(["-icount", "shift=0"]);
+        }
+        command.args(&self.extra);
+        Ok(command)
+    }
+}

@@ -1,0 +1,99 @@
+//! The shape of `recipes/system.toml`, with its defaults.
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::string::String;
+use std::vec::Vec;
+use toml::Spanned;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SourceManifest {
+    /// Names of the ranks, lowest first.
+    pub ranks: Vec<String>,
+    pub init: SourceInit,
+    #[serde(default, rename = "service")]
+    pub services: Vec<SourceService>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SourceInit {
+    pub rank: Spanned<String>,
+    pub serves: BTreeMap<String, SourceEndpoint>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SourceService {
+    pub name: Spanned<String>,
+    pub binary: Option<String>,
+    pub rank: Spanned<String>,
+    #[serde(default = "default_start")]
+    pub start: Spanned<String>,
+    pub only_with: Option<String>,
+    #[serde(default = "default_restart")]
+    pub restart: Spanned<String>,
+    #[serde(default = "default_restart_budget")]
+    pub restart_budget: u32,
+    #[serde(default = "default_ready_ms")]
+    pub ready_ms: u32,
+    #[serde(default = "default_qos")]
+    pub qos: Spanned<String>,
+    #[serde(default)]
+    pub limits: SourceLimits,
+    #[serde(default)]
+    pub serves: BTreeMap<String, SourceEndpoint>,
+    #[serde(default)]
+    pub calls: BTreeMap<Spanned<String>, Vec<Spanned<String>>>,
+    #[serde(default)]
+    pub devices: BTreeMap<String, String>,
+    #[serde(default)]
+    pub control: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub reads_logs: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SourceEndpoint {
+    pub max_bytes: u32,
+    #[serde(default)]
+    pub max_caps: u32,
+    pub operations: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SourceLimits {
+    pub memory_pages: u32,
+    pub stack_pages: u32,
+    pub capabilities: u32,
+    pub open_calls: u32,
+}
+
+impl Default for SourceLimits {
+    fn default() -> Self {
+        SourceLimits { memory_pages: 256, stack_pages: 16, capabilities: 64, open_calls: 16 }
+    }
+}
+
+fn default_start() -> Spanned<String> {
+    Spanned::new(0..0, "boot".into())
+}
+
+fn default_restart() -> Spanned<String> {
+    Spanned::new(0..0, "always".into())
+}
+
+fn default_restart_budget() -> u32 {
+    20
+}
+
+fn default_ready_ms() -> u32 {
+    5_000
+}
+
+fn default_qos() -> Spanned<String> {
+    Spanned::new(0..0, "normal".into())
+}
