@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use statefs::{CheckReport, Entropy, FileDevice, Geometry, KEYS_MAX_HOST, LIST_KEYS_MAX, Options, Store};
@@ -33,6 +33,7 @@ pub struct Image {
 pub enum Action {
     /// List keys with version and length
     Ls {
+        /// Where the store is
         #[command(flatten)]
         image: Image,
         /// Only keys that start with this
@@ -41,6 +42,7 @@ pub enum Action {
     },
     /// Write a key's value to standard output
     Get {
+        /// Where the store is
         #[command(flatten)]
         image: Image,
         /// The key
@@ -48,6 +50,7 @@ pub enum Action {
     },
     /// Set a key to the bytes of a file, or of standard input
     Put {
+        /// Where the store is
         #[command(flatten)]
         image: Image,
         /// The key
@@ -57,6 +60,7 @@ pub enum Action {
     },
     /// Check everything and report; repairs only when told
     Fsck {
+        /// Where the store is
         #[command(flatten)]
         image: Image,
         /// Accept the damage: uncertain keys keep their last known value, corrupt keys are removed
@@ -65,6 +69,7 @@ pub enum Action {
     },
     /// Show superblock, space and every group of the log
     Dump {
+        /// Where the store is
         #[command(flatten)]
         image: Image,
     },
@@ -103,7 +108,9 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<()> {
 
 fn entropy() -> Result<Entropy> {
     let mut bytes = [0; 32];
-    File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut bytes)).context("no randomness")?;
+    File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut bytes))
+        .context("no randomness")?;
     let mut words = [0; 4];
     for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
         *word = bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
@@ -135,7 +142,9 @@ fn list(image: &Image, prefix: &str, out: &mut dyn Write) -> Result<()> {
         let page = store.list(prefix.as_bytes(), after.as_deref(), LIST_KEYS_MAX);
         for listed in &page.keys {
             match listed.stat {
-                Ok(stat) => writeln!(out, "{:>12} {:>8} {}", stat.version, stat.length, printable(&listed.key))?,
+                Ok(stat) => {
+                    writeln!(out, "{:>12} {:>8} {}", stat.version, stat.length, printable(&listed.key))?
+                }
                 Err(error) => writeln!(out, "{:>21} {}", format!("{error:?}"), printable(&listed.key))?,
             }
         }
@@ -152,7 +161,9 @@ fn list(image: &Image, prefix: &str, out: &mut dyn Write) -> Result<()> {
 fn put(image: &Image, key: &str, file: Option<&PathBuf>, out: &mut dyn Write) -> Result<()> {
     let mut value = Vec::new();
     match file {
-        Some(path) => File::open(path).and_then(|mut file| file.read_to_end(&mut value)).with_context(|| path.display().to_string())?,
+        Some(path) => File::open(path)
+            .and_then(|mut file| file.read_to_end(&mut value))
+            .with_context(|| path.display().to_string())?,
         None => std::io::stdin().read_to_end(&mut value)?,
     };
     let mut store = open(image, true)?;
@@ -196,10 +207,28 @@ fn summary(report: &CheckReport) -> String {
 fn dump(image: &Image, out: &mut dyn Write) -> Result<()> {
     let mut store = open(image, false)?;
     let (geometry, space) = (store.geometry(), store.space());
-    writeln!(out, "unit {} · segment {} units · {} segments", geometry.unit, geometry.segment_units, geometry.segments)?;
-    writeln!(out, "keys {} of {} · bytes {} of {}", space.keys, space.keys_max, space.bytes, space.bytes_max)?;
-    writeln!(out, "segments free {} · in log {} · newest epoch {}", space.segments_free, space.segments_in_log, store.epoch())?;
-    writeln!(out, "{:>7} {:>4} {:>5} {:>10} {:>10} {:>5} {:>4} {:>7}  state", "segment", "unit", "units", "epoch", "previous", "inc", "kind", "records")?;
+    writeln!(
+        out,
+        "unit {} · segment {} units · {} segments",
+        geometry.unit, geometry.segment_units, geometry.segments
+    )?;
+    writeln!(
+        out,
+        "keys {} of {} · bytes {} of {}",
+        space.keys, space.keys_max, space.bytes, space.bytes_max
+    )?;
+    writeln!(
+        out,
+        "segments free {} · in log {} · newest epoch {}",
+        space.segments_free,
+        space.segments_in_log,
+        store.epoch()
+    )?;
+    writeln!(
+        out,
+        "{:>7} {:>4} {:>5} {:>10} {:>10} {:>5} {:>4} {:>7}  state",
+        "segment", "unit", "units", "epoch", "previous", "inc", "kind", "records"
+    )?;
     let mut lines = String::new();
     store.dump_groups(&mut |group| {
         let kind = match group.kind {
@@ -222,7 +251,7 @@ fn dump(image: &Image, out: &mut dyn Write) -> Result<()> {
     Ok(out.write_all(lines.as_bytes())?)
 }
 
-fn make(path: &PathBuf, mebibytes: u64) -> Result<()> {
+fn make(path: &Path, mebibytes: u64) -> Result<()> {
     if path.exists() {
         bail!("{} is there already", path.display());
     }

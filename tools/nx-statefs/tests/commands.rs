@@ -50,7 +50,8 @@ fn a_store_inside_a_disk_image_is_reached_by_offset_and_length() {
     std::fs::write(&file, b"x").expect("written");
     run(&["make", text(&path), "--mebibytes", "2"]).expect("made");
     let partition = std::fs::read(&path).expect("read");
-    std::fs::write(&disk, [&vec![0xAA; 1 << 20][..], &partition, &vec![0xBB; 1 << 20]].concat()).expect("written");
+    std::fs::write(&disk, [&vec![0xAA; 1 << 20][..], &partition, &vec![0xBB; 1 << 20]].concat())
+        .expect("written");
     let length = partition.len().to_string();
     let place = ["--offset", "1048576", "--length", &length];
     run(&[&["put", text(&disk), "/state/a", text(&file)][..], &place].concat()).expect("put");

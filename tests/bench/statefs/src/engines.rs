@@ -41,7 +41,9 @@ pub fn open(name: &str, folder: &Path, bytes: u64) -> Result<Box<dyn Engine>, Fa
         "statefs" => Box::new(Statefs::open(folder, bytes)?),
         "redb" => Box::new(Redb::open(folder)?),
         "sqlite" => Box::new(Sqlite::open(folder)?),
-        "sled" => Box::new(Sled(sled::Config::new().path(folder).cache_capacity(CACHE as u64).flush_every_ms(None).open()?)),
+        "sled" => Box::new(Sled(
+            sled::Config::new().path(folder).cache_capacity(CACHE as u64).flush_every_ms(None).open()?,
+        )),
         "lmdb" => Box::new(Lmdb::open(folder)?),
         other => return Err(format!("no engine `{other}`").into()),
     })
@@ -77,9 +79,14 @@ impl Engine for Statefs {
     }
     fn batch(&self, changes: &[(Vec<u8>, Vec<u8>)]) -> Result<(), Fault> {
         // A batch of statefs has at most 256 KiB: larger ones go in parts, each of them all or nothing.
-        let parts = changes.chunks(if changes.first().is_some_and(|(_, value)| value.len() > 1024) { 50 } else { 100 });
+        let parts = changes.chunks(if changes.first().is_some_and(|(_, value)| value.len() > 1024) {
+            50
+        } else {
+            100
+        });
         for part in parts {
-            let writes: Vec<Write<'_>> = part.iter().map(|(key, value)| Write { key, value: Some(value), expect: None }).collect();
+            let writes: Vec<Write<'_>> =
+                part.iter().map(|(key, value)| Write { key, value: Some(value), expect: None }).collect();
             self.0.apply_batch(&Batch { writes: &writes, operation: None })?;
         }
         Ok(())
@@ -211,7 +218,8 @@ impl Engine for Sqlite {
     }
     fn scan(&self, prefix: &[u8]) -> Result<usize, Fault> {
         let connection = self.lock();
-        let mut statement = connection.prepare_cached("SELECT key, value FROM state WHERE key >= ?1 ORDER BY key")?;
+        let mut statement =
+            connection.prepare_cached("SELECT key, value FROM state WHERE key >= ?1 ORDER BY key")?;
         let mut rows = statement.query([prefix])?;
         let (mut count, mut value) = (0, Vec::new());
         while let Some(row) = rows.next()? {
