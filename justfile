@@ -33,6 +33,10 @@ drift:
 test-host:
     {{nx}} gate test-host
 
+# Every order in which harts can meet in the shared structures.
+test-loom:
+    {{nx}} gate test-loom
+
 # The kernel can be built.
 build-kernel:
     {{nx}} build kernel
@@ -61,6 +65,14 @@ test:
 # Figures, as a table or (`just bench --json`) as one object.
 bench *arguments:
     {{nx}} bench {{arguments}}
+
+# A long campaign with a limit in minutes: `just soak statefs 10`.
+soak what minutes:
+    cargo run --profile host --package {{what}}-proofs --bin {{what}}-soak -- --minutes {{minutes}}
+
+# Fuzzes the replay of statefs, with a limit in minutes (needs cargo-fuzz and a nightly compiler).
+fuzz minutes:
+    cargo +nightly fuzz run --fuzz-dir userspace/statefs/fuzz replay -- -max_total_time=$(({{minutes}} * 60))
 
 # Both ways of set-up on a bare Debian in build/bare (needs root and debootstrap; long).
 test-setup:

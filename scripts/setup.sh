@@ -86,10 +86,10 @@ mend_compiler_rustup() {
             apt_install rustup
         else
             have curl || apt_install curl
-            echo "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --default-toolchain none"
+            echo "curl --proto '=https' --tlsv1.2 -sSf https://static.rust-lang.org/rustup/rustup-init.sh | sh -s -- -y --profile minimal --default-toolchain none"
         fi
     fi
-    echo "rustup toolchain install $channel --profile minimal --component rustfmt,clippy --target $target"
+    echo "rustup toolchain install $channel --profile minimal --no-self-update --component rustfmt,clippy --target $target"
 }
 
 have_compiler_debian() {

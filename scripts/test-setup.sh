@@ -39,12 +39,14 @@ bootstrap() {
     [ ! -e "$bare/.complete" ] || return 0
     rm -rf "$bare"
     mkdir -p "$bare"
+    # An older debootstrap does not know newer suites; the last word is the recipe that they share.
     case "$suite" in
-        noble | jammy) mirror=http://archive.ubuntu.com/ubuntu ;;
-        *) mirror=http://deb.debian.org/debian ;;
+        noble | jammy) from="http://archive.ubuntu.com/ubuntu gutsy" ;;
+        *) from="http://deb.debian.org/debian sid" ;;
     esac
     say "making a bare $suite"
-    debootstrap --variant=minbase "$suite" "$bare" "$mirror" >"$bare.log" 2>&1 || fail "debootstrap failed; see $bare.log"
+    # shellcheck disable=SC2086 # two words
+    debootstrap --variant=minbase "$suite" "$bare" $from >"$bare.log" 2>&1 || fail "debootstrap failed; see $bare.log"
     sources >"$bare/etc/apt/sources.list"
     touch "$bare/.complete"
 }
@@ -52,7 +54,7 @@ bootstrap() {
 # Runs a line in the bare system, without any of this machine's environment and without input.
 inside() {
     chroot "$machine" env -i HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-        ${forced:+NEXUS_TOOLCHAIN=$forced} sh -c "cd /root/nexus && $1" </dev/null
+        ${forced:+NEXUS_TOOLCHAIN=$forced} sh -c "cd /srv/nexus && $1" </dev/null
 }
 
 leave() {
@@ -65,9 +67,9 @@ try() {
     [ "$1" != auto ] || forced=
     leave
     rm -rf "$machine"
-    cp -a "$bare" "$machine"
-    mkdir -p "$machine/root/nexus" "$machine/usr/local/share/ca-certificates"
-    (cd "$root" && git ls-files -z | tar --null -T - -c) | tar -x -C "$machine/root/nexus"
+    cp -a --reflink=auto "$bare" "$machine"
+    mkdir -p "$machine/srv/nexus" "$machine/usr/local/share/ca-certificates"
+    (cd "$root" && git ls-files -z | tar --null -T - -c) | tar -x -C "$machine/srv/nexus"
     cp /etc/resolv.conf "$machine/etc/resolv.conf"
     for certificate in /usr/local/share/ca-certificates/*.crt; do
         [ ! -e "$certificate" ] || cp "$certificate" "$machine/usr/local/share/ca-certificates/"

@@ -6,15 +6,19 @@
 use crate::console::{Line, Lines};
 use crate::guest::{Event, Guest, after_seconds};
 use crate::image::{self, Built};
-use crate::project::Project;
+use crate::project::{Project, execute};
 use crate::qemu::Machine;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
+/// Figures that begin with this are measured on this machine.
+const ON_THIS_MACHINE: &str = "statefs";
 /// Who may print a figure.
-const MEASURERS: [&str; 3] = ["neuron", "nexus-init", "selftest-client"];
-/// The line after which no figure comes.
-const END: &str = "SELFTEST: end";
+const MEASURERS: [&str; 4] = ["neuron", "nexus-init", "nexus-shell", "selftest-client"];
+/// The boots that measure: their arguments, and the line after which no figure comes. The first is the
+/// boot of `make run`, with nothing but the words that have it measured.
+const BOOTS: [(&str, &str); 2] =
+    [("bench console.origin=1", "BENCH: end"), ("selftest bench=calls console.origin=1", "SELFTEST: end")];
 
 /// Which figures, and how they are told.
 #[derive(Clone, Debug, clap::Args)]
@@ -40,11 +44,22 @@ pub struct Figure {
     pub unit: String,
 }
 
+/// The object that `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    benchmarks: Vec<Figure>,
+}
+
 /// Builds, boots, measures, prints.
 pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
+    if arguments.group.as_deref().is_some_and(|group| group.starts_with(ON_THIS_MACHINE)) {
+        return on_this_machine(project, arguments.json);
+    }
     let built = image::build(project)?;
     let mut figures = sizes(&built)?;
-    figures.extend(measured(project, &built, arguments.timeout)?);
+    for boot in BOOTS {
+        figures.extend(measured(project, &built, boot, arguments.timeout)?);
+    }
     figures.retain(|figure| {
         arguments.group.as_ref().is_none_or(|group| figure.name.starts_with(group.as_str()))
     });
@@ -54,7 +69,7 @@ pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
         arguments.group.as_deref().unwrap_or_default()
     );
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&serde_json::json!({ "benchmarks": figures }))?);
+        println!("{}", serde_json::to_string_pretty(&Report { benchmarks: figures })?);
         return Ok(());
     }
     let width = figures.iter().map(|figure| figure.name.len()).max().unwrap_or(0);
@@ -62,6 +77,14 @@ pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
         println!("{:<width$}  {:>12} {}", figure.name, figure.value, figure.unit);
     }
     Ok(())
+}
+
+/// The store beside other stores: a program of its own, because of all that it is compared with.
+fn on_this_machine(project: &Project, json: bool) -> Result<()> {
+    let manifest = project.path("tests/bench/statefs/Cargo.toml");
+    let mut cargo = project.cargo();
+    cargo.args(["run", "--quiet", "--release", "--manifest-path"]).arg(manifest).arg("--");
+    execute(cargo.args(json.then_some("--json")))
 }
 
 fn sizes(built: &Built) -> Result<Vec<Figure>> {
@@ -73,9 +96,14 @@ fn sizes(built: &Built) -> Result<Vec<Figure>> {
     Ok(image::sizes(built)?.into_iter().map(figure).collect())
 }
 
-fn measured(project: &Project, built: &Built, seconds: u64) -> Result<Vec<Figure>> {
+fn measured(
+    project: &Project,
+    built: &Built,
+    (append, end): (&str, &str),
+    seconds: u64,
+) -> Result<Vec<Figure>> {
     let machine = Machine {
-        append: "selftest bench console.origin=1".to_string(),
+        append: append.to_string(),
         count_instructions: true,
         extra: vec!["-no-reboot".to_string()],
         ..Machine::new(built)
@@ -89,16 +117,16 @@ fn measured(project: &Project, built: &Built, seconds: u64) -> Result<Vec<Figure
             Event::Bytes(bytes) => {
                 for line in lines.push(&bytes) {
                     let line = Line::parse(&line);
-                    figures.extend(figure(line)?);
-                    if line.text == END {
+                    if line.text == end {
                         return Ok(figures);
                     }
+                    figures.extend(figure(line)?);
                 }
             }
             Event::Quiet => {
-                bail!("`{END}` did not come within {seconds} s; see build/qemu/bench/console.log")
+                bail!("`{end}` did not come within {seconds} s; see build/qemu/bench/console.log")
             }
-            Event::Ended(reason) => bail!("QEMU ended ({reason}) before `{END}`"),
+            Event::Ended(reason) => bail!("QEMU ended ({reason}) before `{end}`"),
         }
     }
 }

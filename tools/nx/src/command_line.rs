@@ -40,14 +40,20 @@ enum Command {
         /// Which one
         gate: Gate,
     },
-    /// Measure under a counted clock, and print the figures
+    /// Measure under a counted clock, and print the figures; `statefs` is measured on this machine
     Bench(bench::Arguments),
+    /// List, read, write, check and dump a state partition from outside
+    Statefs(nx_statefs::Arguments),
+    /// Write every page that is printed from the sources (abi, limits, ladder, services, unsafe)
+    Pages(documents::Arguments),
     /// Write docs/abi.md from the tables of nexus-abi
     Abi(documents::Arguments),
     /// Write docs/limits.md from the constants that name a bound
     Limits(documents::Arguments),
     /// Write docs/testing/ladder.md from tests/qemu/ladder.toml
     Ladder(documents::Arguments),
+    /// Write docs/services/reference.md from the declarations in nexus-proto
+    Services(documents::Arguments),
     /// Write docs/unsafe.md from the SAFETY lines; fail where one is missing
     Unsafe(documents::Arguments),
     /// Check that documents say what is there: pages, markers, commands, links, status
@@ -87,9 +93,14 @@ pub fn run() -> Result<()> {
         Command::Test(Test::Interactive(arguments)) => interactive::run(project, &arguments),
         Command::Gate { gate } => gates::run(project, gate, &doors(project)?),
         Command::Bench(arguments) => bench::run(project, &arguments),
+        Command::Statefs(arguments) => nx_statefs::run(&arguments, &mut std::io::stdout().lock()),
+        Command::Pages(arguments) => {
+            Page::ALL.iter().try_for_each(|page| documents::run(project, *page, &arguments))
+        }
         Command::Abi(arguments) => documents::run(project, Page::Abi, &arguments),
         Command::Limits(arguments) => documents::run(project, Page::Limits, &arguments),
         Command::Ladder(arguments) => documents::run(project, Page::Ladder, &arguments),
+        Command::Services(arguments) => documents::run(project, Page::Services, &arguments),
         Command::Unsafe(arguments) => documents::run(project, Page::Unsafe, &arguments),
         Command::Drift => drift::run(project, &doors(project)?),
         Command::ArchCheck => architecture::run(project),

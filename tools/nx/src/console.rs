@@ -49,6 +49,9 @@ pub fn without_control(text: &str) -> String {
     result
 }
 
+/// Bytes of a line that wait for its end; what is longer is cut into several.
+const LINE_BYTES_MAX: usize = 64 * 1024;
+
 /// Bytes that came in pieces, given out by whole lines.
 #[derive(Debug, Default)]
 pub struct Lines {
@@ -59,8 +62,12 @@ impl Lines {
     /// Takes more bytes and yields the lines that they end, cleaned.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<String> {
         self.rest.extend_from_slice(bytes);
-        let Some(end) = self.rest.iter().rposition(|&byte| byte == b'\n') else { return Vec::new() };
-        let tail = self.rest.split_off(end + 1);
+        let end = match self.rest.iter().rposition(|&byte| byte == b'\n') {
+            Some(newline) => newline + 1,
+            None if self.rest.len() > LINE_BYTES_MAX => self.rest.len(),
+            None => return Vec::new(),
+        };
+        let tail = self.rest.split_off(end);
         let whole = std::mem::replace(&mut self.rest, tail);
         String::from_utf8_lossy(&whole).lines().map(clean).collect()
     }
@@ -121,6 +128,14 @@ mod tests {
     fn a_report_shows_no_line_that_is_long_or_not_printable() {
         assert_eq!(shown("ok \u{85}é"), "ok ??");
         assert_eq!(shown(&"x".repeat(300)).chars().count(), 202);
+    }
+
+    #[test]
+    fn a_line_without_end_is_cut() {
+        let mut lines = Lines::default();
+        assert!(lines.push(&[b'x'; LINE_BYTES_MAX]).is_empty());
+        assert_eq!(lines.push(b"y").len(), 1);
+        assert_eq!(lines.push(b"z\n"), ["z"]);
     }
 
     #[test]

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// Lines of a failed gate's output that are shown.
 const EXCERPT_LINES_MAX: usize = 240;
+/// Address space of one process of a gate: a test that runs away must not take the computer with it.
+const PROCESS_BYTES_MAX: u64 = 8 << 30;
 /// Packages that must also be free of warnings for the machine stand below this folder.
 const DEVICE_FOLDER: &str = "source/";
 
@@ -34,6 +36,8 @@ pub enum Gate {
     DenyCheck,
     /// Unit, property and negative tests on the host
     TestHost,
+    /// Every order in which harts can meet in the shared structures
+    TestLoom,
     /// Kernel, programs and image can be built
     Build,
     /// The whole ladder on one hart
@@ -48,7 +52,7 @@ pub enum Gate {
 
 impl Gate {
     /// Every gate, in the order in which they run.
-    pub const ALL: [Gate; 11] = [
+    pub const ALL: [Gate; 12] = [
         Gate::FmtCheck,
         Gate::Drift,
         Gate::ArchCheck,
@@ -56,6 +60,7 @@ impl Gate {
         Gate::DenyCheck,
         Gate::Lint,
         Gate::TestHost,
+        Gate::TestLoom,
         Gate::Build,
         Gate::TestOs,
         Gate::TestOsSmp,
@@ -71,7 +76,7 @@ impl Gate {
     /// Seconds after which it is ended as failed.
     const fn seconds(self) -> u64 {
         match self {
-            Gate::Lint | Gate::TestHost | Gate::Build | Gate::TestInteractive => 1200,
+            Gate::Lint | Gate::TestHost | Gate::TestLoom | Gate::Build | Gate::TestInteractive => 1200,
             _ => 400,
         }
     }
@@ -86,6 +91,7 @@ pub fn run(project: &Project, gate: Gate, doors: &drift::Doors) -> Result<()> {
         Gate::ArchCheck => architecture::run(project),
         Gate::DenyCheck => deny(project),
         Gate::TestHost => execute(project.cargo().args(["test", "--workspace"])),
+        Gate::TestLoom => loom(project),
         Gate::Build => image::build(project).map(drop),
         Gate::TestOs => os_test::run(project, &os_test::Arguments::for_harts(1)),
         Gate::TestOsSmp => os_test::run(project, &os_test::Arguments::for_harts(2)),
@@ -104,6 +110,18 @@ fn lint(project: &Project) -> Result<()> {
     let missing = undocumented_unsafe(project)?;
     ensure!(missing.is_empty(), "unsafe without SAFETY: {}", missing.join(", "));
     figures::run(project)
+}
+
+/// Runs the tests of every package that knows the model checker, in a build of their own.
+fn loom(project: &Project) -> Result<()> {
+    let mut command = project.cargo();
+    command.args(["test", "--profile", "tool", "--tests", "--target-dir", "target/loom"]);
+    for package in project.packages()? {
+        if project.read(&format!("{}/Cargo.toml", package.folder))?.contains("cfg(loom)") {
+            command.args(["--package", &package.name]);
+        }
+    }
+    execute(command.env("CARGO_ENCODED_RUSTFLAGS", "--cfg\x1floom"))
 }
 
 fn deny(project: &Project) -> Result<()> {
@@ -149,7 +167,8 @@ fn run_apart(gate: Gate, log: &Path) -> Result<()> {
     let output = File::create(log).with_context(|| format!("{} cannot be written", log.display()))?;
     let program = std::env::current_exe().context("this program's own path is unknown")?;
     let mut command = Command::new("timeout");
-    command.args(["--kill-after=10", &gate.seconds().to_string()]).arg(program).args(["gate", &gate.name()]);
+    command.args(["--kill-after=10", &gate.seconds().to_string()]);
+    command.args(["prlimit", &format!("--as={PROCESS_BYTES_MAX}")]).arg(program).args(["gate", &gate.name()]);
     command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
     let progress = ProgressBar::new_spinner().with_message(gate.name());
     progress.set_style(ProgressStyle::with_template("{spinner} {msg} {elapsed}")?);

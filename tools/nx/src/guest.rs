@@ -7,9 +7,12 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
+
+/// Pieces of output, of at most 4 KiB, that wait to be judged.
+const PIECES_MAX: usize = 64;
 
 /// What came from the console.
 pub enum Event {
@@ -90,7 +93,8 @@ impl Drop for Guest {
 }
 
 fn reader(mut from: impl Read + Send + 'static, mut log: File) -> Receiver<Vec<u8>> {
-    let (sender, receiver) = channel();
+    // A machine that prints faster than it is judged has to wait.
+    let (sender, receiver) = sync_channel(PIECES_MAX);
     thread::spawn(move || {
         let mut buffer = [0; 4096];
         while let Ok(length @ 1..) = from.read(&mut buffer) {

@@ -9,12 +9,16 @@ use crate::script::{Kept, Progress, Script, Step, keep, progress};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// Where the scripts stand.
 const SCRIPTS_FOLDER: &str = "tests/qemu/interactive";
 /// Lines of the console that a failure shows at the most.
 const EXCERPT_LINES_MAX: usize = 60;
+/// Machines that run at the same time.
+const MACHINES_MAX: usize = 2;
 /// Bytes of a step's output that are kept; what came before them can't be expected any more.
 const OUTPUT_BYTES_MAX: usize = 64 * 1024;
 /// Output that comes in quick succession is looked at once in this time.
@@ -33,25 +37,45 @@ pub struct Arguments {
     pub verbose: bool,
 }
 
-/// Runs the scripts, one after the other; an error names those that failed.
+/// Runs the scripts, two at a time; an error names those that failed.
 pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
     let names = match arguments.scripts.is_empty() {
         true => script_names(project)?,
         false => arguments.scripts.clone(),
     };
     let built = if arguments.no_build { image::last_built(project)? } else { image::build(project)? };
-    let mut failed = Vec::new();
-    for name in names {
-        match run_script(project, &built, &name, arguments.verbose) {
-            Ok(steps) => println!("{name}: passed ({steps} steps)"),
-            Err(error) => {
-                println!("{name}: FAILED: {error:#}");
-                failed.push(name);
+    let queue = Mutex::new(names.into_iter());
+    let failed = Mutex::new(Vec::new());
+    let work = || {
+        // The queue is unlocked before a script runs.
+        while let Some(name) = { locked(&queue).next() } {
+            if !told(run_script(project, &built, &name, arguments.verbose), &name) {
+                locked(&failed).push(name);
             }
         }
-    }
+    };
+    thread::scope(|scope| {
+        for _ in 0..if arguments.verbose { 1 } else { MACHINES_MAX } {
+            scope.spawn(work);
+        }
+    });
+    let failed = locked(&failed);
     ensure!(failed.is_empty(), "interactive scripts that failed: {}", failed.join(", "));
     Ok(())
+}
+
+/// Prints what became of a script; tells whether it passed.
+fn told(result: Result<usize>, name: &str) -> bool {
+    match result {
+        Ok(steps) => println!("{name}: passed ({steps} steps)"),
+        Err(ref error) => println!("{name}: FAILED: {error:#}"),
+    }
+    result.is_ok()
+}
+
+/// A lock's contents, also after a thread that held it panicked: they are whole at any time.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn script_names(project: &Project) -> Result<Vec<String>> {

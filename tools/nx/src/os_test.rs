@@ -8,6 +8,7 @@ use crate::ladder::{LADDER_FILE, Ladder};
 use crate::project::Project;
 use crate::qemu::Machine;
 use anyhow::{Result, bail, ensure};
+use std::collections::VecDeque;
 use std::time::Instant;
 
 /// Lines of the console that a failure shows at the most.
@@ -110,8 +111,8 @@ struct Boot<'a> {
     ladder: &'a Ladder,
     judge: Judge<'a>,
     verdict: Verdict,
-    /// The console since the present phase began.
-    phase_lines: Vec<String>,
+    /// The last lines of the console since the present phase began.
+    phase_lines: VecDeque<String>,
     phase: Option<&'a str>,
     phase_began: Instant,
     total_seconds: u64,
@@ -126,7 +127,7 @@ impl<'a> Boot<'a> {
             ladder,
             judge,
             verdict: Verdict::Going,
-            phase_lines: Vec::new(),
+            phase_lines: VecDeque::new(),
             phase,
             phase_began: Instant::now(),
             total_seconds: arguments.timeout,
@@ -167,7 +168,10 @@ impl<'a> Boot<'a> {
             println!("{line}");
         }
         self.verdict = self.judge.line(&line);
-        self.phase_lines.push(line);
+        if self.phase_lines.len() == EXCERPT_LINES_MAX {
+            self.phase_lines.pop_front();
+        }
+        self.phase_lines.push_back(line);
         let phase = self.judge.expected().map(|marker| marker.phase.as_str());
         if phase != self.phase && !matches!(self.verdict, Verdict::Failed(_)) {
             self.end_phase(phase);
@@ -196,9 +200,8 @@ impl<'a> Boot<'a> {
             println!("ladder: passed; console in {directory}/console.log");
             return Ok(());
         };
-        let skipped = self.phase_lines.len().saturating_sub(EXCERPT_LINES_MAX);
         println!("--- console of phase {} ---", self.phase.unwrap_or("none"));
-        for line in self.phase_lines.iter().skip(skipped) {
+        for line in &self.phase_lines {
             println!("{}", shown(line));
         }
         println!("--- end ---");

@@ -31,6 +31,8 @@ pub struct Editor {
     cursor: usize,
     keys: Keys,
     history: History,
+    /// Whether the terminal shows something else than prompt and line.
+    stale: bool,
 }
 
 impl Editor {
@@ -44,8 +46,9 @@ impl Editor {
         &self.prompt
     }
 
-    /// Takes a typed byte. What the terminal is to show is added to `shown`. `complete` yields the words that
-    /// could stand in place of the last word of what it is given.
+    /// Takes a typed byte. What the terminal is to show is added to `shown`; after the last byte that is at
+    /// hand, [`Editor::refresh`] shows the rest. `complete` yields the words that could stand in place of the
+    /// last word of what it is given.
     pub fn feed(
         &mut self,
         byte: u8,
@@ -54,8 +57,17 @@ impl Editor {
     ) -> Option<Event> {
         match self.keys.feed(byte)? {
             Key::Character(character) => self.insert(character, shown),
-            Key::Enter => return Some(self.enter(shown)),
+            Key::Enter => {
+                self.cursor = self.line.len();
+                self.refresh(shown);
+                shown.push('\n');
+                let line = self.line();
+                self.history.push(&line);
+                self.set(Vec::new());
+                return Some(Event::Line(line));
+            }
             Key::Interrupt => {
+                self.refresh(shown);
                 shown.push_str("^C\n");
                 self.set(Vec::new());
                 return Some(Event::Interrupt);
@@ -63,11 +75,11 @@ impl Editor {
             Key::Tab => self.complete(complete, shown),
             Key::ClearScreen => {
                 shown.push_str("\x1b[H\x1b[2J");
-                self.draw(shown);
+                self.stale = true;
             }
             Key::Up => self.look_back(shown),
             Key::Down => self.look_forth(shown),
-            key => self.edit(key, shown),
+            key => self.edit(key),
         }
         None
     }
@@ -89,19 +101,15 @@ impl Editor {
         }
         self.line.insert(self.cursor, character);
         self.cursor += 1;
-        if self.cursor == self.line.len() { shown.push(character) } else { self.draw(shown) }
-    }
-
-    fn enter(&mut self, shown: &mut String) -> Event {
-        shown.push('\n');
-        let line = self.line();
-        self.history.push(&line);
-        self.set(Vec::new());
-        Event::Line(line)
+        if self.cursor < self.line.len() {
+            self.stale = true;
+        } else if !self.stale {
+            shown.push(character);
+        }
     }
 
     /// The keys that move the cursor or remove something.
-    fn edit(&mut self, key: Key, shown: &mut String) {
+    fn edit(&mut self, key: Key) {
         let (cursor, length) = (self.cursor, self.line.len());
         match key {
             Key::Left => self.cursor = cursor.saturating_sub(1),
@@ -116,7 +124,7 @@ impl Editor {
             _ => {}
         }
         if (self.cursor, self.line.len()) != (cursor, length) {
-            self.draw(shown);
+            self.stale = true;
         }
     }
 
@@ -139,7 +147,7 @@ impl Editor {
         match self.history.older(&current).map(|line| line.chars().collect()) {
             Some(line) => {
                 self.set(line);
-                self.draw(shown);
+                self.stale = true;
             }
             None => shown.push(BELL),
         }
@@ -149,7 +157,7 @@ impl Editor {
         match self.history.newer().map(|line| line.chars().collect()) {
             Some(line) => {
                 self.set(line);
-                self.draw(shown);
+                self.stale = true;
             }
             None => shown.push(BELL),
         }
@@ -176,15 +184,18 @@ impl Editor {
                 shown.push_str("  ");
             }
             shown.push('\n');
-            self.draw(shown);
+            self.stale = true;
         }
         for character in addition {
             self.insert(character, shown);
         }
     }
 
-    /// Writes the whole line anew and puts the cursor in its place.
-    fn draw(&self, shown: &mut String) {
+    /// Shows what is not shown yet: writes the whole line anew and puts the cursor in its place.
+    pub fn refresh(&mut self, shown: &mut String) {
+        if !core::mem::take(&mut self.stale) {
+            return;
+        }
         shown.push_str("\r\x1b[K");
         shown.push_str(&self.prompt);
         shown.extend(self.line.iter());

@@ -42,7 +42,16 @@ fn the_shipped_recipe_names_everyone_of_this_stage() {
     let names: Vec<&str> = manifest.services.iter().map(|service| service.name.as_str()).collect();
     assert_eq!(
         names,
-        ["consoled", "pong", "ping", "nexus-shell", "faulty", "selftest-peer", "selftest-client"]
+        [
+            "consoled",
+            "pong",
+            "ping",
+            "nexus-shell",
+            "faulty",
+            "syscall-fuzzer",
+            "selftest-peer",
+            "selftest-client"
+        ]
     );
     assert_eq!(manifest.services[0].devices[0].compatible, "ns16550a");
     assert_eq!(manifest.service("selftest-client").unwrap().condition.as_deref(), Some("selftest"));

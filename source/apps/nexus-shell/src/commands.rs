@@ -222,7 +222,7 @@ fn run(shell: &Shell<'_>, arguments: &[&str]) -> Result<String, String> {
         Some(cause) => {
             let (address, at) = (ended.address, ended.program_counter);
             format!(
-                "{name} (pid {}) ended by a {} at {address:#x}, pc {at:#x}; `log` has the report\n",
+                "{name} (pid {}) ended by: {} at {address:#x}, pc {at:#x}; `log` has the report\n",
                 ended.process_id,
                 cause.name()
             )

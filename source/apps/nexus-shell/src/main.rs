@@ -14,6 +14,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use commands::Shell;
 use core::time::Duration;
+use nexus_abi::limits::PAGE_SIZE;
 use nexus_abi::{Error, Kind, system};
 use nexus_ipc::{Bytes, CallError};
 use nexus_proto::console::{Client as Console, ConsoleError, READ_BYTES_MAX, WRITE_BYTES_MAX};
@@ -52,6 +53,9 @@ fn converse(environment: &Environment) -> Result<(), SetupError> {
     environment.ready();
     show(&shell, &banner(&shell))?;
     show(&shell, editor.begin())?;
+    if environment.has_argument("bench") {
+        tell_figures(&shell);
+    }
     loop {
         match read(&shell)? {
             Some(bytes) => take_input(&shell, &mut editor, &bytes)?,
@@ -74,6 +78,7 @@ fn take_input(shell: &Shell<'_>, editor: &mut Editor, bytes: &[u8]) -> Result<()
             shown.push_str(editor.begin());
         }
     }
+    editor.refresh(&mut shown);
     show(shell, &shown)
 }
 
@@ -121,6 +126,20 @@ fn banner(shell: &Shell<'_>) -> String {
     }
     text.push_str("\n`help` lists the commands, `poweroff` ends the machine, Ctrl-A x leaves QEMU.\n\n");
     text
+}
+
+/// Tells the figures of this boot, for who asked for them by the boot argument `bench`. The machine is then
+/// one where an instruction takes a nanosecond.
+fn tell_figures(shell: &Shell<'_>) {
+    let Ok(info) = system::system_info(shell.control) else { return };
+    let clock = shell.environment.clock();
+    let instructions = |ticks: u64| clock.duration(ticks.saturating_sub(info.boot_ticks)).as_nanos();
+    let prompt = instructions(clock.now());
+    info!("BENCH: boot/kernel {} instructions", instructions(info.init_ticks));
+    info!("BENCH: boot/prompt {prompt} instructions");
+    info!("BENCH: ram/kernel {} bytes", info.kernel_pages * PAGE_SIZE as u64);
+    info!("BENCH: ram/processes {} bytes", info.used_pages * PAGE_SIZE as u64);
+    info!("BENCH: end");
 }
 
 /// Shows text on the terminal. A console that died meanwhile is waited for.

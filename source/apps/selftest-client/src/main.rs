@@ -7,6 +7,7 @@
 extern crate alloc;
 
 mod capabilities;
+mod figures;
 mod memory;
 mod messages;
 mod restarts;
@@ -42,6 +43,8 @@ const PROOFS: &[Proof] = &[
     ("w^x enforced", memory::write_xor_execute),
     ("user pointer guard", memory::user_pointer_guard),
     ("mmio map refused", memory::mmio_map_refused),
+    // The last: it leaves no peer.
+    ("crash loop given up", restarts::crash_loop),
 ];
 
 /// What the proofs work on.
@@ -86,6 +89,12 @@ fn prove(subject: &Subject<'_>) -> u64 {
     // The markers of the start come first: what follows ends services that would not be up yet.
     if let Err(reason) = subject.init.ready(&(), subject.deadline()) {
         error!("SELFTEST: FAIL the system is not ready: {reason}");
+        failures += 1;
+    }
+    if subject.environment.has_argument("bench=calls")
+        && let Err(reason) = figures::tell(subject)
+    {
+        error!("SELFTEST: FAIL figures: {reason}");
         failures += 1;
     }
     for (name, proof) in PROOFS {

@@ -6,14 +6,38 @@ use alloc::string::String;
 use nexus_abi::Error;
 use nexus_abi::records::{FaultCause, STATE_FAULTED};
 use nexus_ipc::CallError;
-use nexus_proto::init::{Ended, Run, Target};
+use nexus_proto::init::{Ended, Run, ServiceState, Target};
 use nexus_proto::pong::Ping;
+
+/// More crashes than the recipe's budget for the peer allows.
+const CRASHES_MAX: u32 = 10;
 
 /// A server that dies with a call open ends that call as `PeerGone`.
 pub fn peer_death(subject: &Subject<'_>) -> Result<(), String> {
     announce_fault("crash", "selftest-peer");
     let outcome = subject.peer.crash(&(), subject.deadline());
     expect("the outcome", outcome, Err(CallError::Kernel(Error::PeerGone)))
+}
+
+/// A peer that crashes again and again is given up: its callers are told at once, and init says so.
+pub fn crash_loop(subject: &Subject<'_>) -> Result<(), String> {
+    for _ in 0..CRASHES_MAX {
+        announce_fault("crash", "selftest-peer");
+        let outcome = subject.peer.crash(&(), subject.deadline());
+        expect("the outcome of the crash", outcome, Err(CallError::Kernel(Error::PeerGone)))?;
+        match subject.peer.whoami(&(), subject.deadline()) {
+            Ok(_) => {}
+            Err(CallError::Kernel(Error::Sealed)) => return given_up(subject),
+            Err(other) => return Err(format!("a call after the crash: {other}")),
+        }
+    }
+    Err(format!("after {CRASHES_MAX} crashes it is still restarted"))
+}
+
+fn given_up(subject: &Subject<'_>) -> Result<(), String> {
+    let services = trying("init's list", subject.init.list(&(), subject.deadline()))?;
+    let peer = services.entries.iter().find(|entry| entry.name == "selftest-peer");
+    expect("its state", peer.map(|peer| peer.state), Some(ServiceState::GivenUp))
 }
 
 /// A service that died, and one that was killed, are back, and the same capabilities reach them.

@@ -71,8 +71,7 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// Creates what the manifest asks for. A device that is not there is told by `missing` and left out:
-    /// its service will say what it lacks.
+    /// Creates what the manifest asks for. A device that cannot be had is told by `missing`, with the reason.
     pub fn create(
         manifest: &Manifest,
         control: Handle,
@@ -102,6 +101,11 @@ impl Resources {
             services.push(owned);
         }
         Ok(Resources { init_endpoint, doorbell, control, services })
+    }
+
+    /// Whether the service has every device that it needs.
+    pub fn has_devices(&self, index: usize, service: &Service) -> bool {
+        self.services.get(index).is_some_and(|owned| owned.devices.len() == service.devices.len())
     }
 
     /// Exactly what the manifest entry says.

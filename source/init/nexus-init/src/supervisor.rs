@@ -96,6 +96,7 @@ impl<'a> Supervisor<'a> {
         if let Err(error) = system::notification_bind(self.parts.deaths) {
             return error;
         }
+        self.give_up_who_lacks_a_device();
         loop {
             self.act();
             match receiver.next(self.next_deadline()) {
@@ -104,6 +105,16 @@ impl<'a> Supervisor<'a> {
                 Ok(Event::Call(call)) => dispatch(self, call),
                 Ok(Event::TimedOut | Event::BadgeGone(_)) => {}
                 Err(error) => return error,
+            }
+        }
+    }
+
+    /// Without its device a service could only fail, over and over.
+    fn give_up_who_lacks_a_device(&mut self) {
+        for (index, service) in self.parts.manifest.services.iter().enumerate() {
+            if !self.parts.resources.has_devices(index, service) && self.state(index) == ServiceState::Waiting
+            {
+                self.give_up(index, "it lacks a device");
             }
         }
     }
@@ -292,17 +303,26 @@ impl<'a> Supervisor<'a> {
                 slot.state = ServiceState::Restarting;
                 slot.due = due;
             }
-            Decision::GiveUp => {
-                slot.state = ServiceState::GivenUp;
-                let window = BUDGET_WINDOW.as_secs();
-                error!(
-                    "init: gave up {}: its restarts within {window} s are used up; last: {}",
-                    service.name, slot.last_end
-                );
-                if let Err(error) = self.parts.resources.seal(index) {
-                    warning!("init: an endpoint of {} could not be sealed: {error}", service.name);
-                }
-            }
+            Decision::GiveUp => self.give_up(index, "its restarts within a minute are used up"),
+        }
+    }
+
+    /// Nothing more is tried: every call to the service fails from here on.
+    fn give_up(&mut self, index: usize, reason: &str) {
+        let (Some(service), Some(slot)) =
+            (self.parts.manifest.services.get(index), self.slots.get_mut(index))
+        else {
+            return;
+        };
+        slot.state = ServiceState::GivenUp;
+        if slot.last_end.is_empty() {
+            error!("init: gave up {}: {reason}", service.name);
+            slot.last_end = reason.into();
+        } else {
+            error!("init: gave up {}: {reason}; last: {}", service.name, slot.last_end);
+        }
+        if let Err(error) = self.parts.resources.seal(index) {
+            warning!("init: an endpoint of {} could not be sealed: {error}", service.name);
         }
     }
 

@@ -343,7 +343,9 @@ impl Machine {
     /// Reads bytes from a process's memory.
     pub fn bytes(&mut self, actor: Actor, address: u64, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
-        self.kernel.read_user(&mut self.held.above(), actor.process, address, &mut bytes).expect("its memory");
+        self.kernel
+            .read_user(&mut self.held.above(), actor.process, address, &mut bytes)
+            .expect("its memory");
         bytes
     }
 
@@ -428,6 +430,16 @@ impl Machine {
             threads: self.kernel.counters.threads.load(Relaxed),
             processes: self.kernel.counters.processes.load(Relaxed),
         }
+    }
+
+    /// Makes a process the one that may not die.
+    pub fn make_init(&mut self, process: Id<Process>) {
+        self.kernel.init.store(process.raw(), core::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Whether the machine was told to power off (`false`) or reset (`true`), the last time it was.
+    pub fn reset(&self) -> Option<bool> {
+        *self.kernel.arch.reset.lock().unwrap()
     }
 
     /// What the kernel printed so far.

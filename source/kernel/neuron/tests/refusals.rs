@@ -3,9 +3,9 @@
 //! A pair of the table without a test fails [`every_refusal_of_the_table_has_a_test`], and so does a test
 //! of a pair that the table does not name.
 
+use neuron::testing::{Machine, Step};
 use nexus_abi::calls::SYSTEM_CALLS;
 use nexus_abi::{Error, SystemCall};
-use neuron::testing::{Machine, Step};
 use std::collections::BTreeSet;
 
 #[path = "refusals/stage.rs"]
@@ -46,14 +46,24 @@ mod process;
 #[test]
 fn every_refusal_of_the_table_has_a_test() {
     let name = |(call, error): &(SystemCall, Error)| format!("{call:?}: {error}");
-    let files =
-        [authority::COVERED, capability::COVERED, handles::COVERED, memory::COVERED, message::COVERED, process::COVERED];
+    let files = [
+        authority::COVERED,
+        capability::COVERED,
+        handles::COVERED,
+        memory::COVERED,
+        message::COVERED,
+        process::COVERED,
+    ];
     let tested: BTreeSet<String> = files.into_iter().flatten().map(name).collect();
-    let pairs = SYSTEM_CALLS.iter().flat_map(|entry| entry.errors.iter().map(|(error, _)| (entry.call, *error)));
+    let pairs =
+        SYSTEM_CALLS.iter().flat_map(|entry| entry.errors.iter().map(|(error, _)| (entry.call, *error)));
     let named: BTreeSet<String> = pairs.map(|pair| name(&pair)).collect();
     let untested: Vec<_> = named.difference(&tested).collect();
     let unnamed: Vec<_> = tested.difference(&named).collect();
-    assert!(untested.is_empty() && unnamed.is_empty(), "untested: {untested:?}, not in the table: {unnamed:?}");
+    assert!(
+        untested.is_empty() && unnamed.is_empty(),
+        "untested: {untested:?}, not in the table: {unnamed:?}"
+    );
 }
 
 #[test]

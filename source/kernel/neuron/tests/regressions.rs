@@ -11,7 +11,8 @@ use nexus_abi::{Error, Handle, Rights, SystemCall};
 #[test]
 fn armed_timers_leave_every_thread_its_place_in_the_deadline_heap() {
     let mut machine = Machine::new();
-    let parameters = ProcessParameters { capabilities_max: 2_048, quota_pages: 1_024, ..machine.parameters() };
+    let parameters =
+        ProcessParameters { capabilities_max: 2_048, quota_pages: 1_024, ..machine.parameters() };
     let me = machine.process_with(&parameters);
     let notification = machine.call(me, SystemCall::NotificationCreate, &[]).unwrap();
     while let Ok(timer) = machine.call(me, SystemCall::TimerCreate, &[notification, 1]) {
@@ -138,4 +139,17 @@ fn closing_an_outlived_badge_leaves_a_new_session_alone() {
     let receive = Registers { target: endpoint, ..Registers::default() };
     let nothing_came = Step::Done(Err(Error::TimedOut));
     assert_eq!(machine.message(owner, SystemCall::Receive, &receive), nothing_came, "badge 2 is alive");
+}
+
+/// Init ended and the machine stood still: everything that init had created was torn down with it.
+#[test]
+fn the_death_of_init_resets_the_machine_and_says_why() {
+    let mut machine = Machine::new();
+    let (init, other) = (machine.process(), machine.process());
+    machine.make_init(init.process);
+    machine.kill(other.process);
+    assert_eq!(machine.reset(), None, "only init's death resets");
+    machine.start(init, SystemCall::ProcessExit, &[7]);
+    assert_eq!(machine.reset(), Some(true));
+    assert!(machine.console().contains("nexus-init ended with code 7; the machine is reset"));
 }

@@ -24,7 +24,7 @@ pub trait Message: Sized {
 }
 
 impl Message for () {
-    /// Bytes of the message that says nothing.
+    /// Bytes of nothing.
     const BYTES_MAX: usize = 0;
 
     fn encode(&self, _to: &mut [u8]) -> Result<usize, MessageError> {
@@ -41,6 +41,7 @@ impl Message for () {
 pub struct Bytes<const MAX: usize>(pub Vec<u8>);
 
 impl<const MAX: usize> Message for Bytes<MAX> {
+    /// Bytes that the type says.
     const BYTES_MAX: usize = MAX;
 
     fn encode(&self, to: &mut [u8]) -> Result<usize, MessageError> {
@@ -60,6 +61,7 @@ impl<const MAX: usize> Message for Bytes<MAX> {
 macro_rules! postcard_message {
     ($name:ty, $maximum:expr) => {
         impl $crate::Message for $name {
+            /// Bytes of the largest encoding.
             const BYTES_MAX: usize = $maximum;
 
             fn encode(&self, to: &mut [u8]) -> Result<usize, $crate::MessageError> {
@@ -89,6 +91,7 @@ macro_rules! register_message {
         const _: () = assert!(size_of::<$name>() <= $crate::reexports::nexus_abi::limits::REGISTER_BYTES);
 
         impl $crate::Message for $name {
+            /// Bytes of every encoding.
             const BYTES_MAX: usize = size_of::<$name>();
 
             fn encode(&self, to: &mut [u8]) -> Result<usize, $crate::MessageError> {

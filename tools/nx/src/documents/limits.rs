@@ -44,7 +44,7 @@ pub(super) fn page(project: &Project) -> Result<String> {
 }
 
 fn limits(file: &SourceFile) -> Result<Vec<Limit>> {
-    let constant = Regex::new(r"^\s*(?:pub(?:\([a-z]+\))? )?const ([A-Z0-9_]+): [^=]+ = (.+);$")?;
+    let constant = Regex::new(r"^(?:pub(?:\([a-z]+\))? )?const ([A-Z0-9_]+): [^=]+ = (.+);$")?;
     let mut limits = Vec::new();
     let mut comment = String::new();
     for (index, line) in file.text.lines().enumerate() {

@@ -8,9 +8,9 @@
 #![allow(unsafe_code)] // it finds entries in frames
 
 use super::derivation::{NODE_OFFSET, Node};
+use super::endpoint::Session;
 use super::process::{Process, ProcessShared};
 use crate::memory::slab::{GRANULE_BYTES, GRANULES};
-use super::endpoint::Session;
 use crate::memory::{FrameKind, FrameNumber, Granule, Id, Memory};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use nexus_abi::limits::CAPABILITIES_MAX;

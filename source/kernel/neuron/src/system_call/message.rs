@@ -9,13 +9,14 @@ use crate::kernel::{Hart, Kernel};
 use crate::memory::{Granule, Guard, Id};
 use crate::message::{Delivery, Pair};
 use crate::object::capability::{Capability, Use};
-use crate::object::thread::{Outgoing, State};
+use crate::object::thread::State;
 use crate::object::{Endpoint, Thread};
 use crate::sync::{self, Held, Nothing};
 use core::sync::atomic::Ordering::Relaxed;
 use nexus_abi::limits::{MESSAGE_BYTES_MAX, MESSAGE_CAPABILITIES_MAX, REGISTER_BYTES};
-use nexus_abi::message::{Arrival, Buffers, Header};
+use nexus_abi::message::{Arrival, Header};
 use nexus_abi::{Error, Handle, Kind, Rights};
+use zerocopy::IntoBytes;
 
 impl<A: Arch> Kernel<A> {
     pub(super) fn call(&self, mut request: Request<'_, '_, '_>) -> Outcome {
@@ -74,35 +75,34 @@ impl<A: Arch> Kernel<A> {
         header: Header,
         via: &Capability,
     ) -> Result<(), Error> {
-        let process = request.caller.process;
-        let loaded = self.load_buffers(request.held, process, buffers)?;
-        let needs = header.bytes() > REGISTER_BYTES || header.capabilities() > 0;
-        if needs && loaded.is_none() {
+        let needs_buffers = header.bytes() > REGISTER_BYTES || header.capabilities() > 0;
+        let (mut thread, mut held) = self.lock(request.held, request.caller.thread).ok_or(Error::PeerGone)?;
+        self.load_buffers(&mut held, &mut thread, buffers)?;
+        if needs_buffers && !thread.message.has_buffers {
             return Err(Error::Fault);
         }
-        let (mut thread, mut held) = self.lock(request.held, request.caller.thread).ok_or(Error::PeerGone)?;
-        let progress = thread.message.progress;
-        thread.message = Outgoing {
-            has_buffers: loaded.is_some(),
-            buffers: loaded.unwrap_or_default(),
-            badge: via.badge,
-            via: via.granule,
-            progress,
-            ..Outgoing::default()
-        };
-        self.freeze(&mut held, &mut thread, header.capabilities())
+        let generation = self.memory.capability_slot(via.granule).generation();
+        (thread.message.badge, thread.message.via) = (via.badge, (via.granule, generation));
+        match header.capabilities() {
+            0 => Ok(()),
+            count => self.freeze(&mut held, &mut thread, count),
+        }
     }
 
+    /// Reads the buffers that a call names into the thread's message, where they stay while it waits.
     fn load_buffers(
         &self,
-        held: &mut Held<'_, Nothing>,
-        process: Id<crate::object::Process>,
+        held: &mut Held<'_, sync::Thread>,
+        thread: &mut Thread,
         address: u64,
-    ) -> Result<Option<Buffers>, Error> {
-        match address {
-            0 => Ok(None),
-            _ => self.read_record(&mut held.above(), process, address).map(Some),
+    ) -> Result<(), Error> {
+        thread.message.has_buffers = false;
+        if address != 0 {
+            let process = thread.process;
+            self.read_user(held, process, address, thread.message.buffers.as_mut_bytes())?;
+            thread.message.has_buffers = true;
         }
+        Ok(())
     }
 
     fn thaw_current(&self, request: &mut Request<'_, '_, '_>) {
@@ -190,20 +190,24 @@ impl<A: Arch> Kernel<A> {
     pub(super) fn recv(&self, mut request: Request<'_, '_, '_>) -> Outcome {
         let [target, _, _, buffers, ..] = request.arguments;
         let endpoint = self.object(&request.caller, target, Kind::Endpoint, Rights::RECEIVE)?;
-        let loaded = self.check_receive(&mut request, endpoint, buffers)?;
-        self.prepare_receive(&mut request, loaded)?;
+        self.check_receive(&mut request, endpoint, buffers)?;
+        self.prepare_receive(&mut request)?;
         self.receive(&mut request, endpoint)
     }
 
-    /// Checks that whatever the endpoint may deliver will fit; yields the buffers.
+    /// Checks that whatever the endpoint may deliver will fit into the caller's buffers, and remembers them.
     fn check_receive(
         &self,
         request: &mut Request<'_, '_, '_>,
         endpoint: Id<Endpoint>,
         buffers: u64,
-    ) -> Result<Option<Buffers>, Error> {
+    ) -> Result<(), Error> {
         let caller = &request.caller;
-        let loaded = self.load_buffers(request.held, caller.process, buffers)?;
+        let room = {
+            let (mut thread, mut held) = self.lock(request.held, caller.thread).ok_or(Error::PeerGone)?;
+            self.load_buffers(&mut held, &mut thread, buffers)?;
+            thread.message.has_buffers.then_some(thread.message.buffers.receive_bytes)
+        };
         let (max_bytes, max_capabilities) = {
             let (body, _) = self.lock(request.held, endpoint).ok_or(Error::StaleHandle)?;
             if body.sealed {
@@ -214,24 +218,19 @@ impl<A: Arch> Kernel<A> {
             }
             (u64::from(body.max_bytes), body.max_capabilities)
         };
-        let room = loaded.map_or(0, |buffers| buffers.receive_bytes);
-        let too_small = max_bytes > REGISTER_BYTES as u64 && room < max_bytes;
-        if too_small || (max_capabilities > 0 && loaded.is_none()) {
+        let too_small = max_bytes > REGISTER_BYTES as u64 && room.unwrap_or(0) < max_bytes;
+        if too_small || (max_capabilities > 0 && room.is_none()) {
             return Err(Error::BufferTooSmall);
         }
         let (process, _) = self.lock(request.held, caller.process).ok_or(Error::PeerGone)?;
         if !process.has_room(max_capabilities) {
             return Err(Error::NoSlots);
         }
-        Ok(loaded)
+        Ok(())
     }
 
-    /// Remembers the buffers and reserves the entry of the next call's Reply.
-    fn prepare_receive(
-        &self,
-        request: &mut Request<'_, '_, '_>,
-        loaded: Option<Buffers>,
-    ) -> Result<(), Error> {
+    /// Reserves the entry of the next call's Reply; the caller works for nobody any more.
+    fn prepare_receive(&self, request: &mut Request<'_, '_, '_>) -> Result<(), Error> {
         let caller = &request.caller;
         let (mut thread, mut held) = self.lock(request.held, caller.thread).ok_or(Error::PeerGone)?;
         let (mut process, _) = self.lock(&mut held, caller.process).ok_or(Error::PeerGone)?;
@@ -242,13 +241,6 @@ impl<A: Arch> Kernel<A> {
             thread.reply_entry = taken.unwrap_or(0);
         }
         thread.urgency = thread.qos;
-        let progress = thread.message.progress;
-        thread.message = Outgoing {
-            has_buffers: loaded.is_some(),
-            buffers: loaded.unwrap_or_default(),
-            progress,
-            ..Outgoing::default()
-        };
         Ok(())
     }
 
@@ -412,7 +404,8 @@ impl<A: Arch> Kernel<A> {
                 thread.context.set_argument(2, 0);
             }
         }
-        self.prepare_receive(&mut request, checked?)?;
+        checked?;
+        self.prepare_receive(&mut request)?;
         self.receive(&mut request, endpoint)
     }
 

@@ -1,9 +1,9 @@
 //! What copying, handing over, querying and closing refuse.
 
 use crate::stage::{BUFFERS, HOLE, READ, forever, header};
+use neuron::testing::Actor;
 use nexus_abi::message::{CapabilityTransfer, Registers};
 use nexus_abi::{Handle, Rights};
-use neuron::testing::Actor;
 
 /// Uses up the pages of the child.
 fn exhaust_child(stage: &mut Stage) {

@@ -140,7 +140,10 @@ impl Stage {
             .with(self.me.process, |process| (process.account.limit, process.account.reserved))
             .expect("me");
         let left = limit - reserved;
-        self.machine.with(self.me.process, |process| process.account.reserve(left)).expect("me").expect("left");
+        self.machine
+            .with(self.me.process, |process| process.account.reserve(left))
+            .expect("me")
+            .expect("left");
     }
 
     /// Fills slabs so that the next object of the kind that `call` makes needs a page, then takes all pages.
@@ -156,7 +159,9 @@ impl Stage {
 
     /// Fills the table of a process.
     pub fn fill_table(&mut self, actor: Actor) {
-        self.machine.with(actor.process, |process| process.table.used_max = process.table.used).expect("alive");
+        self.machine
+            .with(actor.process, |process| process.table.used_max = process.table.used)
+            .expect("alive");
     }
 
     /// Makes a message call of `me`.

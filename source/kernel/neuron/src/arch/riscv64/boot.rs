@@ -10,6 +10,7 @@ use super::tables::{
     GUARD_BYTES, IMAGE_BASE, STACK_BYTES, image_end, make_tables, place_for_keeping, seen, stacks_start,
 };
 use super::{Riscv64, csr, print, trap};
+use crate::arch::Arch;
 use crate::boot::device_tree::{Machine, Range, TreeError};
 use crate::boot::{self, BootError, Origin, deadlines_for};
 use crate::deadline::Entry;
@@ -288,6 +289,8 @@ fn start(hart_id: u64, tree_address: u64, load_address: u64, started: u64) -> Re
     let boot_hart = machine.harts.iter().find(|hart| hart.id == hart_id);
     let boot_hart = *boot_hart.ok_or(BootError::Tree(TreeError::NoInterruptController))?;
     let arch = arch(&machine, boot_hart);
+    // A reset keeps the comparator of the boot before, whose time may be over for good.
+    arch.set_timer(u64::MAX);
     let root_frame = memory.frame(PhysicalAddress(root)).ok_or_else(too_little)?;
     let kernel = KERNEL.fill(boot::build(arch, memory, root_frame, figures, storage)?);
     first_words(kernel, &machine, hart_id, load_address)?;
