@@ -40,7 +40,8 @@ impl Model {
         if message.caps.len() > CAPS_MAX {
             return Err(Error::InvalidArgument);
         }
-        if message.bytes > state.max_bytes.max(REGISTER_BYTES) || message.caps.len() > state.max_caps as usize {
+        if message.bytes > state.max_bytes.max(REGISTER_BYTES) || message.caps.len() > state.max_caps as usize
+        {
             return Err(Error::TooLarge);
         }
         self.freeze(thread, &message.caps)?;
@@ -187,7 +188,8 @@ impl Model {
         let reserved = self.threads[thread].reserved;
         let state = &mut self.endpoints[endpoint];
         let calls = reserved && !state.callers.is_empty();
-        if !state.posts.is_empty() && !(calls && state.calls_first) {
+        let call_is_due = calls && state.calls_first;
+        if !state.posts.is_empty() && !call_is_due {
             state.calls_first = true;
             if let Some(post) = state.posts.pop_front() {
                 self.return_credit(post.via);

@@ -4,6 +4,8 @@
 //! Everything is a number in a map; nothing here knows of frames, locks or tables.
 //!
 //! Where to start reading: [`Event`], [`Answer`], [`Model::step`].
+//!
+//! Long because it is one state machine.
 
 mod delivery;
 mod ending;
@@ -64,7 +66,12 @@ pub struct Message {
 #[derive(Clone, Debug)]
 pub enum Wait {
     Nothing,
-    Calling { endpoint: usize, message: Message, via: CapId, badge: u64 },
+    Calling {
+        endpoint: usize,
+        message: Message,
+        via: CapId,
+        badge: u64,
+    },
     Called,
     Receiving(usize),
     /// Its process owes as many answers as it may.
@@ -143,21 +150,77 @@ pub struct Notification {
 /// What happens; the first number is the thread that does it.
 #[derive(Clone, Debug)]
 pub enum Event {
-    Call { thread: usize, via: CapId, message: Message, deadline: u64 },
-    Receive { thread: usize, via: CapId, deadline: u64 },
-    Reply { thread: usize, reply: CapId, message: Message },
-    ReplyReceive { thread: usize, via: CapId, reply: CapId, message: Message, deadline: u64 },
-    Post { thread: usize, via: CapId, message: Message },
-    Signal { thread: usize, notification: CapId, bits: u64 },
-    Wait { thread: usize, notification: CapId, mask: u64, deadline: u64 },
-    Bind { thread: usize, notification: Option<CapId> },
-    Copy { thread: usize, cap: CapId, rights: Rights },
-    Mint { thread: usize, cap: CapId, badge: u64, rights: Rights },
-    Close { thread: usize, cap: CapId },
-    Seal { thread: usize, cap: CapId },
-    Revoke { thread: usize, cap: CapId },
+    Call {
+        thread: usize,
+        via: CapId,
+        message: Message,
+        deadline: u64,
+    },
+    Receive {
+        thread: usize,
+        via: CapId,
+        deadline: u64,
+    },
+    Reply {
+        thread: usize,
+        reply: CapId,
+        message: Message,
+    },
+    ReplyReceive {
+        thread: usize,
+        via: CapId,
+        reply: CapId,
+        message: Message,
+        deadline: u64,
+    },
+    Post {
+        thread: usize,
+        via: CapId,
+        message: Message,
+    },
+    Signal {
+        thread: usize,
+        notification: CapId,
+        bits: u64,
+    },
+    Wait {
+        thread: usize,
+        notification: CapId,
+        mask: u64,
+        deadline: u64,
+    },
+    Bind {
+        thread: usize,
+        notification: Option<CapId>,
+    },
+    Copy {
+        thread: usize,
+        cap: CapId,
+        rights: Rights,
+    },
+    Mint {
+        thread: usize,
+        cap: CapId,
+        badge: u64,
+        rights: Rights,
+    },
+    Close {
+        thread: usize,
+        cap: CapId,
+    },
+    Seal {
+        thread: usize,
+        cap: CapId,
+    },
+    Revoke {
+        thread: usize,
+        cap: CapId,
+    },
     /// A process ends; its capabilities are closed in this order.
-    Kill { process: usize, order: Vec<CapId> },
+    Kill {
+        process: usize,
+        order: Vec<CapId>,
+    },
     /// The clock goes on to the next deadline.
     TimePasses,
 }
@@ -169,11 +232,26 @@ pub enum Answer {
     Value(u64),
     /// A new capability of its process.
     New(CapId),
-    Call { from: usize, badge: u64, tag: u64, bytes: u32, caps: Vec<CapId>, reply: CapId },
-    Post { from: usize, badge: u64, tag: u64 },
+    Call {
+        from: usize,
+        badge: u64,
+        tag: u64,
+        bytes: u32,
+        caps: Vec<CapId>,
+        reply: CapId,
+    },
+    Post {
+        from: usize,
+        badge: u64,
+        tag: u64,
+    },
     Bits(u64),
     BadgeGone(u64),
-    Reply { tag: u64, bytes: u32, caps: Vec<CapId> },
+    Reply {
+        tag: u64,
+        bytes: u32,
+        caps: Vec<CapId>,
+    },
 }
 
 /// Who was answered what, by one event.
@@ -194,14 +272,7 @@ pub struct Model {
 
 impl Model {
     pub fn add_process(&mut self, rank: u32, used_max: u32, open_calls_max: u32) -> usize {
-        self.processes.push(Process {
-            alive: true,
-            rank,
-            used: 0,
-            used_max,
-            open_calls: 0,
-            open_calls_max,
-        });
+        self.processes.push(Process { alive: true, rank, used: 0, used_max, open_calls: 0, open_calls_max });
         self.processes.len() - 1
     }
 
@@ -313,7 +384,9 @@ impl Model {
                 let outcome = self.reply_receive(*thread, *via, *reply, message, *deadline);
                 (*thread, outcome.map(|()| None))
             }
-            Event::Post { thread, via, message } => (*thread, done(self.post(*thread, *via, message).map(|()| 0))),
+            Event::Post { thread, via, message } => {
+                (*thread, done(self.post(*thread, *via, message).map(|()| 0)))
+            }
             Event::Signal { thread, notification, bits } => {
                 (*thread, done(self.signal_call(*thread, *notification, *bits).map(|()| 0)))
             }
@@ -359,7 +432,13 @@ impl Model {
         self.caps.get(&cap).filter(|cap| cap.holder == process).ok_or(Error::StaleHandle)
     }
 
-    fn usable(&self, thread: usize, cap: CapId, is_kind: fn(&Object) -> bool, rights: Rights) -> Result<&Cap, Error> {
+    fn usable(
+        &self,
+        thread: usize,
+        cap: CapId,
+        is_kind: fn(&Object) -> bool,
+        rights: Rights,
+    ) -> Result<&Cap, Error> {
         let cap = self.held(thread, cap)?;
         match cap {
             _ if !is_kind(&cap.object) => Err(Error::WrongKind),
@@ -389,7 +468,8 @@ impl Model {
         match object {
             Object::Endpoint(endpoint) => self.endpoints[endpoint].alive,
             Object::Notification(notification) => self.notifications[notification].alive,
-            Object::Memory(_) => true,
+            // The bench has processes 2 and 3 create one each; it goes with who created it.
+            Object::Memory(memory) => self.processes[memory + 2].alive,
             Object::Reply(thread, _) => self.threads[thread].alive,
         }
     }
