@@ -145,9 +145,10 @@ impl<'a> Image<'a> {
     fn entry(&self, index: usize) -> Result<(&'a str, &'a [u8]), ImageError> {
         let start = size_of::<Head>() + index * size_of::<File>();
         let rest = self.bytes.get(start..).ok_or(ImageError::BadTable)?;
-        let (file, _) = File::ref_from_prefix(rest).map_err(|_| ImageError::BadTable)?;
+        // A copy, because nothing aligns the bytes; the name, which comes first, is borrowed from them.
+        let (file, _) = File::read_from_prefix(rest).map_err(|_| ImageError::BadTable)?;
         let length = file.name.iter().position(|&b| b == 0).unwrap_or(NAME_BYTES);
-        let name = core::str::from_utf8(&file.name[..length]).map_err(|_| ImageError::BadTable)?;
+        let name = core::str::from_utf8(&rest[..length]).map_err(|_| ImageError::BadTable)?;
         let offset = file.offset as usize;
         let end = offset.checked_add(file.bytes as usize).ok_or(ImageError::BadTable)?;
         if name.is_empty() || !offset.is_multiple_of(PAGE_SIZE) {
