@@ -1,6 +1,6 @@
 //! Messages and capabilities as a small state machine: what the contract promises, without the kernel.
 //!
-//! The property test runs it beside the kernel, event by event, and `docs/messages.md` is printed from it.
+//! The property test `lockstep` runs it beside the kernel, event by event.
 //! Everything is a number in a map; nothing here knows of frames, locks or tables.
 //!
 //! Where to start reading: [`Event`], [`Answer`], [`Model::step`].
