@@ -6,6 +6,7 @@ use nexus_abi::{Error, Rights};
 /// Room for a payload that every thread of the model gives.
 pub const ROOM: u32 = 4_096;
 const REGISTER_BYTES: u32 = 64;
+/// Capabilities that one message may carry, as the contract has it.
 const CAPS_MAX: usize = 4;
 
 /// Why a message was not delivered.
