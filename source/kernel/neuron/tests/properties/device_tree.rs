@@ -22,6 +22,8 @@ fn the_machine_is_read_from_its_tree() {
         }
         assert!(machine.has_argument("selftest") && machine.has_argument("console.origin"));
         assert!(!machine.has_argument("self") && !machine.has_argument("console"));
+        let image = machine.initial_image.expect("QEMU was given one");
+        assert_eq!((image.base, image.end), (0x8420_0000, 0x8420_0003));
         assert_eq!(machine.tree_bytes, tree.len());
     }
 }
