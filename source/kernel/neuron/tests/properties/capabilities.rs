@@ -13,6 +13,7 @@ use nexus_abi::{Error, Handle, Kind, Rights, SystemCall};
 use proptest::prelude::*;
 use std::sync::atomic::Ordering::Relaxed;
 
+/// Entries that the table of the test can hold.
 const USED_MAX: u32 = 100;
 const OPEN_CALLS_MAX: u32 = 8;
 /// The granule that stands for the process in entries.
