@@ -66,6 +66,14 @@ test:
 bench *arguments:
     {{nx}} bench {{arguments}}
 
+# A long campaign with a limit in minutes: `just soak statefs 10`.
+soak what minutes:
+    cargo run --profile host --package {{what}}-proofs --bin {{what}}-soak -- --minutes {{minutes}}
+
+# Fuzzes the replay of statefs, with a limit in minutes (needs cargo-fuzz and a nightly compiler).
+fuzz minutes:
+    cargo +nightly fuzz run --fuzz-dir userspace/statefs/fuzz replay -- -max_total_time=$(({{minutes}} * 60))
+
 # Both ways of set-up on a bare Debian in build/bare (needs root and debootstrap; long).
 test-setup:
     scripts/test-setup.sh

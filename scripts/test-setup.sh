@@ -54,7 +54,7 @@ bootstrap() {
 # Runs a line in the bare system, without any of this machine's environment and without input.
 inside() {
     chroot "$machine" env -i HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-        ${forced:+NEXUS_TOOLCHAIN=$forced} sh -c "cd /root/nexus && $1" </dev/null
+        ${forced:+NEXUS_TOOLCHAIN=$forced} sh -c "cd /srv/nexus && $1" </dev/null
 }
 
 leave() {
@@ -68,8 +68,8 @@ try() {
     leave
     rm -rf "$machine"
     cp -a --reflink=auto "$bare" "$machine"
-    mkdir -p "$machine/root/nexus" "$machine/usr/local/share/ca-certificates"
-    (cd "$root" && git ls-files -z | tar --null -T - -c) | tar -x -C "$machine/root/nexus"
+    mkdir -p "$machine/srv/nexus" "$machine/usr/local/share/ca-certificates"
+    (cd "$root" && git ls-files -z | tar --null -T - -c) | tar -x -C "$machine/srv/nexus"
     cp /etc/resolv.conf "$machine/etc/resolv.conf"
     for certificate in /usr/local/share/ca-certificates/*.crt; do
         [ ! -e "$certificate" ] || cp "$certificate" "$machine/usr/local/share/ca-certificates/"

@@ -6,11 +6,13 @@
 use crate::console::{Line, Lines};
 use crate::guest::{Event, Guest, after_seconds};
 use crate::image::{self, Built};
-use crate::project::Project;
+use crate::project::{Project, execute};
 use crate::qemu::Machine;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
+/// Figures that begin with this are measured on this machine.
+const ON_THIS_MACHINE: &str = "statefs";
 /// Who may print a figure.
 const MEASURERS: [&str; 4] = ["neuron", "nexus-init", "nexus-shell", "selftest-client"];
 /// The boots that measure: their arguments, and the line after which no figure comes. The first is the
@@ -50,6 +52,9 @@ struct Report {
 
 /// Builds, boots, measures, prints.
 pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
+    if arguments.group.as_deref().is_some_and(|group| group.starts_with(ON_THIS_MACHINE)) {
+        return on_this_machine(project, arguments.json);
+    }
     let built = image::build(project)?;
     let mut figures = sizes(&built)?;
     for boot in BOOTS {
@@ -72,6 +77,14 @@ pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
         println!("{:<width$}  {:>12} {}", figure.name, figure.value, figure.unit);
     }
     Ok(())
+}
+
+/// The store beside other stores: a program of its own, because of all that it is compared with.
+fn on_this_machine(project: &Project, json: bool) -> Result<()> {
+    let manifest = project.path("tests/bench/statefs/Cargo.toml");
+    let mut cargo = project.cargo();
+    cargo.args(["run", "--quiet", "--release", "--manifest-path"]).arg(manifest).arg("--");
+    execute(cargo.args(json.then_some("--json")))
 }
 
 fn sizes(built: &Built) -> Result<Vec<Figure>> {

@@ -40,8 +40,10 @@ enum Command {
         /// Which one
         gate: Gate,
     },
-    /// Measure under a counted clock, and print the figures
+    /// Measure under a counted clock, and print the figures; `statefs` is measured on this machine
     Bench(bench::Arguments),
+    /// List, read, write, check and dump a state partition from outside
+    Statefs(nx_statefs::Arguments),
     /// Write every page that is printed from the sources (abi, limits, ladder, services, unsafe)
     Pages(documents::Arguments),
     /// Write docs/abi.md from the tables of nexus-abi
@@ -91,6 +93,7 @@ pub fn run() -> Result<()> {
         Command::Test(Test::Interactive(arguments)) => interactive::run(project, &arguments),
         Command::Gate { gate } => gates::run(project, gate, &doors(project)?),
         Command::Bench(arguments) => bench::run(project, &arguments),
+        Command::Statefs(arguments) => nx_statefs::run(&arguments, &mut std::io::stdout().lock()),
         Command::Pages(arguments) => {
             Page::ALL.iter().try_for_each(|page| documents::run(project, *page, &arguments))
         }

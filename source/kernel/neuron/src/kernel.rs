@@ -83,6 +83,8 @@ pub struct Kernel<A: Arch> {
     pub figures: Figures,
     /// Counts.
     pub counters: Counters,
+    /// Raw id of the first process, once it exists.
+    pub(crate) init: AtomicU64,
     pub(crate) ring: SpinLock<Ring>,
     pub(crate) run_queues: [SpinLock<RunQueue>; HARTS_MAX],
     pub(crate) deadlines: [SpinLock<Deadlines>; HARTS_MAX],
@@ -154,6 +156,7 @@ impl<A: Arch> Kernel<A> {
             root,
             figures,
             counters: Counters::default(),
+            init: AtomicU64::new(0),
             ring: SpinLock::new(Ring::new(storage.ring)),
             run_queues: [const { SpinLock::new(RunQueue::new()) }; HARTS_MAX],
             deadlines,

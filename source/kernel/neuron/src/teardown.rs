@@ -8,6 +8,7 @@
 use crate::arch::{AddressSpace, Arch};
 use crate::deadline::Node;
 use crate::kernel::{Hart, Kernel, StructureState};
+use crate::line;
 use crate::memory::slab::GRANULES;
 use crate::memory::{Granule, Id, Memory};
 use crate::object::process::Teardown;
@@ -17,7 +18,7 @@ use crate::object::{
 };
 use crate::sync::{Held, Nothing, Structure};
 use core::sync::atomic::Ordering::Relaxed;
-use nexus_abi::records::{STATE_ALIVE, STATE_KILLED};
+use nexus_abi::records::{STATE_ALIVE, STATE_FAULTED, STATE_KILLED};
 use nexus_abi::{Error, Kind, Rights};
 
 /// Capabilities or objects that one step ends.
@@ -40,8 +41,23 @@ impl<A: Arch> Kernel<A> {
             return;
         }
         (body.state, body.exit_code, body.teardown) = (state, code, Teardown::Threads);
+        if self.init.load(Relaxed) == process.raw() {
+            self.without_init(&body);
+        }
         shared.ended.store(1, Relaxed);
         structure.push_ended(&self.memory, process);
+    }
+
+    /// Init is the one process that may not die: without it nobody starts, watches or restarts anything.
+    fn without_init(&self, init: &Process) {
+        let reason = match (init.state, init.report) {
+            (STATE_FAULTED, Some(report)) => {
+                line!("faulted at {:#x}, pc {:#x}", report.address, report.program_counter)
+            }
+            _ => line!("ended with code {}", init.exit_code),
+        };
+        self.arch.print(line!("\nneuron: nexus-init {}; the machine is reset\n", reason.as_str()).as_str());
+        self.arch.reset(true);
     }
 
     /// One step of whatever is being reclaimed; yields whether there is more.
@@ -413,9 +429,10 @@ impl<A: Arch> Kernel<A> {
     /// Whether a thread's call waits to be received and came through, or carries, this capability. The
     /// structure lock keeps the thread from changing meanwhile.
     fn uses(&self, id: Id<Thread>, granule: Granule) -> bool {
+        let via = (granule, self.memory.capability_slot(granule).generation());
         self.memory.lock_slot(id).is_some_and(|thread| {
             matches!(thread.state, State::Calling(_))
-                && (thread.message.via == granule || thread.message.capabilities.contains(&granule))
+                && (thread.message.via == via || thread.message.capabilities.contains(&granule))
         })
     }
 }

@@ -432,6 +432,16 @@ impl Machine {
         }
     }
 
+    /// Makes a process the one that may not die.
+    pub fn make_init(&mut self, process: Id<Process>) {
+        self.kernel.init.store(process.raw(), core::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Whether the machine was told to power off (`false`) or reset (`true`), the last time it was.
+    pub fn reset(&self) -> Option<bool> {
+        *self.kernel.arch.reset.lock().unwrap()
+    }
+
     /// What the kernel printed so far.
     pub fn console(&self) -> std::string::String {
         self.kernel.arch.console.lock().expect("no test died in it").clone()

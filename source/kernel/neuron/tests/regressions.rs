@@ -140,3 +140,16 @@ fn closing_an_outlived_badge_leaves_a_new_session_alone() {
     let nothing_came = Step::Done(Err(Error::TimedOut));
     assert_eq!(machine.message(owner, SystemCall::Receive, &receive), nothing_came, "badge 2 is alive");
 }
+
+/// Init ended and the machine stood still: everything that init had created was torn down with it.
+#[test]
+fn the_death_of_init_resets_the_machine_and_says_why() {
+    let mut machine = Machine::new();
+    let (init, other) = (machine.process(), machine.process());
+    machine.make_init(init.process);
+    machine.kill(other.process);
+    assert_eq!(machine.reset(), None, "only init's death resets");
+    machine.start(init, SystemCall::ProcessExit, &[7]);
+    assert_eq!(machine.reset(), Some(true));
+    assert!(machine.console().contains("nexus-init ended with code 7; the machine is reset"));
+}

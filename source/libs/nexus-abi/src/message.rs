@@ -2,7 +2,7 @@
 //! larger one structure of buffers.
 //!
 //! Registers at a `call`, `reply`, `reply_recv`, `recv` and `post` (all of them are registers that a
-//! function call may clobber, so the kernel neither saves nor leaks the others):
+//! function call may clobber; a caller must not rely on what the others hold afterwards):
 //!
 //! | register | going in | coming back |
 //! | --- | --- | --- |

@@ -21,6 +21,8 @@ pub struct Host {
     pub pulled: Mutex<BTreeSet<u32>>,
     /// Lines that may interrupt.
     pub enabled: Mutex<BTreeSet<u32>>,
+    /// What the last reset was asked to do: reboot or not.
+    pub reset: Mutex<Option<bool>>,
     /// Whether every long copy finds an interrupt pending.
     pub always_interrupted: AtomicBool,
 }
@@ -90,5 +92,7 @@ impl Arch for Host {
         self.console.lock().unwrap().push_str(text);
     }
 
-    fn reset(&self, _: bool) {}
+    fn reset(&self, reboot: bool) {
+        *self.reset.lock().unwrap() = Some(reboot);
+    }
 }

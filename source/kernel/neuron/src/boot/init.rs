@@ -64,6 +64,7 @@ pub fn start_init<A: Arch>(
     if let Some((mut body, _)) = kernel.lock(held, thread) {
         kernel.make_ready(hart, thread, &mut body);
     }
+    kernel.init.store(loader.init.raw(), Relaxed);
     kernel.counters.init_ticks.store(kernel.arch.now(), Relaxed);
     Ok(())
 }

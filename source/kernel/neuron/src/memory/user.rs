@@ -3,7 +3,7 @@
 //! A page's translation is used at once and never kept over a step boundary. Whatever is missing or
 //! forbidden is [`Error::Fault`] for who named the address.
 
-use super::frame::FrameNumber;
+use super::frame::{FrameNumber, PhysicalAddress};
 use super::slab::Id;
 use crate::arch::Arch;
 use crate::kernel::Kernel;
@@ -24,14 +24,14 @@ pub fn in_user_range(address: u64, bytes: u64) -> bool {
 }
 
 impl<A: Arch> Kernel<A> {
-    /// The frame behind a page of user memory that allows this access, and the offset into it.
-    pub(crate) fn user_page(
+    /// Makes sure that a page of user memory is there and allows this access; yields where it is.
+    pub(crate) fn touch(
         &self,
         held: &mut UserHeld<'_>,
         process: Id<Process>,
         address: u64,
         access: Rights,
-    ) -> Result<(FrameNumber, usize), Error> {
+    ) -> Result<PhysicalAddress, Error> {
         if !in_user_range(address, 1) {
             return Err(Error::Fault);
         }
@@ -40,11 +40,20 @@ impl<A: Arch> Kernel<A> {
             self.populate(held, process, address)?;
         }
         let leaf = table.walk(&self.memory, address).ok_or(Error::Fault)?;
-        if !leaf.protection.allows(access) {
-            return Err(Error::Fault);
-        }
+        if leaf.protection.allows(access) { Ok(leaf.address) } else { Err(Error::Fault) }
+    }
+
+    /// The frame behind a page of user memory that allows this access, and the offset into it.
+    pub(crate) fn user_page(
+        &self,
+        held: &mut UserHeld<'_>,
+        process: Id<Process>,
+        address: u64,
+        access: Rights,
+    ) -> Result<(FrameNumber, usize), Error> {
+        let page = self.touch(held, process, address, access)?;
         // A device's registers are no memory: nothing is copied to or from them.
-        let frame = self.memory.frame(leaf.address).ok_or(Error::Fault)?;
+        let frame = self.memory.frame(page).ok_or(Error::Fault)?;
         Ok((frame, (address % PAGE_SIZE as u64) as usize))
     }
 
@@ -143,7 +152,7 @@ impl<A: Arch> Kernel<A> {
         };
         let offset = page_base - shared.base();
         let physical = match shows {
-            Shows::Registers(base) => super::PhysicalAddress(base + offset),
+            Shows::Registers(base) => PhysicalAddress(base + offset),
             Shows::Memory(vmo, first) => {
                 let frame = self.vmo_page(held, vmo, first + (offset / PAGE_SIZE as u64) as usize)?;
                 self.memory.address(frame)

@@ -122,8 +122,8 @@ pub struct Outgoing {
     pub capabilities: [Granule; MESSAGE_CAPABILITIES_MAX],
     /// The endpoint capability's badge.
     pub badge: u64,
-    /// The entry that the call went through, for revocation.
-    pub via: Granule,
+    /// The entry that the call went through and its generation, for revocation.
+    pub via: (Granule, u32),
     /// How far a long payload was copied, and to or from whom.
     pub progress: Progress,
 }

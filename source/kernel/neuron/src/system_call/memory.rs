@@ -10,7 +10,7 @@ use crate::object::capability::Capability;
 use crate::object::mapping::Shows;
 use crate::object::vmo::pages_charged;
 use crate::object::{Mapping, Process, Vmo};
-use crate::sync::{self, Held, Nothing, Structure};
+use crate::sync::{Held, Nothing, Structure};
 use core::sync::atomic::Ordering::Relaxed;
 use nexus_abi::limits::{PAGE_SIZE, TRANSFER_BYTES_MAX, VMO_PAGES_MAX};
 use nexus_abi::{Error, Kind, Rights};
@@ -478,24 +478,5 @@ impl<A: Arch> Kernel<A> {
         }
         self.destroy(&mut inner, vmo, body);
         true
-    }
-
-    /// Whether user memory of a lower level may be touched: helper of the fault path.
-    pub(crate) fn touch(
-        &self,
-        held: &mut Held<'_, sync::Thread>,
-        process: Id<Process>,
-        address: u64,
-        access: Rights,
-    ) -> Result<(), Error> {
-        if !in_user_range(address, 1) {
-            return Err(Error::Fault);
-        }
-        let table = self.memory.shared(process).ok_or(Error::Fault)?.page_table();
-        if table.walk(&self.memory, address).is_none() {
-            self.populate(held, process, address)?;
-        }
-        let leaf = table.walk(&self.memory, address).ok_or(Error::Fault)?;
-        if leaf.protection.allows(access) { Ok(()) } else { Err(Error::Fault) }
     }
 }

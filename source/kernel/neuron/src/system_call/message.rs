@@ -81,7 +81,8 @@ impl<A: Arch> Kernel<A> {
         if needs_buffers && !thread.message.has_buffers {
             return Err(Error::Fault);
         }
-        (thread.message.badge, thread.message.via) = (via.badge, via.granule);
+        let generation = self.memory.capability_slot(via.granule).generation();
+        (thread.message.badge, thread.message.via) = (via.badge, (via.granule, generation));
         match header.capabilities() {
             0 => Ok(()),
             count => self.freeze(&mut held, &mut thread, count),

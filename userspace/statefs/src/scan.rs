@@ -1,0 +1,229 @@
+//! Finding groups in a segment, damaged ones included (RFC-0001, 7.3).
+
+use crate::checksum::salted;
+use crate::damage::{Damage, DamageLog};
+use crate::device::{BlockDevice, SECTOR};
+use crate::format::{Geometry, SegmentHead, Superblock};
+use crate::group::{GroupHeader, HEADER, RecordHeader, Records, Role, layout, pad8};
+use crate::sorted::Sorted;
+use alloc::vec;
+use alloc::vec::Vec;
+
+/// A group as it was found.
+#[derive(Debug)]
+pub(crate) struct FoundGroup {
+    pub header: GroupHeader,
+    pub segment: u32,
+    /// First unit in the segment.
+    pub start: u32,
+    /// The commit record, if a copy of it is left.
+    pub table: Option<Vec<u8>>,
+    /// The table is there and every payload verifies.
+    pub whole: bool,
+    /// Header and both commit records are there.
+    pub all_copies: bool,
+}
+
+impl FoundGroup {
+    /// First unit behind the group.
+    pub fn end(&self) -> u32 {
+        self.start + self.header.units
+    }
+
+    /// The records, as far as they are known.
+    pub fn records(&self) -> Records<'_> {
+        Records::new(self.table.as_deref().unwrap_or(&[]), self.header.salt)
+    }
+}
+
+/// A segment in memory, with what reads could not bring as zeros.
+pub(crate) struct SegmentImage {
+    bytes: Vec<u8>,
+    /// Units that are zeros because they could not be read: no payload in them verifies, be it of zeros.
+    unreadable: Vec<bool>,
+    geometry: Geometry,
+    head: SegmentHead,
+    store_salt: u64,
+}
+
+impl SegmentImage {
+    /// Reads a segment; what is unreadable as a whole is read unit by unit.
+    pub fn read(
+        device: &mut impl BlockDevice,
+        geometry: Geometry,
+        head: SegmentHead,
+        store_salt: u64,
+    ) -> SegmentImage {
+        let mut bytes = vec![0; geometry.segment_bytes()];
+        let mut unreadable = vec![false; geometry.segment_units as usize];
+        let offset = geometry.segment_offset(head.segment);
+        if device.read(offset, &mut bytes).is_err() {
+            for (unit, part) in bytes.chunks_mut(geometry.unit_bytes()).enumerate() {
+                if device.read(offset + (unit * geometry.unit_bytes()) as u64, part).is_err() {
+                    part.fill(0);
+                    unreadable[unit] = true;
+                }
+            }
+        }
+        SegmentImage { bytes, unreadable, geometry, head, store_salt }
+    }
+
+    /// The next group at or after a unit.
+    pub fn next_group(&self, from: u32) -> Option<FoundGroup> {
+        (from..self.geometry.segment_units - 1)
+            .find_map(|unit| self.group_at(unit).or_else(|| self.group_before(unit, from)))
+    }
+
+    fn header_at(&self, offset: usize, role: Role) -> Option<GroupHeader> {
+        let header = GroupHeader::decode(
+            self.bytes.get(offset..)?,
+            role,
+            self.store_salt,
+            self.geometry.unit_bytes(),
+        )?;
+        (header.salt == self.head.salt).then_some(header)
+    }
+
+    /// The group whose first unit this is.
+    fn group_at(&self, unit: u32) -> Option<FoundGroup> {
+        let header = self.header_at(unit as usize * self.geometry.unit_bytes(), Role::Head)?;
+        self.load(header, unit)
+    }
+
+    /// The group whose commit record B starts at this unit, its header being lost.
+    fn group_before(&self, unit: u32, from: u32) -> Option<FoundGroup> {
+        let header = self.header_at(unit as usize * self.geometry.unit_bytes(), Role::CommitB)?;
+        let before = layout(header.body as usize, header.table as usize, self.geometry.unit_bytes()).commit_b;
+        let start = unit.checked_sub((before / self.geometry.unit_bytes()) as u32)?;
+        if start >= from { self.load(header, start) } else { None }
+    }
+
+    fn load(&self, header: GroupHeader, start: u32) -> Option<FoundGroup> {
+        if start.checked_add(header.units)? > self.geometry.segment_units - 1 {
+            return None;
+        }
+        let unit = self.geometry.unit_bytes();
+        let group = self.bytes.get(start as usize * unit..(start + header.units) as usize * unit)?;
+        let places = layout(header.body as usize, header.table as usize, unit);
+        let copy = |role, at: usize| {
+            let found = GroupHeader::decode(group.get(at..)?, role, self.store_salt, unit)?;
+            let table = group.get(at + HEADER..)?.get(..header.table as usize)?;
+            (found.crc() == header.crc() && salted(header.salt, table) == header.table_crc)
+                .then(|| table.to_vec())
+        };
+        let head_is_there = self.header_at(start as usize * unit, Role::Head).is_some();
+        let (a, b) = (copy(Role::CommitA, places.commit_a), copy(Role::CommitB, places.commit_b));
+        let all_copies = head_is_there && a.is_some() && b.is_some();
+        let table = a.or(b).or_else(|| self.table_from_body(&header, group));
+        let whole = table.as_ref().is_some_and(|table| self.payloads_verify(&header, start, table));
+        Some(FoundGroup { header, segment: self.head.segment, start, table, whole, all_copies })
+    }
+
+    /// The table, put together from the records in the body; only if that gives exactly the one written.
+    fn table_from_body(&self, header: &GroupHeader, group: &[u8]) -> Option<Vec<u8>> {
+        let mut rest = group.get(HEADER..)?.get(..header.body as usize)?;
+        let mut table = Vec::new();
+        for _ in 0..header.records {
+            let (record, _) = RecordHeader::decode(rest, header.salt)?;
+            table.extend_from_slice(rest.get(..record.head_bytes())?);
+            rest = rest.get(record.head_bytes() + pad8(record.value_length as usize)..)?;
+        }
+        (salted(header.salt, &table) == header.table_crc).then_some(table)
+    }
+
+    fn payloads_verify(&self, header: &GroupHeader, start: u32, table: &[u8]) -> bool {
+        let mut count = 0;
+        for (record, _) in Records::new(table, header.salt) {
+            count += 1;
+            if record.kind.has_payload() && !self.payload_verifies(&record, start, header.units) {
+                return false;
+            }
+        }
+        count == header.records
+    }
+
+    fn payload_verifies(&self, record: &RecordHeader, start: u32, units: u32) -> bool {
+        let unit = self.geometry.unit_bytes();
+        let end_of_group = (start + units) as usize * unit;
+        let from = (start as usize * unit).saturating_add(record.offset as usize);
+        let to = from.saturating_add(record.value_length as usize);
+        let readable = from == to
+            || self
+                .unreadable
+                .get(from / unit..to.div_ceil(unit))
+                .is_some_and(|units| !units.contains(&true));
+        let payload = self.bytes.get(from..to).filter(|_| readable && to <= end_of_group);
+        payload.is_some_and(|payload| salted(self.store_salt ^ record.version, payload) == record.payload_crc)
+    }
+}
+
+/// Reads the heads of all segments; where both copies are lost, what the groups in it tell.
+pub(crate) fn segment_heads(
+    device: &mut impl BlockDevice,
+    store: &Superblock,
+    damage: &mut DamageLog,
+) -> Vec<SegmentHead> {
+    let mut heads = Vec::new();
+    for segment in 0..store.geometry.segments {
+        let first = segment_head(device, store, segment, 0);
+        let head = first.or_else(|| segment_head(device, store, segment, 1));
+        let head = head.or_else(|| recover_head(device, store, segment));
+        if first.is_none() && head.is_none_or(|head| head.generation >= store.replay_start) {
+            damage.report(Damage::SegmentHeadDamaged { segment });
+        }
+        heads.extend(head);
+    }
+    heads
+}
+
+/// The heads of the segments to replay, in the order of the log.
+pub(crate) fn log_heads(heads: &[SegmentHead], store: &Superblock) -> Vec<SegmentHead> {
+    let mut log = Sorted::default();
+    for head in heads.iter().filter(|head| head.generation >= store.replay_start) {
+        log.insert::<LogOrder>((head.frontier, head.incarnation, head.generation, head.segment), *head);
+    }
+    log.iter().map(|(_, head)| *head).collect()
+}
+
+/// Frontier, incarnation, generation, segment.
+type LogOrder = (u64, u64, u64, u32);
+
+/// Reads one copy of a segment's head.
+pub(crate) fn segment_head(
+    device: &mut impl BlockDevice,
+    store: &Superblock,
+    segment: u32,
+    copy: u32,
+) -> Option<SegmentHead> {
+    let mut sector = [0; SECTOR];
+    let last = (store.geometry.segment_bytes() - store.geometry.unit_bytes()) as u64;
+    let offset = store.geometry.segment_offset(segment) + u64::from(copy) * last;
+    device.read(offset, &mut sector).ok()?;
+    SegmentHead::decode(&sector, segment, store)
+}
+
+/// What the group headers in a segment tell of its lost heads, if they belong to the log. Groups of an earlier
+/// life of the segment have another salt.
+fn recover_head(device: &mut impl BlockDevice, store: &Superblock, segment: u32) -> Option<SegmentHead> {
+    let unit = store.geometry.unit_bytes();
+    let mut sector = [0; SECTOR];
+    let mut found = Vec::new();
+    for at in 1..store.geometry.segment_units - 1 {
+        let offset = store.geometry.segment_offset(segment) + u64::from(at) * unit as u64;
+        if device.read(offset, &mut sector).is_ok() {
+            let header = |role| GroupHeader::decode(&sector, role, store.salt, unit);
+            found.extend(header(Role::Head).or_else(|| header(Role::CommitB)));
+        }
+    }
+    let newest =
+        *found.iter().max_by_key(|header| header.epoch).filter(|header| header.epoch > store.base_epoch)?;
+    let oldest =
+        found.iter().filter(|header| header.salt == newest.salt).min_by_key(|header| header.epoch)?;
+    Some(SegmentHead {
+        segment,
+        generation: store.replay_start,
+        salt: newest.salt,
+        incarnation: oldest.incarnation,
+        frontier: oldest.previous_epoch,
+    })
+}
