@@ -7,7 +7,7 @@ use crate::project::{KERNEL, Project, write_file};
 use crate::{build, elf_file};
 use anyhow::{Context, Result, anyhow, ensure};
 use nexus_abi::image::{
-    FILES_MAX, File, Head, IMAGE_BYTES_MAX, INIT, Image, MAGIC, MANIFEST, NAME_BYTES, VERSION, crc32c,
+    FILES_MAX, File, Head, IMAGE_BYTES_MAX, INIT, Image, MAGIC, MANIFEST, NAME_BYTES, VERSION, checksum,
 };
 use nexus_abi::limits::PAGE_SIZE;
 use std::collections::BTreeSet;
@@ -117,15 +117,16 @@ pub fn write(entries: &[Entry], init_rank: u32) -> Result<Vec<u8>> {
     image.resize(start, 0);
     image.extend(contents);
     ensure!(image.len() <= IMAGE_BYTES_MAX, "{} bytes; an image has at most {IMAGE_BYTES_MAX}", image.len());
-    let head = Head {
+    let mut head = Head {
         magic: MAGIC,
         version: VERSION,
         file_count: entries.len() as u32,
         total_bytes: image.len() as u64,
-        checksum: crc32c(&image[size_of::<Head>()..]),
+        checksum: 0,
         init_rank,
         reserved: [0; 32],
     };
+    head.checksum = checksum(&head, &image[size_of::<Head>()..]);
     image[..size_of::<Head>()].copy_from_slice(head.as_bytes());
     Ok(image)
 }

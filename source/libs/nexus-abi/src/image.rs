@@ -1,7 +1,7 @@
 //! The initial image: one file with everything that exists before a disk can be read.
 //!
 //! ```text
-//! 0        Head     magic, version, file count, total bytes, CRC-32C of everything after the head
+//! 0        Head     magic, version, file count, total bytes, CRC-32C of everything else
 //! 64       File × n name, offset, bytes
 //! …        contents, each at a multiple of the page size, the gaps zero
 //! ```
@@ -39,7 +39,7 @@ pub struct Head {
     pub file_count: u32,
     /// Bytes of the whole image, this head included.
     pub total_bytes: u64,
-    /// CRC-32C (Castagnoli) of bytes 64 to `total_bytes`.
+    /// [`checksum`] of this head and of bytes 64 to `total_bytes`.
     pub checksum: u32,
     /// Rank of the first process.
     pub init_rank: u32,
@@ -111,7 +111,7 @@ impl<'a> Image<'a> {
     pub fn open(bytes: &'a [u8]) -> Result<Self, ImageError> {
         let head = read_head(bytes)?;
         let bytes = bytes.get(..head.total_bytes as usize).ok_or(ImageError::Truncated)?;
-        if crc32c(&bytes[size_of::<Head>()..]) != head.checksum {
+        if checksum(&head, &bytes[size_of::<Head>()..]) != head.checksum {
             return Err(ImageError::BadChecksum);
         }
         let image = Image { bytes, head };
@@ -145,9 +145,10 @@ impl<'a> Image<'a> {
     fn entry(&self, index: usize) -> Result<(&'a str, &'a [u8]), ImageError> {
         let start = size_of::<Head>() + index * size_of::<File>();
         let rest = self.bytes.get(start..).ok_or(ImageError::BadTable)?;
-        let (file, _) = File::ref_from_prefix(rest).map_err(|_| ImageError::BadTable)?;
+        // A copy, because nothing aligns the bytes; the name, which comes first, is borrowed from them.
+        let (file, _) = File::read_from_prefix(rest).map_err(|_| ImageError::BadTable)?;
         let length = file.name.iter().position(|&b| b == 0).unwrap_or(NAME_BYTES);
-        let name = core::str::from_utf8(&file.name[..length]).map_err(|_| ImageError::BadTable)?;
+        let name = core::str::from_utf8(&rest[..length]).map_err(|_| ImageError::BadTable)?;
         let offset = file.offset as usize;
         let end = offset.checked_add(file.bytes as usize).ok_or(ImageError::BadTable)?;
         if name.is_empty() || !offset.is_multiple_of(PAGE_SIZE) {
@@ -175,8 +176,16 @@ fn read_head(bytes: &[u8]) -> Result<Head, ImageError> {
     Ok(head)
 }
 
-/// CRC-32C (Castagnoli, reflected), eight bytes a step over tables made at compile time.
-pub fn crc32c(bytes: &[u8]) -> u32 {
+/// CRC-32C (Castagnoli, reflected) of a head, whose own `checksum` counts as 0, and of what follows it.
+pub fn checksum(head: &Head, rest: &[u8]) -> u32 {
+    let head = Head { checksum: 0, ..*head };
+    crc32c(&[head.as_bytes(), rest])
+}
+
+/// CRC-32C of these bytes, one piece after the other, over tables made at compile time.
+pub fn crc32c(pieces: &[&[u8]]) -> u32 {
     static TABLES: crc::Crc<u32, crc::Table<16>> = crc::Crc::<u32, crc::Table<16>>::new(&crc::CRC_32_ISCSI);
-    TABLES.checksum(bytes)
+    let mut digest = TABLES.digest();
+    pieces.iter().for_each(|piece| digest.update(piece));
+    digest.finalize()
 }

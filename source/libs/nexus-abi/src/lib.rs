@@ -9,8 +9,9 @@
 //! servers are `nexus-ipc`; process entry and heap are `nexus-rt`.
 //!
 //! Invariants:
-//! - a number, a layout or an error that was released is never given another meaning; the layout
-//!   tests in `tests/layout.rs` hold the bytes still;
+//! - a number, a layout or an error that was released is never given another meaning; `tests/layout.rs`
+//!   holds the bytes still, `tests/numbers.rs` the numbers and names;
+//! - an initial image or a start page of any bytes is refused or read, never a panic (`tests/untrusted.rs`);
 //! - `docs/abi.md` is generated from [`calls::SYSTEM_CALLS`], so it cannot say anything else.
 //!
 //! Where to start reading: [`calls`].

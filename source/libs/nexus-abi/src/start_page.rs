@@ -74,7 +74,7 @@ const _: () = assert!(size_of::<StartPage>() <= PAGE_SIZE);
 pub enum StartPageError {
     /// All [`CAPABILITIES_MAX`] entries are taken.
     Full,
-    /// The name is empty, longer than [`NAME_BYTES`], or there already.
+    /// The name is empty, longer than [`NAME_BYTES`], holds a zero, or is there already.
     BadName,
     /// No capability has this name.
     Missing,
@@ -100,7 +100,8 @@ impl StartPage {
         kind: Kind,
         rights: Rights,
     ) -> Result<(), StartPageError> {
-        if name.is_empty() || name.len() > NAME_BYTES || self.entry(name).is_some() {
+        let fits = !name.is_empty() && name.len() <= NAME_BYTES && !name.contains('\0');
+        if !fits || self.entry(name).is_some() {
             return Err(StartPageError::BadName);
         }
         let entry = self.capabilities.get_mut(self.capability_count as usize).ok_or(StartPageError::Full)?;

@@ -25,6 +25,10 @@ impl<A: Arch> Kernel<A> {
         let bound = {
             let Some((mut body, mut held)) = self.lock(held, notification) else { return };
             body.bits |= bits;
+            if body.bits == 0 {
+                // No bits are no news: nobody's wait ends.
+                return;
+            }
             if let Some(waiter) = body.waiter
                 && let Some((mut thread, _)) = self.lock(&mut held, waiter)
                 && let State::Waiting(_, mask) = thread.state

@@ -1,0 +1,329 @@
+//! How a message comes from one thread to another.
+
+use super::{Answer, CREDIT, CapId, Message, Model, Object, Post, Sent, Wait};
+use nexus_abi::{Error, Rights};
+
+/// Room for a payload that every thread of the model gives.
+pub const ROOM: u32 = 4_096;
+const REGISTER_BYTES: u32 = 64;
+/// Capabilities that one message may carry, as the contract has it.
+const CAPS_MAX: usize = 4;
+
+/// Why a message was not delivered.
+enum Refused {
+    Sender(Error),
+    Receiver(Error),
+}
+
+impl Model {
+    pub(super) fn call(
+        &mut self,
+        thread: usize,
+        via: CapId,
+        message: &Message,
+        deadline: u64,
+    ) -> Result<(), Error> {
+        let endpoint = self.endpoint_of(thread, via, Rights::CALL)?;
+        let cap = self.held(thread, via)?;
+        let (badge, state) = (cap.badge, &self.endpoints[endpoint]);
+        if !state.alive {
+            return Err(Error::StaleHandle);
+        }
+        if state.sealed {
+            return Err(Error::Sealed);
+        }
+        if state.rank >= self.processes[self.threads[thread].process].rank {
+            return Err(Error::WouldDeadlock);
+        }
+        if self.is_outlived(cap, endpoint) {
+            return Err(Error::PeerGone);
+        }
+        if message.caps.len() > CAPS_MAX {
+            return Err(Error::InvalidArgument);
+        }
+        if message.bytes > state.max_bytes.max(REGISTER_BYTES) || message.caps.len() > state.max_caps as usize
+        {
+            return Err(Error::TooLarge);
+        }
+        self.freeze(thread, &message.caps)?;
+        while let Some(&receiver) = self.endpoints[endpoint].receivers.front() {
+            self.leave(endpoint, receiver);
+            match self.deliver(thread, receiver, message) {
+                Ok(caps) => {
+                    self.begin_wait(thread, Wait::Called, deadline);
+                    self.received(thread, receiver, badge, message, caps);
+                    return Ok(());
+                }
+                Err(Refused::Receiver(error)) => self.answer(receiver, Answer::Failed(error)),
+                Err(Refused::Sender(error)) => {
+                    self.endpoints[endpoint].receivers.push_front(receiver);
+                    self.thaw(&message.caps);
+                    return Err(error);
+                }
+            }
+        }
+        if deadline <= self.now {
+            self.thaw(&message.caps);
+            return Err(Error::TimedOut);
+        }
+        let wait = Wait::Calling { endpoint, message: message.clone(), via, badge };
+        self.begin_wait(thread, wait, deadline);
+        self.endpoints[endpoint].callers.push_back(thread);
+        Ok(())
+    }
+
+    /// The receiver has the message and owes the answer.
+    fn received(&mut self, sender: usize, receiver: usize, badge: u64, message: &Message, caps: Vec<CapId>) {
+        let process = self.threads[receiver].process;
+        let owed = Object::Reply(sender, self.threads[sender].sequence);
+        let reply = self.add_cap(process, owed, Rights::empty(), None);
+        self.threads[receiver].reserved = false;
+        let from = self.threads[sender].process;
+        let (tag, bytes) = (message.tag, message.bytes);
+        self.answer(receiver, Answer::Call { from, badge, tag, bytes, caps, reply });
+    }
+
+    fn freeze(&mut self, thread: usize, sent: &[Sent]) -> Result<(), Error> {
+        for (index, one) in sent.iter().enumerate() {
+            let checked = self.held(thread, one.cap).and_then(|cap| {
+                if cap.frozen || matches!(cap.object, Object::Reply(..)) {
+                    return Err(Error::InvalidArgument);
+                }
+                if cap.rights.contains(one.rights) { Ok(()) } else { Err(Error::NotPermitted) }
+            });
+            if let Err(error) = checked {
+                self.thaw(&sent[..index]);
+                return Err(error);
+            }
+            self.cap(one.cap).frozen = true;
+        }
+        Ok(())
+    }
+
+    pub(super) fn thaw(&mut self, sent: &[Sent]) {
+        for one in sent {
+            if let Some(cap) = self.caps.get_mut(&one.cap) {
+                cap.frozen = false;
+            }
+        }
+    }
+
+    /// The one step after which everything is the receiver's; before it nothing has changed.
+    fn deliver(&mut self, sender: usize, receiver: usize, message: &Message) -> Result<Vec<CapId>, Refused> {
+        if message.bytes > ROOM {
+            return Err(Refused::Sender(Error::TooLarge));
+        }
+        let to = self.threads[receiver].process;
+        let from = self.threads[sender].process;
+        if self.processes[to].used + message.caps.len() as u32 > self.processes[to].used_max {
+            return Err(Refused::Receiver(Error::NoSlots));
+        }
+        let mut new = Vec::new();
+        for one in &message.caps {
+            self.cap(one.cap).frozen = false;
+            let object = self.caps[&one.cap].object;
+            let rights = self.caps[&one.cap].rights & one.rights;
+            new.push(self.add_cap(to, object, rights, Some(one.cap)));
+            if one.moved {
+                self.take_place(one.cap, new[new.len() - 1]);
+                self.processes[from].used -= 1;
+            }
+        }
+        Ok(new)
+    }
+
+    /// A copy becomes what it was copied from: the same place in the tree, and the original is gone.
+    fn take_place(&mut self, old: CapId, new: CapId) {
+        let original = self.caps.remove(&old).expect("it is being moved");
+        if let Some(session) = original.session {
+            self.sessions[session].references -= 1;
+        }
+        let children: Vec<CapId> = original.children.into_iter().filter(|&child| child != new).collect();
+        for &child in &children {
+            self.cap(child).parent = Some(new);
+        }
+        let entry = self.cap(new);
+        (entry.parent, entry.children) = (original.parent, children);
+        if let Some(parent) = original.parent {
+            let siblings = &mut self.cap(parent).children;
+            siblings.retain(|&sibling| sibling != old);
+            siblings.insert(0, new);
+        }
+    }
+
+    pub(super) fn receive_call(&mut self, thread: usize, via: CapId, deadline: u64) -> Result<(), Error> {
+        let endpoint = self.endpoint_of(thread, via, Rights::RECEIVE)?;
+        self.check_receive(thread, endpoint)?;
+        self.receive(thread, endpoint, deadline)
+    }
+
+    fn check_receive(&self, thread: usize, endpoint: usize) -> Result<(), Error> {
+        let (state, process) = (&self.endpoints[endpoint], &self.processes[self.threads[thread].process]);
+        match state {
+            _ if !state.alive => Err(Error::StaleHandle),
+            _ if state.sealed => Err(Error::Sealed),
+            _ if process.rank > state.rank => Err(Error::WouldDeadlock),
+            _ if process.used + state.max_caps > process.used_max => Err(Error::NoSlots),
+            _ => Ok(()),
+        }
+    }
+
+    fn receive(&mut self, thread: usize, endpoint: usize, deadline: u64) -> Result<(), Error> {
+        let process = &mut self.processes[self.threads[thread].process];
+        if !self.threads[thread].reserved && process.open_calls < process.open_calls_max {
+            process.open_calls += 1;
+            self.threads[thread].reserved = true;
+        }
+        if let Some(bound) = self.threads[thread].bound
+            && self.notifications[bound].bits != 0
+        {
+            let bits = std::mem::take(&mut self.notifications[bound].bits);
+            self.answer(thread, Answer::Bits(bits));
+            return Ok(());
+        }
+        if let Some(session) = self.endpoints[endpoint].gone.pop_front() {
+            self.sessions[session].alive = false;
+            self.answer(thread, Answer::BadgeGone(self.sessions[session].badge));
+            return Ok(());
+        }
+        let reserved = self.threads[thread].reserved;
+        let state = &mut self.endpoints[endpoint];
+        let calls = reserved && !state.callers.is_empty();
+        let call_is_due = calls && state.calls_first;
+        if !state.posts.is_empty() && !call_is_due {
+            state.calls_first = true;
+            if let Some(post) = state.posts.pop_front() {
+                self.return_credit(post.via);
+                self.answer(thread, Answer::Post { from: post.from, badge: post.badge, tag: post.tag });
+            }
+            return Ok(());
+        }
+        if calls {
+            state.calls_first = false;
+            return self.take_call(thread, endpoint);
+        }
+        if deadline <= self.now {
+            return Err(Error::TimedOut);
+        }
+        let wait = if reserved { Wait::Receiving(endpoint) } else { Wait::Listening(endpoint) };
+        let queue = if reserved { &mut state.receivers } else { &mut state.listeners };
+        queue.push_back(thread);
+        self.begin_wait(thread, wait, deadline);
+        Ok(())
+    }
+
+    fn take_call(&mut self, thread: usize, endpoint: usize) -> Result<(), Error> {
+        let caller = self.endpoints[endpoint].callers[0];
+        let Wait::Calling { message, badge, .. } = self.threads[caller].wait.clone() else {
+            unreachable!("callers call")
+        };
+        match self.deliver(caller, thread, &message) {
+            Ok(caps) => {
+                self.leave(endpoint, caller);
+                let deadline = self.threads[caller].deadline;
+                self.begin_wait(caller, Wait::Called, deadline);
+                self.received(caller, thread, badge, &message, caps);
+                Ok(())
+            }
+            Err(Refused::Receiver(error) | Refused::Sender(error)) => Err(error),
+        }
+    }
+
+    pub(super) fn reply(&mut self, thread: usize, reply: CapId, message: &Message) -> Result<(), Error> {
+        let is_reply = |object: &Object| matches!(object, Object::Reply(..));
+        let Object::Reply(caller, sequence) = self.usable(thread, reply, is_reply, Rights::empty())?.object
+        else {
+            return Err(Error::WrongKind);
+        };
+        if message.caps.len() > CAPS_MAX {
+            return Err(Error::InvalidArgument);
+        }
+        self.freeze(thread, &message.caps)?;
+        let waiting = &self.threads[caller];
+        if !waiting.alive || !matches!(waiting.wait, Wait::Called) || waiting.sequence != sequence {
+            self.thaw(&message.caps);
+            self.drop_reply(reply);
+            return Err(Error::PeerGone);
+        }
+        match self.deliver(thread, caller, message) {
+            Ok(caps) => {
+                self.drop_reply(reply);
+                self.answer(caller, Answer::Reply { tag: message.tag, bytes: message.bytes, caps });
+                Ok(())
+            }
+            Err(Refused::Sender(error) | Refused::Receiver(error)) => {
+                self.thaw(&message.caps);
+                Err(error)
+            }
+        }
+    }
+
+    fn drop_reply(&mut self, reply: CapId) {
+        if let Some(cap) = self.caps.remove(&reply) {
+            self.processes[cap.holder].open_calls -= 1;
+        }
+    }
+
+    pub(super) fn reply_receive(
+        &mut self,
+        thread: usize,
+        via: CapId,
+        reply: CapId,
+        message: &Message,
+        deadline: u64,
+    ) -> Result<(), Error> {
+        let endpoint = self.endpoint_of(thread, via, Rights::RECEIVE)?;
+        let checked = self.check_receive(thread, endpoint);
+        if !matches!(checked, Ok(()) | Err(Error::Sealed)) {
+            return checked;
+        }
+        match self.reply(thread, reply, message) {
+            Ok(()) | Err(Error::PeerGone) => {}
+            refused => return refused,
+        }
+        checked?;
+        self.receive(thread, endpoint, deadline)
+    }
+
+    pub(super) fn post(&mut self, thread: usize, via: CapId, message: &Message) -> Result<(), Error> {
+        let endpoint = self.endpoint_of(thread, via, Rights::POST)?;
+        let cap = self.held(thread, via)?;
+        if message.bytes > REGISTER_BYTES || !message.caps.is_empty() {
+            return Err(Error::TooLarge);
+        }
+        let state = &self.endpoints[endpoint];
+        if !state.alive {
+            return Err(Error::StaleHandle);
+        }
+        if state.sealed {
+            return Err(Error::Sealed);
+        }
+        if self.is_outlived(cap, endpoint) {
+            return Err(Error::PeerGone);
+        }
+        if cap.posts >= CREDIT {
+            return Err(Error::NoCredit);
+        }
+        let (from, badge, tag) = (self.threads[thread].process, cap.badge, message.tag);
+        match self.pop_any(endpoint) {
+            Some(receiver) => self.answer(receiver, Answer::Post { from, badge, tag }),
+            None => {
+                self.endpoints[endpoint].posts.push_back(Post { from, via, badge, tag });
+                self.cap(via).posts += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// A thread that waits for an arrival: one that cannot take calls first.
+    pub(super) fn pop_any(&mut self, endpoint: usize) -> Option<usize> {
+        let state = &mut self.endpoints[endpoint];
+        state.listeners.pop_front().or_else(|| state.receivers.pop_front())
+    }
+
+    pub(super) fn return_credit(&mut self, via: CapId) {
+        if let Some(cap) = self.caps.get_mut(&via) {
+            cap.posts = cap.posts.saturating_sub(1);
+        }
+    }
+}

@@ -1,0 +1,622 @@
+//! Messages and capabilities as a small state machine: what the contract promises, without the kernel.
+//!
+//! The property test `lockstep` runs it beside the kernel, event by event.
+//! Everything is a number in a map; nothing here knows of frames, locks or tables.
+//!
+//! Where to start reading: [`Event`], [`Answer`], [`Model::step`].
+//!
+//! Long because it is one state machine.
+
+mod delivery;
+mod ending;
+
+pub use delivery::ROOM;
+
+use nexus_abi::{Error, Rights};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Capabilities are numbered through, over all processes; no number is used twice.
+pub type CapId = u32;
+/// A deadline that never comes.
+pub const NEVER: u64 = u64::MAX;
+/// Posts that one capability may have under way.
+const CREDIT: u32 = 4;
+
+/// What a capability names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Object {
+    Endpoint(usize),
+    Notification(usize),
+    Memory(usize),
+    /// The answer owed to a thread for its call of this sequence.
+    Reply(usize, u64),
+}
+
+#[derive(Clone, Debug)]
+pub struct Cap {
+    pub holder: usize,
+    pub object: Object,
+    pub rights: Rights,
+    pub badge: u64,
+    pub session: Option<usize>,
+    pub parent: Option<CapId>,
+    /// Newest first.
+    pub children: Vec<CapId>,
+    pub frozen: bool,
+    /// Posts under way.
+    pub posts: u32,
+}
+
+/// A capability that a message is to carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    pub cap: CapId,
+    pub rights: Rights,
+    pub moved: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Message {
+    pub tag: u64,
+    pub bytes: u32,
+    pub caps: Vec<Sent>,
+}
+
+/// What a thread waits for.
+#[derive(Clone, Debug)]
+pub enum Wait {
+    Nothing,
+    Calling {
+        endpoint: usize,
+        message: Message,
+        via: CapId,
+        badge: u64,
+    },
+    Called,
+    Receiving(usize),
+    /// Its process owes as many answers as it may.
+    Listening(usize),
+    Bits(usize, u64),
+}
+
+#[derive(Clone, Debug)]
+pub struct Thread {
+    pub process: usize,
+    pub alive: bool,
+    pub wait: Wait,
+    pub deadline: u64,
+    /// Whether it has an entry for the Reply of the next call.
+    pub reserved: bool,
+    pub bound: Option<usize>,
+    /// Tells one call from the next.
+    pub sequence: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Process {
+    pub alive: bool,
+    pub rank: u32,
+    pub used: u32,
+    pub used_max: u32,
+    pub open_calls: u32,
+    pub open_calls_max: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct Post {
+    pub from: usize,
+    pub via: CapId,
+    pub badge: u64,
+    pub tag: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    pub owner: usize,
+    pub alive: bool,
+    pub rank: u32,
+    pub max_bytes: u32,
+    pub max_caps: u32,
+    pub generation: u32,
+    pub sealed: bool,
+    pub callers: VecDeque<usize>,
+    pub receivers: VecDeque<usize>,
+    pub listeners: VecDeque<usize>,
+    pub posts: VecDeque<Post>,
+    /// Sessions whose end nobody has heard of.
+    pub gone: VecDeque<usize>,
+    pub calls_first: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Session {
+    pub owner: usize,
+    pub endpoint: usize,
+    pub badge: u64,
+    pub generation: u32,
+    pub references: u32,
+    pub alive: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Notification {
+    pub owner: usize,
+    pub alive: bool,
+    pub bits: u64,
+    pub waiter: Option<usize>,
+    pub bound: Option<usize>,
+}
+
+/// What happens; the first number is the thread that does it.
+#[derive(Clone, Debug)]
+pub enum Event {
+    Call {
+        thread: usize,
+        via: CapId,
+        message: Message,
+        deadline: u64,
+    },
+    Receive {
+        thread: usize,
+        via: CapId,
+        deadline: u64,
+    },
+    Reply {
+        thread: usize,
+        reply: CapId,
+        message: Message,
+    },
+    ReplyReceive {
+        thread: usize,
+        via: CapId,
+        reply: CapId,
+        message: Message,
+        deadline: u64,
+    },
+    Post {
+        thread: usize,
+        via: CapId,
+        message: Message,
+    },
+    Signal {
+        thread: usize,
+        notification: CapId,
+        bits: u64,
+    },
+    Wait {
+        thread: usize,
+        notification: CapId,
+        mask: u64,
+        deadline: u64,
+    },
+    Bind {
+        thread: usize,
+        notification: Option<CapId>,
+    },
+    Copy {
+        thread: usize,
+        cap: CapId,
+        rights: Rights,
+    },
+    Mint {
+        thread: usize,
+        cap: CapId,
+        badge: u64,
+        rights: Rights,
+    },
+    Close {
+        thread: usize,
+        cap: CapId,
+    },
+    Seal {
+        thread: usize,
+        cap: CapId,
+    },
+    Revoke {
+        thread: usize,
+        cap: CapId,
+    },
+    /// A process ends; its capabilities are closed in this order.
+    Kill {
+        process: usize,
+        order: Vec<CapId>,
+    },
+    /// The clock goes on to the next deadline.
+    TimePasses,
+}
+
+/// How a thread's call ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Failed(Error),
+    Value(u64),
+    /// A new capability of its process.
+    New(CapId),
+    Call {
+        from: usize,
+        badge: u64,
+        tag: u64,
+        bytes: u32,
+        caps: Vec<CapId>,
+        reply: CapId,
+    },
+    Post {
+        from: usize,
+        badge: u64,
+        tag: u64,
+    },
+    Bits(u64),
+    BadgeGone(u64),
+    Reply {
+        tag: u64,
+        bytes: u32,
+        caps: Vec<CapId>,
+    },
+}
+
+/// Who was answered what, by one event.
+pub type Answers = Vec<(usize, Answer)>;
+
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    pub processes: Vec<Process>,
+    pub threads: Vec<Thread>,
+    pub endpoints: Vec<Endpoint>,
+    pub notifications: Vec<Notification>,
+    pub sessions: Vec<Session>,
+    pub caps: BTreeMap<CapId, Cap>,
+    pub now: u64,
+    next_cap: CapId,
+    answers: Answers,
+}
+
+impl Model {
+    pub fn add_process(&mut self, rank: u32, used_max: u32, open_calls_max: u32) -> usize {
+        self.processes.push(Process { alive: true, rank, used: 0, used_max, open_calls: 0, open_calls_max });
+        self.processes.len() - 1
+    }
+
+    pub fn add_thread(&mut self, process: usize) -> usize {
+        self.threads.push(Thread {
+            process,
+            alive: true,
+            wait: Wait::Nothing,
+            deadline: NEVER,
+            reserved: false,
+            bound: None,
+            sequence: 0,
+        });
+        self.threads.len() - 1
+    }
+
+    pub fn add_endpoint(&mut self, owner: usize, rank: u32, max_bytes: u32, max_caps: u32) -> CapId {
+        self.endpoints.push(Endpoint {
+            owner,
+            alive: true,
+            rank,
+            max_bytes,
+            max_caps,
+            generation: 1,
+            sealed: false,
+            callers: VecDeque::new(),
+            receivers: VecDeque::new(),
+            listeners: VecDeque::new(),
+            posts: VecDeque::new(),
+            gone: VecDeque::new(),
+            calls_first: true,
+        });
+        let object = Object::Endpoint(self.endpoints.len() - 1);
+        self.add_cap(owner, object, nexus_abi::Kind::Endpoint.rights(), None)
+    }
+
+    pub fn add_notification(&mut self, owner: usize) -> CapId {
+        self.notifications.push(Notification { owner, alive: true, bits: 0, waiter: None, bound: None });
+        let object = Object::Notification(self.notifications.len() - 1);
+        self.add_cap(owner, object, nexus_abi::Kind::Notification.rights(), None)
+    }
+
+    /// A new entry of a process's table, below `parent`.
+    pub fn add_cap(&mut self, holder: usize, object: Object, rights: Rights, parent: Option<CapId>) -> CapId {
+        self.next_cap += 1;
+        let (badge, session) = parent.map_or((0, None), |parent| {
+            let parent = &self.caps[&parent];
+            (parent.badge, parent.session)
+        });
+        if let Some(session) = session {
+            self.sessions[session].references += 1;
+        }
+        let cap = Cap {
+            holder,
+            object,
+            rights,
+            badge,
+            session,
+            parent,
+            children: Vec::new(),
+            frozen: false,
+            posts: 0,
+        };
+        self.caps.insert(self.next_cap, cap);
+        if let Some(parent) = parent {
+            let new = self.next_cap;
+            self.cap(parent).children.insert(0, new);
+        }
+        if !matches!(object, Object::Reply(..)) {
+            self.processes[holder].used += 1;
+        }
+        self.next_cap
+    }
+
+    /// Whether a thread can do something now.
+    pub fn can_act(&self, thread: usize) -> bool {
+        self.threads[thread].alive && matches!(self.threads[thread].wait, Wait::Nothing)
+    }
+
+    /// Lets one thing happen; yields who was answered what by it.
+    pub fn step(&mut self, event: &Event) -> Answers {
+        self.answers.clear();
+        if let Some((thread, outcome)) = self.act(event) {
+            match outcome {
+                Ok(Some(answer)) => self.answers.push((thread, answer)),
+                Ok(None) => {}
+                Err(error) => self.answers.push((thread, Answer::Failed(error))),
+            }
+        }
+        std::mem::take(&mut self.answers)
+    }
+
+    /// What a thread is answered at once; `None` inside: it waits, or was answered already.
+    #[allow(clippy::type_complexity)]
+    fn act(&mut self, event: &Event) -> Option<(usize, Result<Option<Answer>, Error>)> {
+        let done = |result: Result<u64, Error>| result.map(|value| Some(Answer::Value(value)));
+        let new = |result: Result<CapId, Error>| result.map(|cap| Some(Answer::New(cap)));
+        Some(match event {
+            Event::Call { thread, via, message, deadline } => {
+                (*thread, self.call(*thread, *via, message, *deadline).map(|()| None))
+            }
+            Event::Receive { thread, via, deadline } => {
+                (*thread, self.receive_call(*thread, *via, *deadline).map(|()| None))
+            }
+            Event::Reply { thread, reply, message } => {
+                (*thread, done(self.reply(*thread, *reply, message).map(|()| 0)))
+            }
+            Event::ReplyReceive { thread, via, reply, message, deadline } => {
+                let outcome = self.reply_receive(*thread, *via, *reply, message, *deadline);
+                (*thread, outcome.map(|()| None))
+            }
+            Event::Post { thread, via, message } => {
+                (*thread, done(self.post(*thread, *via, message).map(|()| 0)))
+            }
+            Event::Signal { thread, notification, bits } => {
+                (*thread, done(self.signal_call(*thread, *notification, *bits).map(|()| 0)))
+            }
+            Event::Wait { thread, notification, mask, deadline } => {
+                let outcome = self.wait(*thread, *notification, *mask, *deadline);
+                (*thread, outcome.map(|bits| bits.map(Answer::Value)))
+            }
+            Event::Bind { thread, notification } => {
+                (*thread, done(self.bind(*thread, *notification).map(|()| 0)))
+            }
+            Event::Copy { thread, cap, rights } => (*thread, new(self.copy(*thread, *cap, *rights))),
+            Event::Mint { thread, cap, badge, rights } => {
+                (*thread, new(self.mint(*thread, *cap, *badge, *rights)))
+            }
+            Event::Close { thread, cap } => (*thread, done(self.close_call(*thread, *cap).map(|()| 0))),
+            Event::Seal { thread, cap } => (*thread, done(self.seal(*thread, *cap).map(|()| 0))),
+            Event::Revoke { thread, cap } => (*thread, done(self.revoke(*thread, *cap).map(|()| 0))),
+            Event::Kill { process, order } => {
+                self.kill(*process, order);
+                return None;
+            }
+            Event::TimePasses => {
+                self.time_passes();
+                return None;
+            }
+        })
+    }
+
+    fn cap(&mut self, cap: CapId) -> &mut Cap {
+        self.caps.get_mut(&cap).expect("a capability that exists")
+    }
+
+    fn answer(&mut self, thread: usize, answer: Answer) {
+        let state = &mut self.threads[thread];
+        (state.wait, state.deadline) = (Wait::Nothing, NEVER);
+        state.sequence += 1;
+        self.answers.push((thread, answer));
+    }
+
+    /// The caller's capability with this number.
+    fn held(&self, thread: usize, cap: CapId) -> Result<&Cap, Error> {
+        let process = self.threads[thread].process;
+        self.caps.get(&cap).filter(|cap| cap.holder == process).ok_or(Error::StaleHandle)
+    }
+
+    fn usable(
+        &self,
+        thread: usize,
+        cap: CapId,
+        is_kind: fn(&Object) -> bool,
+        rights: Rights,
+    ) -> Result<&Cap, Error> {
+        let cap = self.held(thread, cap)?;
+        match cap {
+            _ if !is_kind(&cap.object) => Err(Error::WrongKind),
+            _ if cap.frozen => Err(Error::StaleHandle),
+            _ if !cap.rights.contains(rights) => Err(Error::NotPermitted),
+            _ => Ok(cap),
+        }
+    }
+
+    fn endpoint_of(&self, thread: usize, cap: CapId, rights: Rights) -> Result<usize, Error> {
+        let cap = self.usable(thread, cap, |object| matches!(object, Object::Endpoint(_)), rights)?;
+        match cap.object {
+            Object::Endpoint(endpoint) => Ok(endpoint),
+            _ => Err(Error::WrongKind),
+        }
+    }
+
+    fn notification_of(&self, thread: usize, cap: CapId, rights: Rights) -> Result<usize, Error> {
+        let cap = self.usable(thread, cap, |object| matches!(object, Object::Notification(_)), rights)?;
+        match cap.object {
+            Object::Notification(n) if self.notifications[n].alive => Ok(n),
+            _ => Err(Error::StaleHandle),
+        }
+    }
+
+    fn is_alive(&self, object: Object) -> bool {
+        match object {
+            Object::Endpoint(endpoint) => self.endpoints[endpoint].alive,
+            Object::Notification(notification) => self.notifications[notification].alive,
+            // The bench has processes 2 and 3 create one each; it goes with who created it.
+            Object::Memory(memory) => self.processes[memory + 2].alive,
+            Object::Reply(thread, _) => self.threads[thread].alive,
+        }
+    }
+
+    fn is_outlived(&self, cap: &Cap, endpoint: usize) -> bool {
+        cap.session.is_some_and(|session| {
+            let session = &self.sessions[session];
+            !session.alive || session.generation != self.endpoints[endpoint].generation
+        })
+    }
+
+    /// Capabilities that name an object.
+    pub fn references(&self, object: Object) -> usize {
+        self.caps.values().filter(|cap| cap.object == object).count()
+    }
+
+    fn copy(&mut self, thread: usize, cap: CapId, rights: Rights) -> Result<CapId, Error> {
+        let source = self.held(thread, cap)?;
+        if source.frozen {
+            return Err(Error::StaleHandle);
+        }
+        if matches!(source.object, Object::Reply(..)) {
+            return Err(Error::InvalidArgument);
+        }
+        if !source.rights.contains(rights) {
+            return Err(Error::NotPermitted);
+        }
+        let (holder, object) = (source.holder, source.object);
+        if !self.is_alive(object) {
+            return Err(Error::StaleHandle);
+        }
+        if self.processes[holder].used >= self.processes[holder].used_max {
+            return Err(Error::NoSlots);
+        }
+        Ok(self.add_cap(holder, object, rights, Some(cap)))
+    }
+
+    fn mint(&mut self, thread: usize, cap: CapId, badge: u64, rights: Rights) -> Result<CapId, Error> {
+        let endpoint = self.endpoint_of(thread, cap, Rights::MINT)?;
+        let source = self.held(thread, cap)?;
+        if badge == 0 || source.badge != 0 || !(Rights::CALL | Rights::POST).contains(rights) {
+            return Err(Error::InvalidArgument);
+        }
+        if !source.rights.contains(rights) {
+            return Err(Error::NotPermitted);
+        }
+        let owner = source.holder;
+        if !self.endpoints[endpoint].alive {
+            return Err(Error::StaleHandle);
+        }
+        let taken = |session: &Session| {
+            session.alive && session.references > 0 && session.endpoint == endpoint && session.badge == badge
+        };
+        if self.sessions.iter().any(taken) {
+            return Err(Error::Busy);
+        }
+        if self.processes[owner].used >= self.processes[owner].used_max {
+            return Err(Error::NoSlots);
+        }
+        let generation = self.endpoints[endpoint].generation;
+        self.sessions.push(Session { owner, endpoint, badge, generation, references: 1, alive: true });
+        let new = self.add_cap(owner, Object::Endpoint(endpoint), rights, Some(cap));
+        let session = Some(self.sessions.len() - 1);
+        let entry = self.cap(new);
+        (entry.badge, entry.session) = (badge, session);
+        Ok(new)
+    }
+
+    fn signal_call(&mut self, thread: usize, cap: CapId, bits: u64) -> Result<(), Error> {
+        let notification = self.notification_of(thread, cap, Rights::SIGNAL)?;
+        let state = &mut self.notifications[notification];
+        state.bits |= bits;
+        if let Some(waiter) = state.waiter {
+            let Wait::Bits(_, mask) = self.threads[waiter].wait else { return Ok(()) };
+            let taken = state.bits & mask;
+            if taken != 0 {
+                state.bits &= !taken;
+                state.waiter = None;
+                self.answer(waiter, Answer::Value(taken));
+            }
+            return Ok(());
+        }
+        let Some(bound) = state.bound.filter(|_| state.bits != 0) else { return Ok(()) };
+        if let Wait::Receiving(endpoint) | Wait::Listening(endpoint) = self.threads[bound].wait {
+            self.leave(endpoint, bound);
+            let bits = std::mem::take(&mut self.notifications[notification].bits);
+            self.answer(bound, Answer::Bits(bits));
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, thread: usize, cap: CapId, mask: u64, deadline: u64) -> Result<Option<u64>, Error> {
+        let notification = match self.notification_of(thread, cap, Rights::WAIT) {
+            // What is wrong with the mask is said before the object is looked at.
+            Err(Error::StaleHandle) if mask == 0 && self.held(thread, cap).is_ok_and(|cap| !cap.frozen) => {
+                return Err(Error::InvalidArgument);
+            }
+            other => other?,
+        };
+        if mask == 0 {
+            return Err(Error::InvalidArgument);
+        }
+        let now = self.now;
+        let state = &mut self.notifications[notification];
+        if state.waiter.is_some() || state.bound.is_some_and(|bound| bound != thread) {
+            return Err(Error::Busy);
+        }
+        let taken = state.bits & mask;
+        if taken != 0 {
+            state.bits &= !taken;
+            return Ok(Some(taken));
+        }
+        if deadline <= now {
+            return Err(Error::TimedOut);
+        }
+        state.waiter = Some(thread);
+        self.begin_wait(thread, Wait::Bits(notification, mask), deadline);
+        Ok(None)
+    }
+
+    fn bind(&mut self, thread: usize, cap: Option<CapId>) -> Result<(), Error> {
+        let next = cap.map(|cap| self.notification_of(thread, cap, Rights::WAIT)).transpose()?;
+        if let Some(next) = next {
+            let state = &mut self.notifications[next];
+            if state.waiter.is_some() || state.bound.is_some_and(|bound| bound != thread) {
+                return Err(Error::Busy);
+            }
+            state.bound = Some(thread);
+        }
+        let before = std::mem::replace(&mut self.threads[thread].bound, next);
+        if let Some(before) = before.filter(|&before| Some(before) != next) {
+            self.notifications[before].bound = None;
+        }
+        Ok(())
+    }
+
+    fn begin_wait(&mut self, thread: usize, wait: Wait, deadline: u64) {
+        let state = &mut self.threads[thread];
+        (state.wait, state.deadline) = (wait, deadline);
+        state.sequence += 1;
+    }
+
+    /// Takes a thread out of an endpoint's queues.
+    fn leave(&mut self, endpoint: usize, thread: usize) {
+        let endpoint = &mut self.endpoints[endpoint];
+        for queue in [&mut endpoint.callers, &mut endpoint.receivers, &mut endpoint.listeners] {
+            queue.retain(|&other| other != thread);
+        }
+    }
+}
