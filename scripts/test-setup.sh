@@ -37,7 +37,7 @@ sources() {
 
 bootstrap() {
     [ ! -e "$bare/.complete" ] || return 0
-    rm -rf "$bare"
+    rm -rf --one-file-system "$bare"
     mkdir -p "$bare"
     # An older debootstrap does not know newer suites; the last word is the recipe that they share.
     case "$suite" in
@@ -45,7 +45,7 @@ bootstrap() {
         *) from="http://deb.debian.org/debian sid" ;;
     esac
     say "making a bare $suite"
-    # shellcheck disable=SC2086 # two words
+    # Two words.
     debootstrap --variant=minbase "$suite" "$bare" $from >"$bare.log" 2>&1 || fail "debootstrap failed; see $bare.log"
     sources >"$bare/etc/apt/sources.list"
     touch "$bare/.complete"
@@ -66,7 +66,7 @@ try() {
     forced=$1
     [ "$1" != auto ] || forced=
     leave
-    rm -rf "$machine"
+    rm -rf --one-file-system "$machine"
     cp -a --reflink=auto "$bare" "$machine"
     mkdir -p "$machine/srv/nexus" "$machine/usr/local/share/ca-certificates"
     (cd "$root" && git ls-files -z | tar --null -T - -c) | tar -x -C "$machine/srv/nexus"

@@ -166,14 +166,15 @@ pub fn run_all(project: &Project) -> Result<()> {
 fn run_apart(gate: Gate, log: &Path) -> Result<()> {
     let output = File::create(log).with_context(|| format!("{} cannot be written", log.display()))?;
     let program = std::env::current_exe().context("this program's own path is unknown")?;
-    let mut command = Command::new("timeout");
-    command.args(["--kill-after=10", &gate.seconds().to_string()]);
+    let mut command = Command::new("setpriv");
+    // When this process ends in whatever way, `timeout` ends the gate with all that it started.
+    command.args(["--pdeathsig", "TERM", "timeout", "--kill-after=10", &gate.seconds().to_string()]);
     command.args(["prlimit", &format!("--as={PROCESS_BYTES_MAX}")]).arg(program).args(["gate", &gate.name()]);
     command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
     let progress = ProgressBar::new_spinner().with_message(gate.name());
     progress.set_style(ProgressStyle::with_template("{spinner} {msg} {elapsed}")?);
     progress.enable_steady_tick(Duration::from_millis(200));
-    let status = command.status().context("`timeout` cannot be started");
+    let status = command.status().context("setpriv cannot be started");
     progress.finish_and_clear();
     match status?.code() {
         Some(0) => Ok(()),
