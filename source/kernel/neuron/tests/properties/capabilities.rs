@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// Entries that the table of the test can hold.
 const USED_MAX: u32 = 100;
+/// Calls that the table of the test can hold unanswered.
 const OPEN_CALLS_MAX: u32 = 8;
 /// The granule that stands for the process in entries.
 const OWNER: Granule = 64;
