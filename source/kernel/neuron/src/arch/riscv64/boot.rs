@@ -353,6 +353,7 @@ fn first_words(
 
 /// Starts another hart and waits, for a bounded time, until it says so. It idles.
 fn start_other(id: u64, place: usize, load_address: u64) -> bool {
+    // SAFETY: the assembly above defines it; only its address is taken, never called from here.
     unsafe extern "C" {
         fn __start_other();
     }

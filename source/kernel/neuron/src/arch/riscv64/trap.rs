@@ -88,6 +88,7 @@ __stopped_stack_end:
 
 /// Points this hart's traps at the kernel and allows its interrupts while user code runs.
 pub fn install() {
+    // SAFETY: the assembly above defines it; only its address is taken, never called from here.
     unsafe extern "C" {
         fn __trap();
     }
