@@ -89,19 +89,11 @@ impl Ring {
     pub fn read(&self, after: u64, to: &mut [u8]) -> Result<(usize, u64), ReadError> {
         let mut written = 0;
         let mut last = after;
-        let mut place = self.oldest;
-        for _ in 0..self.count {
-            if place == self.wrap {
-                place = 0;
-            }
-            let (head, size) = self.record(place);
-            if head.sequence > after {
-                let Some(target) = to.get_mut(written..written + size) else { break };
-                target.copy_from_slice(&self.bytes[place..place + size]);
-                written += size;
-                last = head.sequence;
-            }
-            place += size;
+        for (place, head, size) in self.newer(after) {
+            let Some(target) = to.get_mut(written..written + size) else { break };
+            target.copy_from_slice(&self.bytes[place..place + size]);
+            written += size;
+            last = head.sequence;
         }
         match (written, self.sequence - 1 > after) {
             (0, true) => Err(ReadError::TooSmall),
@@ -112,21 +104,23 @@ impl Ring {
 
     /// The text of the first record newer than `after`; yields its sequence and its writer.
     pub fn text_after(&self, after: u64, line: &mut Line) -> Option<(u64, u64)> {
-        let mut place = self.oldest;
-        for _ in 0..self.count {
-            if place == self.wrap {
-                place = 0;
-            }
+        let (place, head, _) = self.newer(after).next()?;
+        let text = &self.bytes[place + HEAD..place + HEAD + head.text_bytes as usize];
+        // Records hold what came as text, cut at a character; a line takes as much as fits.
+        let _ = line.write_str(core::str::from_utf8(text).unwrap_or(""));
+        Some((head.sequence, head.service_id))
+    }
+
+    /// Every record newer than `after`, oldest first: its place, its head and its size.
+    fn newer(&self, after: u64) -> impl Iterator<Item = (usize, RingRecord, usize)> + '_ {
+        let mut next = self.oldest;
+        let every = (0..self.count).map(move |_| {
+            let place = if next == self.wrap { 0 } else { next };
             let (head, size) = self.record(place);
-            if head.sequence > after {
-                let text = &self.bytes[place + HEAD..place + HEAD + head.text_bytes as usize];
-                // Records hold what came as text, cut at a character; a line takes as much as fits.
-                let _ = line.write_str(core::str::from_utf8(text).unwrap_or(""));
-                return Some((head.sequence, head.service_id));
-            }
-            place += size;
-        }
-        None
+            next = place + size;
+            (place, head, size)
+        });
+        every.filter(move |(_, head, _)| head.sequence > after)
     }
 
     /// The sequence of the newest record.

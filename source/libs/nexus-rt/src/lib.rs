@@ -50,6 +50,7 @@ macro_rules! main {
                 unsafe { $crate::enter(page, $run) }
             }
 
+            // SAFETY: the loader jumps here once, with a stack; nothing calls it.
             /// Ends the chain of frames (no frame above, no return address) and enters Rust.
             #[unsafe(naked)]
             #[unsafe(no_mangle)]
