@@ -286,8 +286,9 @@ impl Machine {
     pub fn set_qos(&mut self, actor: Actor, class: Qos) {
         let (mut thread, _) = self.kernel.lock(&mut self.held, actor.thread).expect("a live thread");
         thread.qos = class;
-        self.kernel.run_queues[0].lock().remove_if_queued(&self.kernel.memory, actor.thread);
-        thread.shared().set_urgency(class);
+        drop(thread);
+        self.take_off_queue(actor);
+        self.kernel.memory.shared(actor.thread).expect("a live thread").set_urgency(class);
     }
 
     fn run(&mut self, actor: Actor) -> Step {
@@ -301,8 +302,8 @@ impl Machine {
 
     fn run_once(&mut self, actor: Actor) -> Option<Step> {
         let before = self.program_counter(actor);
-        self.kernel.run_queues[0].lock().remove_if_queued(&self.kernel.memory, actor.thread);
-        self.hart.current = Some(actor.thread);
+        self.take_off_queue(actor);
+        self.run_on_hart(actor);
         self.kernel.system_call(&mut self.hart, &mut self.held);
         let runs = self.hart.current.take().is_some();
         (self.hart.reschedule, self.hart.handoff) = (false, None);
@@ -317,6 +318,17 @@ impl Machine {
             return Some(Step::Waits);
         }
         Some(Step::Done(self.result(actor)))
+    }
+
+    fn take_off_queue(&self, actor: Actor) {
+        let memory = &self.kernel.memory;
+        self.kernel.with_queue(0, |queue| queue.remove_if_queued(memory, actor.thread));
+    }
+
+    fn run_on_hart(&mut self, actor: Actor) {
+        self.hart.current = Some(actor.thread);
+        self.hart.process = actor.process.granule();
+        self.hart.payer = self.kernel.lock(&mut self.held, actor.thread).map(|(thread, _)| thread.payer);
     }
 
     fn program_counter(&mut self, actor: Actor) -> u64 {
@@ -412,8 +424,8 @@ impl Machine {
 
     /// The current thread faults.
     pub fn fault(&mut self, actor: Actor, fault: crate::fault::Fault) {
-        self.kernel.run_queues[0].lock().remove_if_queued(&self.kernel.memory, actor.thread);
-        self.hart.current = Some(actor.thread);
+        self.take_off_queue(actor);
+        self.run_on_hart(actor);
         self.kernel.user_fault(&mut self.hart, &mut self.held, fault);
         self.hart.current = None;
     }

@@ -177,7 +177,14 @@ impl Memory {
         true
     }
 
+    /// Where the kernel sees the base of RAM.
+    #[inline]
+    pub(crate) fn window(&self) -> *mut u8 {
+        self.window
+    }
+
     /// Where the kernel sees a frame.
+    #[inline]
     pub(crate) fn pointer(&self, frame: FrameNumber) -> *mut u8 {
         assert!((frame as usize) < self.infos.len());
         self.window.wrapping_add(frame as usize * PAGE_SIZE)

@@ -11,6 +11,7 @@ use crate::memory::{Granule, Id, Links, List, Memory, Object};
 use crate::sync;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use nexus_abi::capability::Qos;
+use nexus_abi::limits::REGISTER_BYTES;
 use nexus_abi::message::Header;
 
 /// What an endpoint is made of.
@@ -55,6 +56,13 @@ impl Endpoint {
             sealed: false,
             calls_first: true,
         }
+    }
+
+    /// Whether nothing is there to be received, and whatever comes will fit into registers.
+    #[inline]
+    pub fn is_quiet(&self) -> bool {
+        let waiting = self.callers.first_granule() | self.posts.first_granule() | self.gone.first_granule();
+        waiting == 0 && !self.sealed && self.max_bytes <= REGISTER_BYTES as u32 && self.max_capabilities == 0
     }
 
     /// Takes a thread that waits for an arrival: one that only listens, if there is one.

@@ -225,6 +225,7 @@ impl<A: Arch> Kernel<A> {
         let (lent, worker) = (sender.shared(), receiver.shared());
         lent.served_by.store(pair.receiver_id.raw(), Relaxed);
         worker.set_urgency(worker.urgency().max(lent.urgency()));
+        pair.receiver.payer = pair.sender.payer;
         Delivery::Done
     }
 
@@ -285,7 +286,7 @@ impl<A: Arch> Kernel<A> {
             let taken = process.take_entry(&self.memory, caller.shared, owner, Use::OpenCall);
             thread.reply_entry = taken.unwrap_or(0);
         }
-        thread.serves = Some(endpoint);
+        (thread.serves, thread.payer) = (Some(endpoint), thread.process);
         self.memory.shared(endpoint).ok_or(Error::StaleHandle)?.server.store(caller.thread.raw(), Relaxed);
         self.fall_back(request.hart, &thread);
         Ok(())
@@ -524,6 +525,9 @@ impl<A: Arch> Kernel<A> {
         }
         receiver.wait_sequence += 1;
         self.fall_back(request.hart, &sender);
+        self.count_time(request.hart);
+        sender.payer = sender.process;
+        request.hart.payer = Some(sender.payer);
         self.make_ready(request.hart, waiting, &mut receiver);
         request.hart.handoff = Some(waiting);
         Ok(0)
