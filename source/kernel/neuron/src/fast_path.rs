@@ -2,7 +2,7 @@
 //! commit. It takes only the locks of the objects that it touches, allocates nothing, walks no queue and skips
 //! the scheduler: the other side runs on in the same turn.
 //!
-//! Each function first checks everything and says `false` while nothing has changed; the call then goes the
+//! Each function first checks everything and says `None` while nothing has changed; the call then goes the
 //! long way, through `system_call/message.rs`, which does the same for every case. The payload travels in
 //! `message`, which is what the sender's registers were and the receiver's will be. Locks are taken in the
 //! order of `sync`: endpoint, then both threads in the order of their places.
@@ -12,8 +12,9 @@ use crate::arch::Arch;
 use crate::kernel::{Hart, Kernel};
 use crate::memory::{Granule, Guard, Id};
 use crate::object::process::ProcessShared;
-use crate::object::thread::State;
+use crate::object::thread::{Context, State};
 use crate::object::{Endpoint, Notification, Process, Thread};
+use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
 use nexus_abi::limits::{FOREVER, REGISTER_BYTES};
 use nexus_abi::message::Registers;
@@ -23,25 +24,25 @@ use nexus_abi::{Error, Handle, Kind, Rights, SystemCall};
 const BUT_LABEL: u64 = (1 << 48) - 1;
 
 impl<A: Arch> Kernel<A> {
-    /// A call of register size to a server that waits. `true`: the server runs, with `message` as its registers.
+    /// A call of register size to a server that waits. Yields the context of the server, which runs now with `message` as its registers.
     #[inline]
-    pub fn fast_call(&self, hart: &mut Hart, message: &mut Registers) -> bool {
-        let Some(me) = hart.current else { return false };
+    pub fn fast_call(&self, hart: &mut Hart, message: &mut Registers) -> Option<NonNull<Context>> {
+        let me = hart.current?;
         if message.header.0 & BUT_LABEL > REGISTER_BYTES as u64 || message.buffers != 0 {
-            return false;
+            return None;
         }
         let process = self.process_of_hart(hart);
         // SAFETY: the process of the thread that runs is alive.
         let entry = unsafe { self.memory.entry_of_live(process, Handle(message.target)) };
-        let Some((entry, _)) = entry else { return false };
-        let Some(endpoint) = entry.plain::<Endpoint>(Kind::Endpoint, Rights::CALL) else { return false };
-        let Some(mut endpoint) = self.memory.lock_slot(endpoint) else { return false };
-        let server = endpoint.receivers.first_granule();
-        if server == 0 || endpoint.sealed || endpoint.rank >= process.rank.load(Relaxed) {
-            return false;
+        let Some((entry, _)) = entry else { return None };
+        let Some(endpoint) = entry.plain::<Endpoint>(Kind::Endpoint, Rights::CALL) else { return None };
+        let Some(mut endpoint) = self.memory.lock_slot(endpoint) else { return None };
+        let server_granule = endpoint.receivers.first_granule();
+        if server_granule == 0 || endpoint.is_sealed() || endpoint.rank >= process.rank.load(Relaxed) {
+            return None;
         }
         // SAFETY: this thread runs and that one is in a queue, so both are alive; see the head for the order.
-        let (mut caller, mut server) = unsafe { self.lock_both(me.granule(), server) };
+        let (mut caller, mut server) = unsafe { self.lock_both(me.granule(), server_granule) };
         let (from, to) = (caller.shared(), server.shared());
         let class = to.urgency().max(from.urgency());
         // SAFETY: the process of a live thread is alive.
@@ -49,14 +50,14 @@ impl<A: Arch> Kernel<A> {
             unsafe { self.memory.shared_of_live::<Process>(server.process.granule()) };
         let needs_timer = message.deadline < from.heap_key.load(Relaxed);
         if needs_timer || target.has_ended() || self.is_somebody_above(hart.index, class) {
-            return false;
+            return None;
         }
 
-        let id = self.id_of(&server);
-        endpoint.receivers.pop_known(&self.memory, &server);
+        let id = server.id_at(server_granule);
+        endpoint.receivers.pop_known(&self.memory, &server, id);
         drop(endpoint);
         caller.state = State::Called;
-        caller.wait_sequence += 1;
+        caller.wait_sequence = caller.wait_sequence.wrapping_add(1);
         caller.deadline = message.deadline;
         (caller.message.has_buffers, caller.message.lease_count) = (false, 0);
         from.served_by.store(id.raw(), Relaxed);
@@ -66,7 +67,7 @@ impl<A: Arch> Kernel<A> {
         server.reply_entry = 0;
         server.state = State::Ready;
         server.deadline = FOREVER;
-        server.wait_sequence += 1;
+        server.wait_sequence = server.wait_sequence.wrapping_add(1);
         server.payer = caller.payer;
         to.set_urgency(class);
         message.target = 0;
@@ -74,65 +75,62 @@ impl<A: Arch> Kernel<A> {
         message.buffers = entry.badge();
         message.deadline = process.service_id.load(Relaxed);
         message.process_id = process.process_id.load(Relaxed);
-        self.switch(hart, &mut caller, &server, id, target);
-        true
+        Some(self.switch(hart, &mut caller, &mut server, id, target))
     }
 
     /// An answer of register size to a caller that waits for it, by a server that then waits for the next call
-    /// and finds nothing there. `true`: the caller runs, with `message` as its registers.
+    /// and finds nothing there. Yields the context of the caller, which runs now with `message` as its registers.
     #[inline]
-    pub fn fast_reply_receive(&self, hart: &mut Hart, message: &mut Registers) -> bool {
-        let Some(me) = hart.current else { return false };
+    pub fn fast_reply_receive(&self, hart: &mut Hart, message: &mut Registers) -> Option<NonNull<Context>> {
+        let me = hart.current?;
         let is_long = message.header.0 & BUT_LABEL > REGISTER_BYTES as u64 || message.buffers != 0;
         if is_long || message.deadline != FOREVER {
-            return false;
+            return None;
         }
         let process = self.process_of_hart(hart);
         // SAFETY: the process of the thread that runs is alive.
-        let found = unsafe {
-            let served = self.memory.entry_of_live(process, Handle(message.target));
-            served.zip(self.memory.entry_of_live(process, message.reply))
-        };
-        let Some(((served, _), (reply, reply_granule))) = found else { return false };
+        let served = unsafe { self.memory.entry_of_live(process, Handle(message.target)) };
+        let Some((served, _)) = served else { return None };
+        // SAFETY: as above.
+        let reply = unsafe { self.memory.entry_of_live(process, message.reply) };
+        let Some((reply, reply_granule)) = reply else { return None };
         let endpoint_id = served.plain::<Endpoint>(Kind::Endpoint, Rights::RECEIVE);
-        let Some(endpoint_id) = endpoint_id else { return false };
-        let Some((caller, sequence)) = reply.open_call() else { return false };
-        let Some(mut endpoint) = self.memory.lock_slot(endpoint_id) else { return false };
+        let Some(endpoint_id) = endpoint_id else { return None };
+        let Some((caller_id, sequence)) = reply.open_call() else { return None };
+        let Some(mut endpoint) = self.memory.lock_slot(endpoint_id) else { return None };
         if !endpoint.is_quiet() || process.rank.load(Relaxed) > endpoint.rank {
-            return false;
+            return None;
         }
-        let Some((mut server, mut caller)) = self.lock_me_and(me, caller) else { return false };
+        let Some((mut server, mut caller)) = self.lock_me_and(me, caller_id) else { return None };
         let (from, to) = (server.shared(), caller.shared());
         let is_owed = caller.state == State::Called && caller.wait_sequence == sequence;
         if !is_owed || server.bound.is_some() || server.reply_entry != 0 || hart.payer != Some(caller.payer) {
-            return false;
+            return None;
         }
         // SAFETY: the process of a live thread is alive.
         let target: &ProcessShared =
             unsafe { self.memory.shared_of_live::<Process>(caller.process.granule()) };
         if target.has_ended() || self.is_somebody_above(hart.index, to.urgency()) {
-            return false;
+            return None;
         }
 
         reply.renew_reservation();
         server.reply_entry = reply_granule;
         server.state = State::Receiving(endpoint_id);
         server.deadline = FOREVER;
-        server.wait_sequence += 1;
+        server.wait_sequence = server.wait_sequence.wrapping_add(1);
         (server.serves, server.payer) = (Some(endpoint_id), server.process);
         server.message.has_buffers = false;
         from.set_urgency(server.qos);
         endpoint.shared().server.store(me.raw(), Relaxed);
-        endpoint.receivers.push_known(&self.memory, &server);
+        endpoint.receivers.push_known(&self.memory, &server, me);
         drop(endpoint);
         caller.state = State::Ready;
         caller.deadline = FOREVER;
-        caller.wait_sequence += 1;
+        caller.wait_sequence = caller.wait_sequence.wrapping_add(1);
         (message.target, message.reply, message.buffers) = (0, Handle::NONE, 0);
         (message.deadline, message.process_id) = (0, 0);
-        let id = self.id_of(&caller);
-        self.switch(hart, &mut server, &caller, id, target);
-        true
+        Some(self.switch(hart, &mut server, &mut caller, caller_id, target))
     }
 
     #[inline]
@@ -141,15 +139,11 @@ impl<A: Arch> Kernel<A> {
         unsafe { self.memory.shared_of_live::<Process>(hart.process) }
     }
 
-    fn id_of(&self, thread: &Guard<'_, Thread>) -> Id<Thread> {
-        thread.id(&self.memory)
-    }
-
     /// Locks two different threads, in the order of their places.
     ///
     /// # Safety
     /// Both are alive, and no lock of a thread or of a later level is held.
-    #[inline]
+    #[inline(always)]
     unsafe fn lock_both(&self, first: Granule, second: Granule) -> (Guard<'_, Thread>, Guard<'_, Thread>) {
         // SAFETY: the caller's, for each of the four.
         unsafe {
@@ -164,7 +158,7 @@ impl<A: Arch> Kernel<A> {
     }
 
     /// Locks the thread that runs and one that may be gone.
-    #[inline]
+    #[inline(always)]
     fn lock_me_and(
         &self,
         me: Id<Thread>,
@@ -184,15 +178,15 @@ impl<A: Arch> Kernel<A> {
     }
 
     /// The hart goes on with another thread, in the turn of the one before.
-    #[inline]
+    #[inline(always)]
     fn switch(
         &self,
         hart: &mut Hart,
         from: &mut Guard<'_, Thread>,
-        to: &Guard<'_, Thread>,
+        to: &mut Guard<'_, Thread>,
         id: Id<Thread>,
         process: &ProcessShared,
-    ) {
+    ) -> NonNull<Context> {
         self.arch.leave_float(&mut from.context);
         if to.context.float_used != 0 {
             self.arch.enter_float(&to.context);
@@ -204,8 +198,8 @@ impl<A: Arch> Kernel<A> {
             (hart.process, hart.loaded) = (granule, Some(space));
         }
         hart.current = Some(id);
-        let messages = &self.fast_messages[hart.index];
-        messages.store(messages.load(Relaxed) + 1, Relaxed);
+        hart.messages = hart.messages.wrapping_add(1);
+        NonNull::from(&mut to.context)
     }
 
     /// Calls that answer at once and save no register: a poll, a signal that nobody waits for, a yield. `None`:

@@ -87,7 +87,7 @@ pub struct Kernel<A: Arch> {
     pub(crate) init: AtomicU64,
     pub(crate) ring: SpinLock<Ring>,
     pub(crate) run_queues: [SpinLock<RunQueue>; HARTS_MAX],
-    /// Messages that went the fast path, by hart.
+    /// Messages that went the fast path, by hart: brought up to date when the hart leaves by the long way.
     pub(crate) fast_messages: [AtomicU64; HARTS_MAX],
     /// The classes with somebody ready on each hart, one bit each: read without the queue's lock.
     pub(crate) ready: [AtomicU32; HARTS_MAX],
@@ -121,6 +121,8 @@ pub struct Hart {
     pub(crate) handoff: Option<Id<Thread>>,
     /// Whether somebody more urgent than `current` is ready.
     pub(crate) reschedule: bool,
+    /// Messages that went the fast path here.
+    pub(crate) messages: u64,
     /// Since when `payer` is charged.
     pub(crate) running_since: u64,
     /// When its turn ends.
@@ -139,6 +141,7 @@ impl Hart {
             current: None,
             process: 0,
             payer: None,
+            messages: 0,
             handoff: None,
             reschedule: false,
             running_since: 0,

@@ -114,7 +114,7 @@ impl<A: Arch> Kernel<A> {
     /// Whether somebody above a class is ready on a hart.
     #[inline]
     pub(crate) fn is_somebody_above(&self, hart: usize, class: Qos) -> bool {
-        self.ready[hart].load(Relaxed) >> (class as u32 + 1) != 0
+        self.ready[hart].load(Relaxed) >> class as u32 > 1
     }
 
     /// Makes a thread ready whose lock is held, with `a0` (and `a1`) as the outcome of its wait.
@@ -365,6 +365,7 @@ impl<A: Arch> Kernel<A> {
     /// What the hart does next: yields the thread to run, with its address space loaded and its turn
     /// begun. Idle moments zero free frames and wait for interrupts.
     pub fn leave(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) -> Id<Thread> {
+        self.fast_messages[hart.index].store(hart.messages, Relaxed);
         loop {
             if let Some(id) = hart.current {
                 if !hart.reschedule {

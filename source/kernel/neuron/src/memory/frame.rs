@@ -124,6 +124,12 @@ impl Memory {
         (frame < self.infos.len() as u64).then_some(frame as FrameNumber)
     }
 
+    /// What is known of all frames.
+    #[inline]
+    pub(crate) fn infos(&self) -> &'static [FrameInfo] {
+        self.infos
+    }
+
     /// What is known of a frame.
     #[inline]
     pub fn info(&self, frame: FrameNumber) -> &FrameInfo {

@@ -67,27 +67,27 @@ impl<T: Object, L: LinksOf<T>> List<T, L> {
     }
 
     /// Takes the first member, whose lock is held, off the list.
-    #[inline]
-    pub(crate) fn pop_known(&mut self, memory: &Memory, first: &Guard<'_, T>) {
+    #[inline(always)]
+    pub(crate) fn pop_known(&mut self, memory: &Memory, first: &Guard<'_, T>, id: Id<T>) {
         let links = L::links(first.shared());
         if links.next.load(Relaxed) == self.first {
             links.reset();
             self.first = 0;
         } else {
-            self.remove(memory, first.id(memory));
+            self.remove(memory, id);
         }
     }
 
     /// Puts an object whose lock is held at the end.
-    #[inline]
-    pub(crate) fn push_known(&mut self, memory: &Memory, member: &Guard<'_, T>) {
+    #[inline(always)]
+    pub(crate) fn push_known(&mut self, memory: &Memory, member: &Guard<'_, T>, id: Id<T>) {
         let links = L::links(member.shared());
         if self.first == 0 && !links.linked() {
-            self.first = member.id(memory).granule();
+            self.first = id.granule();
             links.next.store(self.first, Relaxed);
             links.previous.store(self.first, Relaxed);
         } else {
-            self.push_back(memory, member.id(memory));
+            self.push_back(memory, id);
         }
     }
 

@@ -10,7 +10,7 @@
 //! - the body of an object is reached only through its [`Guard`]; what is reached without is atomics.
 #![allow(unsafe_code)] // it makes typed objects out of frames
 
-use super::frame::{FrameInfo, FrameKind, FrameNumber, Memory};
+use super::frame::{FrameKind, FrameNumber, Memory};
 use crate::sync::{Level, LockWord};
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
@@ -170,13 +170,14 @@ impl<'k, T: Object> Guard<'k, T> {
         &self.slot.shared
     }
 
-    /// The object's id.
+    /// The object's id, for who knows where it lives.
     #[inline]
-    pub fn id(&self, memory: &Memory) -> Id<T> {
-        let offset = core::ptr::from_ref(self.slot).addr() - memory.window().addr();
-        let raw = u64::from(self.slot.head.generation.load(Relaxed)) << 32 | (offset / GRANULE_BYTES) as u64;
-        // SAFETY: an object lives in the window and never at its beginning, so its granule is not 0.
-        Id { raw: unsafe { NonZeroU64::new_unchecked(raw) }, object: PhantomData }
+    pub fn id_at(&self, granule: Granule) -> Id<T> {
+        let generation = u64::from(self.slot.head.generation.load(Relaxed));
+        let raw = generation << 32 | u64::from(granule);
+        // SAFETY: generations begin at 1.
+        let raw = unsafe { NonZeroU64::new_unchecked(raw) };
+        Id { raw, object: PhantomData }
     }
 }
 
@@ -199,7 +200,7 @@ impl Memory {
 
     #[inline]
     fn slot<T: Object>(&self, granule: Granule) -> Option<&Slot<T>> {
-        let info = self.infos_get(Self::frame_of(granule))?;
+        let info = self.infos().get(Self::frame_of(granule) as usize)?;
         if info.kind() != frame_kind::<T>() || granule & (Slot::<T>::GRANULES - 1) != 0 {
             return None;
         }
@@ -211,7 +212,7 @@ impl Memory {
     ///
     /// # Safety
     /// The granule's frame must be of the slab of `T`, and a slot must begin there.
-    #[inline]
+    #[inline(always)]
     unsafe fn slot_at<T: Object>(&self, granule: Granule) -> &Slot<T> {
         let address = self.window().wrapping_add(granule as usize * GRANULE_BYTES);
         // SAFETY: by the contract above this is a `Slot<T>` in the window, whose head and shared part were
@@ -250,10 +251,6 @@ impl Memory {
         let slot = unsafe { self.slot_at::<T>(granule) };
         slot.head.lock.acquire();
         Guard { slot }
-    }
-
-    fn infos_get(&self, frame: FrameNumber) -> Option<&FrameInfo> {
-        (frame < self.frame_count()).then(|| self.info(frame))
     }
 
     #[inline]

@@ -23,6 +23,7 @@ const REVOKING: u32 = 1 << 10;
 /// The entry counts among the open calls, not among the ordinary entries.
 const OPEN_CALL: u32 = 1 << 11;
 const KIND: u32 = 0xff;
+const PAGE_SHIFT: u32 = PAGE_SIZE.trailing_zeros();
 /// An entry that is freed with this generation, the last that a handle can have, is never used again.
 const GENERATION_LAST: u32 = u32::MAX - 1;
 
@@ -227,7 +228,7 @@ impl CapabilitySlot {
     /// Makes every handle that was given for the entry of a received call stale, and reserves it for the next.
     #[inline]
     pub(crate) fn renew_reservation(&self) {
-        self.generation.store(self.generation.load(Relaxed) + 1, Relaxed);
+        self.generation.store(self.generation.load(Relaxed).wrapping_add(1), Relaxed);
         self.kind.store(RESERVED | OPEN_CALL, Relaxed);
     }
 
@@ -255,10 +256,10 @@ impl Memory {
         if page >= process.table_pages.load(Relaxed) {
             return None;
         }
-        let index = process.table_index.load(Relaxed) as usize * PAGE_SIZE + page as usize * size_of::<u64>();
+        let index = (process.table_index.load(Relaxed) as usize) << PAGE_SHIFT | (page as usize) << 3;
         // SAFETY: the table's index is a frame of words in the window, and has one for each page.
         let frame = unsafe { &*self.window().wrapping_add(index).cast::<AtomicU64>() }.load(Relaxed);
-        let granule = Memory::first_granule(frame as FrameNumber) + handle.index() % GRANULES;
+        let granule = (frame as FrameNumber) << GRANULES.trailing_zeros() | handle.index() % GRANULES;
         // SAFETY: the word names a page of entries.
         let entry = unsafe { self.entry_at_live(granule) };
         (entry.generation() == handle.generation()).then_some((entry, granule))

@@ -14,6 +14,11 @@ use nexus_abi::capability::Qos;
 use nexus_abi::limits::REGISTER_BYTES;
 use nexus_abi::message::Header;
 
+/// It is over for good.
+const SEALED: u32 = 1;
+/// It takes more than what fits into registers.
+const LONG: u32 = 2;
+
 /// What an endpoint is made of.
 pub struct Endpoint {
     /// Calls that wait to be received, oldest first.
@@ -34,8 +39,8 @@ pub struct Endpoint {
     pub max_capabilities: u32,
     /// How often a receiver's process died.
     pub generation: u32,
-    /// Whether it is over for good.
-    pub sealed: bool,
+    /// [`SEALED`], [`LONG`].
+    flags: u32,
     /// Which kind a receive looks at first next time: fairness between posts and calls.
     pub calls_first: bool,
 }
@@ -53,7 +58,7 @@ impl Endpoint {
             max_bytes,
             max_capabilities,
             generation: 1,
-            sealed: false,
+            flags: if max_bytes > REGISTER_BYTES as u32 || max_capabilities > 0 { LONG } else { 0 },
             calls_first: true,
         }
     }
@@ -62,7 +67,18 @@ impl Endpoint {
     #[inline]
     pub fn is_quiet(&self) -> bool {
         let waiting = self.callers.first_granule() | self.posts.first_granule() | self.gone.first_granule();
-        waiting == 0 && !self.sealed && self.max_bytes <= REGISTER_BYTES as u32 && self.max_capabilities == 0
+        waiting | self.flags == 0
+    }
+
+    /// Whether it is over for good.
+    #[inline]
+    pub fn is_sealed(&self) -> bool {
+        self.flags & SEALED != 0
+    }
+
+    /// Ends it for good.
+    pub fn seal(&mut self) {
+        self.flags |= SEALED;
     }
 
     /// Takes a thread that waits for an arrival: one that only listens, if there is one.

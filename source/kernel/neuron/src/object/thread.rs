@@ -261,7 +261,12 @@ impl ThreadShared {
     /// The class at which the thread runs now.
     #[inline]
     pub fn urgency(&self) -> Qos {
-        Qos::ALL[self.urgency.load(Relaxed) as usize % Qos::ALL.len()]
+        match self.urgency.load(Relaxed) {
+            0 => Qos::Idle,
+            1 => Qos::Normal,
+            2 => Qos::Interactive,
+            _ => Qos::PerfBurst,
+        }
     }
 
     /// Changes it. Whoever does has seen to the list that the thread is counted in.

@@ -63,7 +63,7 @@ impl<A: Arch> Kernel<A> {
         header: Header,
     ) -> Result<(), Error> {
         let (body, mut inner) = self.lock(held, endpoint).ok_or(Error::StaleHandle)?;
-        if body.sealed {
+        if body.is_sealed() {
             return Err(Error::Sealed);
         }
         if body.rank >= caller.shared.rank.load(Relaxed) {
@@ -252,7 +252,7 @@ impl<A: Arch> Kernel<A> {
         };
         let (max_bytes, max_capabilities) = {
             let (body, _) = self.lock(request.held, endpoint).ok_or(Error::StaleHandle)?;
-            if body.sealed {
+            if body.is_sealed() {
                 return Err(Error::Sealed);
             }
             if caller.shared.rank.load(Relaxed) > body.rank {

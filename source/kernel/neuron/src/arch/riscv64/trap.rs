@@ -11,6 +11,7 @@ use crate::object::Thread;
 use crate::object::thread::Context;
 use crate::sync::Held;
 use core::arch::{asm, global_asm};
+use core::ptr::NonNull;
 use csr::{clear, read, set, write};
 use nexus_abi::SystemCall;
 use nexus_abi::message::Registers;
@@ -327,22 +328,19 @@ extern "C" fn handle(block: &mut HartBlock) {
 
 /// The context of whoever runs next, or null for the long way.
 extern "C" fn fast_call(block: &mut HartBlock) -> *mut Context {
-    match block.kernel.fast_call(&mut block.hart, &mut block.message) {
-        true => run_on(block),
-        false => core::ptr::null_mut(),
-    }
+    let next = block.kernel.fast_call(&mut block.hart, &mut block.message);
+    next.map_or(core::ptr::null_mut(), |context| run_on(block, context))
 }
 
 /// As [`fast_call`].
 extern "C" fn fast_reply_receive(block: &mut HartBlock) -> *mut Context {
-    match block.kernel.fast_reply_receive(&mut block.hart, &mut block.message) {
-        true => run_on(block),
-        false => core::ptr::null_mut(),
-    }
+    let next = block.kernel.fast_reply_receive(&mut block.hart, &mut block.message);
+    next.map_or(core::ptr::null_mut(), |context| run_on(block, context))
 }
 
-fn run_on(block: &mut HartBlock) -> *mut Context {
-    block.context = context_of_current(block);
+#[inline(always)]
+fn run_on(block: &mut HartBlock, context: NonNull<Context>) -> *mut Context {
+    block.context = context.as_ptr();
     block.context
 }
 
