@@ -236,7 +236,7 @@ impl<D: BlockDevice> Store<D> {
     /// Takes over what replay found, and begins a new incarnation.
     fn adopt(&mut self, loaded: Loaded) -> Result<(), Error> {
         let mut usage = Usage::new(&self.options.quotas);
-        for (key, entry) in &loaded.index.entries {
+        for (key, entry) in loaded.index.iter() {
             let new = (entry.state != State::Deleted).then_some(entry.length as usize);
             usage.apply(&self.options.quotas, Difference { key, old: None, new });
         }
