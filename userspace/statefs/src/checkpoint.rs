@@ -11,6 +11,8 @@ use crate::index::{Entry, State};
 use crate::pending::record_bytes;
 use crate::segments::SegmentState;
 use crate::sorted::Sorted;
+#[cfg(feature = "mutants")]
+use crate::store::Mutant;
 use crate::store::{Mode, Store};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -123,6 +125,8 @@ impl<D: BlockDevice> Store<D> {
             walk: Walk::Clients(None),
             victims: self.victims(),
         });
+        #[cfg(feature = "mutants")]
+        self.release_early(Mutant::SegmentReusedBeforeFreed, self.end.next_segment_generation);
     }
 
     /// The emptiest segments, as many as half of the room beside the snapshot can take; none while space is
@@ -315,6 +319,8 @@ impl<D: BlockDevice> Store<D> {
         self.counters.checkpoints += 1;
         self.superblock = superblock;
         self.segments.superblock_durable(generation, checkpoint.replay_start);
+        #[cfg(feature = "mutants")]
+        self.release_early(Mutant::SegmentReusedTooEarly, checkpoint.replay_start);
         Ok(())
     }
 }

@@ -34,7 +34,7 @@ impl Entropy {
     }
 }
 
-/// A deliberate fault of the engine. Each has to be found by the power-cut campaign.
+/// A deliberate fault of the engine. Each has to be found by the campaigns.
 #[cfg(feature = "mutants")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mutant {
@@ -49,6 +49,10 @@ pub enum Mutant {
     SuperblockBeforeData,
     /// Replay forgets a deletion as soon as it has seen it.
     TombstoneDroppedEarly,
+    /// What a checkpoint will free is taken from its beginning on, before its superblock is durable.
+    SegmentReusedBeforeFreed,
+    /// What a superblock frees is taken at once, while an opening may still need the superblock before it.
+    SegmentReusedTooEarly,
 }
 
 /// How a store is opened.
