@@ -102,13 +102,25 @@ impl Page {
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     pages: Vec<Page>,
+    /// The page that was last set in: what a checkpoint wrote comes back in order.
+    newest: usize,
+    /// Whether a key may be known to be absent.
+    has_deleted: bool,
 }
 
 impl Index {
     /// The page of a key, and its slot there, or where that would be.
     fn find(&self, rank: u64, key: &[u8]) -> (usize, Result<usize, usize>) {
-        let page = self.pages.partition_point(|page| page.begins_at(rank, key)).saturating_sub(1);
+        let begins = |page: usize| self.pages.get(page).is_some_and(|page| page.begins_at(rank, key));
+        let page = if begins(self.newest) && !begins(self.newest + 1) {
+            self.newest
+        } else {
+            self.pages.partition_point(|page| page.begins_at(rank, key)).saturating_sub(1)
+        };
         let slots = self.pages.get(page).map_or(&[][..], |page| &page.slots);
+        if slots.last().is_some_and(|last| last.order(rank, key) == Ordering::Less) {
+            return (page, Err(slots.len()));
+        }
         (page, slots.binary_search_by(|slot| slot.order(rank, key)))
     }
 
@@ -127,8 +139,11 @@ impl Index {
     /// Sets a key unless something newer is known; returns what was there and whether it was set.
     pub fn set(&mut self, key: &[u8], entry: Entry) -> (Option<Entry>, bool) {
         let rank = rank(key);
-        match self.find(rank, key) {
-            (page, Ok(slot)) => {
+        let (page, slot) = self.find(rank, key);
+        self.newest = page;
+        self.has_deleted |= entry.state == State::Deleted;
+        match slot {
+            Ok(slot) => {
                 let known = &mut self.pages[page].slots[slot].entry;
                 if known.version > entry.version {
                     (Some(*known), false)
@@ -136,7 +151,7 @@ impl Index {
                     (Some(core::mem::replace(known, entry)), true)
                 }
             }
-            (page, Err(slot)) => {
+            Err(slot) => {
                 self.insert(page, slot, Slot { rank, key: key.into(), entry });
                 (None, true)
             }
@@ -163,6 +178,7 @@ impl Index {
             next.insert(0, slot);
         } else {
             let place = self.pages.len().min(page + 1);
+            self.newest = place;
             self.pages.insert(place, Page { rank: slot.rank, slots: vec![slot] });
         }
     }
@@ -224,6 +240,9 @@ impl Index {
 
     /// Forgets the keys that are known to be absent.
     pub fn drop_deleted(&mut self) {
+        if !core::mem::take(&mut self.has_deleted) {
+            return;
+        }
         for page in (0..self.pages.len()).rev() {
             let found = &mut self.pages[page];
             found.slots.retain(|slot| slot.entry.state != State::Deleted);
@@ -328,9 +347,10 @@ mod tests {
                 assert_same(&index, &model, &key);
             }
         }
-        for (at, entry) in index.values_mut().enumerate().filter(|(at, _)| at / 100 % 2 == 0 || at % 40 == 0)
-        {
-            entry.state = if at == 40 { State::Live } else { State::Deleted };
+        let gone = index.iter().enumerate().filter(|(at, _)| at / 100 % 2 == 0 || at % 40 == 0);
+        let gone: Vec<Vec<u8>> = gone.map(|(_, (key, _))| key.to_vec()).collect();
+        for key in &gone {
+            index.set(key, entry(u64::MAX, State::Deleted));
         }
         let kept: Vec<Vec<u8>> = index
             .iter()
