@@ -73,7 +73,7 @@ impl<'a, 'h, A: Arch> Bench<'a, 'h, A> {
             qos_max: Qos::Normal as u32,
             ..ProcessParameters::default()
         };
-        let made = kernel.new_process(held, kernel.root, &parameters, None).and_then(|process| {
+        let made = kernel.new_process(held, kernel.root, &parameters).and_then(|process| {
             kernel.new_thread(held, process, [BASE, BASE, 0], Qos::Normal).map(|thread| (process, thread))
         });
         match made {

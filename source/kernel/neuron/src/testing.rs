@@ -162,7 +162,7 @@ impl Machine {
 
     /// A process without threads or memory, paid by the kernel's own account.
     pub fn empty_process(&mut self, parameters: &ProcessParameters) -> Id<Process> {
-        self.kernel.new_process(&mut self.held, self.kernel.root, parameters, None).expect("enough RAM")
+        self.kernel.new_process(&mut self.held, self.kernel.root, parameters).expect("enough RAM")
     }
 
     /// One more thread of a process.

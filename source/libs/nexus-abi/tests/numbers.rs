@@ -58,6 +58,11 @@ const CALLS: &[(u64, &str)] = &[
     (45, "process_list"),
     (46, "cap_list"),
     (47, "system_reset"),
+    (48, "vmo_resize"),
+    (49, "dma_create"),
+    (50, "dma_address"),
+    (51, "dma_release"),
+    (52, "cap_holders"),
 ];
 
 /// Every error: number and name.
@@ -98,7 +103,7 @@ const KINDS: &[(u8, &str, u32)] = &[
     (4, "Reply", 0),
     (5, "Notification", 0xc00),
     (6, "Vmo", 0x1f),
-    (7, "DeviceMmio", 0x1000),
+    (7, "DeviceMmio", 0x1200),
     (8, "Irq", 0x1_8000),
     (9, "Timer", 0x2_0000),
     (10, "DeviceAuthority", 0x4_0000),
@@ -226,6 +231,7 @@ fn limits_keep_their_values() {
         (limits::POST_CREDIT, limits::TRANSFER_BYTES_MAX, limits::VMO_PAGES_MAX),
         (4, 65_536, 262_144)
     );
+    assert_eq!(limits::DMA_PAGES_MAX, 64);
     assert_eq!((limits::CAPABILITIES_MAX, limits::OPEN_CALLS_MAX), (32_768, 1_024));
     assert_eq!((limits::THREADS_MAX, limits::HARTS_MAX, limits::RANK_MAX), (4_096, 8, 65_535));
     assert_eq!(

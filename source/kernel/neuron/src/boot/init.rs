@@ -85,7 +85,7 @@ fn create<A: Arch>(
         qos_max: Qos::PerfBurst as u32,
         ..ProcessParameters::default()
     };
-    kernel.new_process(held, kernel.root, &parameters, None).map_err(BootError::Init)
+    kernel.new_process(held, kernel.root, &parameters).map_err(BootError::Init)
 }
 
 struct Loader<'k, A: Arch> {

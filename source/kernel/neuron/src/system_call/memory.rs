@@ -23,6 +23,9 @@ pub const MAPPINGS_MAX: u32 = 256;
 /// What a mapping can allow.
 const PROTECTIONS: Rights = Rights::READ.union(Rights::WRITE).union(Rights::EXECUTE);
 
+/// Rights of whoever creates ordinary memory: it never tells where it is.
+pub const ORDINARY: Rights = Kind::Vmo.rights().difference(Rights::PHYSICAL);
+
 /// A mapping that is asked for.
 pub(crate) struct Wanted {
     pub process: Id<Process>,
@@ -60,12 +63,12 @@ impl<A: Arch> Kernel<A> {
             return Err(Error::TooLarge.into());
         }
         let vmo = self.create_vmo(request.held, owner, pages as usize)?;
-        let capability = Capability::new(Kind::Vmo, Kind::Vmo.rights(), vmo.raw());
+        let capability = Capability::new(Kind::Vmo, ORDINARY, vmo.raw());
         match self.insert(request.held, &request.caller, 0, capability) {
             Ok(handle) => Ok(handle.0),
             Err(error) => {
-                let (mut structure, _) = self.structure(request.held);
-                self.vmo_unreachable(&mut structure, vmo);
+                let (mut structure, mut held) = self.structure(request.held);
+                self.vmo_unreachable(&mut structure, &mut held, vmo);
                 Err(error.into())
             }
         }
@@ -87,6 +90,65 @@ impl<A: Arch> Kernel<A> {
         created
     }
 
+    pub(super) fn vmo_resize(&self, request: Request<'_, '_, '_>) -> Outcome {
+        let [target, bytes, ..] = request.arguments;
+        let vmo: Id<Vmo> = self.object(&request.caller, target, Kind::Vmo, Rights::RESIZE)?;
+        if bytes == 0 {
+            return Err(Error::InvalidArgument.into());
+        }
+        let pages = bytes.div_ceil(PAGE);
+        if pages > VMO_PAGES_MAX as u64 {
+            return Err(Error::TooLarge.into());
+        }
+        let pages = pages as usize;
+        let (_structure, mut held) = self.structure(request.held);
+        let owner = self.owner_of(vmo).ok_or(Error::StaleHandle)?;
+        let (ordinary, shrinks, mut mappings) = self
+            .lock(&mut held, vmo)
+            .filter(|(body, _)| !body.ending)
+            .map(|(body, _)| (body.charged() > 0, pages < body.page_count, body.mappings.iter(&self.memory)))
+            .ok_or(Error::StaleHandle)?;
+        if !ordinary {
+            return Err(Error::NotPermitted.into());
+        }
+        if shrinks && mappings.any(|id| self.needs_beyond(&mut held, id, owner, pages)) {
+            return Err(Error::Busy.into());
+        }
+        let (mut body, mut held) = self.lock(&mut held, vmo).ok_or(Error::StaleHandle)?;
+        let (mut owner, _) = self.lock(&mut held, owner).ok_or(Error::StaleHandle)?;
+        if !shrinks {
+            owner.account.reserve(pages_charged(pages) - body.charged())?;
+            body.grow(&self.memory, &mut owner.account, pages).ok_or(Error::NoMemory)?;
+            return Ok(0);
+        }
+        self.shrink_step(&mut owner, &mut body, pages);
+        if body.page_count > pages { Err(Stop::Again) } else { Ok(0) }
+    }
+
+    /// Whether a mapping keeps memory from shrinking: it is another process's, or shows what would go.
+    fn needs_beyond(
+        &self,
+        held: &mut Held<'_, Structure>,
+        id: Id<Mapping>,
+        owner: Id<Process>,
+        pages: usize,
+    ) -> bool {
+        let bytes = self.memory.shared_at::<Mapping>(id.granule()).bytes();
+        self.lock(held, id).is_some_and(|(mapping, _)| match mapping.shows {
+            Shows::Memory(_, first) => mapping.process != owner || first + (bytes / PAGE) as usize > pages,
+            Shows::Registers(_) => false,
+        })
+    }
+
+    /// Gives back up to [`PAGES_A_STEP`] pages at the end of memory, and what was promised for them.
+    fn shrink_step(&self, owner: &mut Process, body: &mut Vmo, pages: usize) -> u64 {
+        let before = body.charged();
+        let released = body.shrink(&self.memory, pages, PAGES_A_STEP);
+        owner.account.populated -= released;
+        owner.account.unreserve(before - body.charged());
+        released
+    }
+
     pub(super) fn vmo_read(&self, request: Request<'_, '_, '_>) -> Outcome {
         self.vmo_transfer(request, Rights::READ)
     }
@@ -95,8 +157,8 @@ impl<A: Arch> Kernel<A> {
         self.vmo_transfer(request, Rights::WRITE)
     }
 
-    /// Copies between memory and the caller, page by page; made again from its beginning after an
-    /// interrupt, which changes nothing for who reads and writes the same bytes.
+    /// Copies between memory and the caller, page by page. An interrupt comes between two of them; the call
+    /// is then made again for what is left.
     fn vmo_transfer(&self, mut request: Request<'_, '_, '_>, right: Rights) -> Outcome {
         let [target, offset, address, bytes, ..] = request.arguments;
         let vmo: Id<Vmo> = self.object(&request.caller, target, Kind::Vmo, right)?;
@@ -105,7 +167,7 @@ impl<A: Arch> Kernel<A> {
         }
         let size = {
             let (body, _) = self.lock(request.held, vmo).ok_or(Error::StaleHandle)?;
-            if body.is_ending() {
+            if body.ending {
                 return Err(Error::StaleHandle.into());
             }
             if right == Rights::WRITE && body.is_fixed() {
@@ -129,6 +191,10 @@ impl<A: Arch> Kernel<A> {
             let (from, to) = if right == Rights::READ { (own, user) } else { (user, own) };
             self.memory.copy(from, to, chunk as usize);
             done += chunk;
+            if done < bytes && self.arch.interrupt_pending() {
+                let left = [(1, place + chunk), (2, address + done), (3, bytes - done)];
+                return Err(self.again_with(request.held, request.caller.thread, &left));
+            }
         }
         Ok(0)
     }
@@ -151,7 +217,7 @@ impl<A: Arch> Kernel<A> {
         }
         let size = self
             .lock(request.held, vmo)
-            .filter(|(body, _)| !body.is_ending())
+            .filter(|(body, _)| !body.ending)
             .map(|(body, _)| body.page_count as u64 * PAGE)
             .ok_or(Error::StaleHandle)?;
         if offset.checked_add(bytes).is_none_or(|end| end > size) || !in_user_range(base, bytes) {
@@ -170,10 +236,13 @@ impl<A: Arch> Kernel<A> {
         let capability =
             self.memory.capability(request.caller.shared, device, Kind::DeviceMmio, Rights::MAP)?;
         let device = Id::<crate::object::Device>::from_raw(capability.object).ok_or(Error::StaleHandle)?;
-        let (window, window_bytes) = self
+        let (window, window_bytes, retired) = self
             .lock(request.held, device)
-            .map(|(device, _)| (device.base, device.bytes))
+            .map(|(device, _)| (device.base, device.bytes, device.retired))
             .ok_or(Error::StaleHandle)?;
+        if retired {
+            return Err(Error::Sealed.into());
+        }
         let rights = protection(bits)?;
         if rights.contains(Rights::EXECUTE) {
             return Err(Error::WriteExecute.into());
@@ -279,7 +348,10 @@ impl<A: Arch> Kernel<A> {
         base: u64,
     ) -> Result<Id<Mapping>, Error> {
         self.mapping_at(&mut request.user(), process, base)
-            .filter(|id| self.memory.shared_at::<Mapping>(id.granule()).base() == base)
+            .filter(|id| {
+                let mapping = self.memory.shared_at::<Mapping>(id.granule());
+                mapping.base() == base && mapping.removing.load(Relaxed) == 0
+            })
             .ok_or(Error::InvalidArgument)
     }
 
@@ -297,7 +369,10 @@ impl<A: Arch> Kernel<A> {
             if !body.rights_max.contains(rights) {
                 return Err(Error::NotPermitted.into());
             }
-            (body.rights, body.protection) = (rights, protection);
+            if body.protection != protection {
+                // Somebody else's change that is half done went by other bits: all pages once more.
+                (body.rights, body.protection, body.removed) = (rights, protection, 0);
+            }
             // Pages are put in again, with the new protection, when they are next touched.
             let shared = self.memory.shared_at::<Mapping>(mapping.granule());
             if !self.clear_pages(process, &mut body, shared.base(), shared.end()) {
@@ -325,8 +400,11 @@ impl<A: Arch> Kernel<A> {
         id: Id<Mapping>,
     ) -> bool {
         let Some(shared) = self.memory.shared(id) else { return true };
-        shared.removing.store(1, Relaxed);
         let Some((mut mapping, _)) = self.lock(held, id) else { return true };
+        if shared.removing.swap(1, Relaxed) == 0 {
+            // A change of protection that is half done let pages come back behind it.
+            mapping.removed = 0;
+        }
         let (process, shows) = (mapping.process, mapping.shows);
         if !self.is_torn_down(process)
             && !self.clear_pages(process, &mut mapping, shared.base(), shared.end())
@@ -341,7 +419,7 @@ impl<A: Arch> Kernel<A> {
                 body.mappings.is_empty()
             });
             if unmapped && self.memory.references(vmo) == 0 {
-                self.vmo_unreachable(structure, vmo);
+                self.vmo_unreachable(structure, held, vmo);
             }
         }
         self.memory.node_dissolve_step(id.granule());
@@ -439,17 +517,34 @@ impl<A: Arch> Kernel<A> {
     ) {
         let mapped = self.lock(held, vmo).is_some_and(|(body, _)| !body.mappings.is_empty());
         if !mapped {
-            self.vmo_unreachable(structure, vmo);
+            self.vmo_unreachable(structure, held, vmo);
         }
     }
 
-    fn vmo_unreachable(&self, structure: &mut StructureState, vmo: Id<Vmo>) {
-        if !self.memory.shared_at::<Vmo>(vmo.granule()).linked() {
-            structure.unreachable.push_back(&self.memory, vmo);
+    /// Memory that nobody can reach goes back in steps, or waits until its device cannot reach it either.
+    pub(super) fn vmo_unreachable(
+        &self,
+        structure: &mut StructureState,
+        held: &mut Held<'_, Structure>,
+        vmo: Id<Vmo>,
+    ) {
+        if self.memory.shared_at::<Vmo>(vmo.granule()).linked() {
+            return;
+        }
+        let Some((device, exposed, pages)) =
+            self.lock(held, vmo).map(|(body, _)| (body.device(), body.exposed, body.page_count as u64))
+        else {
+            return;
+        };
+        match device {
+            Some((_, device)) if exposed => self.quarantine(held, device, vmo, pages),
+            Some(_) => drop(self.reclaim_vmo_step(structure, held, vmo)),
+            None => structure.unreachable.push_back(&self.memory, vmo),
         }
     }
 
-    /// Gives back some pages of memory that nobody can reach; yields whether it is all gone.
+    /// Gives back some pages of memory that nobody can reach; yields whether it is all gone. What a device
+    /// may still write is lost instead: its owner, who alone could have had the device reset, has ended.
     pub(crate) fn reclaim_vmo_step(
         &self,
         structure: &mut StructureState,
@@ -463,20 +558,31 @@ impl<A: Arch> Kernel<A> {
         }
         let Some(owner) = self.owner_of(vmo) else { return true };
         let Some((mut body, mut inner)) = self.lock(held, vmo) else { return true };
-        // The promise holds until the last page is back in the pool.
-        let charged = if body.is_fixed() { 0 } else { pages_charged(body.page_count) };
-        let (released, done) = body.release_some(&self.memory, PAGES_A_STEP);
+        body.ending = true;
+        let (device, lost) = (body.device(), body.exposed);
+        let mut pages = body.page_count as u64;
         if let Some((mut owner, _)) = self.lock(&mut inner, owner) {
-            owner.account.populated -= released;
-            owner.account.unreserve(if done { charged } else { 0 });
+            if lost {
+                owner.account.lose(pages);
+                body.page_count = 0;
+            } else {
+                pages = self.shrink_step(&mut owner, &mut body, 0);
+            }
+        }
+        let done = body.page_count == 0;
+        drop(body);
+        if let Some((_, device)) = device {
+            self.forget_row(held, device, vmo, (pages, lost));
         }
         if !done {
             return false;
         }
-        if self.memory.shared_at::<Vmo>(vmo.granule()).linked() {
+        if device.is_none() && self.memory.shared_at::<Vmo>(vmo.granule()).linked() {
             structure.unreachable.remove(&self.memory, vmo);
         }
-        self.destroy(&mut inner, vmo, body);
+        if let Some((body, mut inner)) = self.lock(held, vmo) {
+            self.destroy(&mut inner, vmo, body);
+        }
         true
     }
 }

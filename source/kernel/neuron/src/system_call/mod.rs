@@ -5,6 +5,7 @@
 
 pub(crate) mod capability;
 mod device;
+mod dma;
 mod endpoint;
 pub(crate) mod memory;
 mod message;
@@ -100,6 +101,21 @@ impl<A: Arch> Kernel<A> {
         }
     }
 
+    /// Has the call made again from where it got to: its arguments, by their places, become these.
+    pub(crate) fn again_with(
+        &self,
+        held: &mut Held<'_, Nothing>,
+        thread: Id<Thread>,
+        arguments: &[(usize, u64)],
+    ) -> Stop {
+        if let Some((mut body, _)) = self.lock(held, thread) {
+            for &(place, value) in arguments {
+                body.context.set_argument(place, value);
+            }
+        }
+        Stop::Again
+    }
+
     /// Steps over the instruction and reads number and arguments.
     fn begin_call(
         &self,
@@ -162,6 +178,11 @@ impl<A: Arch> Kernel<A> {
             SystemCall::ProcessList => self.process_list(request),
             SystemCall::CapList => self.cap_list(request),
             SystemCall::SystemReset => self.system_reset(request),
+            SystemCall::VmoResize => self.vmo_resize(request),
+            SystemCall::DmaCreate => self.dma_create(request),
+            SystemCall::DmaAddress => self.dma_address(request),
+            SystemCall::DmaRelease => self.dma_release(request),
+            SystemCall::CapHolders => self.cap_holders(request),
         }
     }
 
