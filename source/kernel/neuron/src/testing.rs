@@ -227,6 +227,16 @@ impl Machine {
         self.run_once(actor)
     }
 
+    /// Goes on with a call whose first step was made.
+    pub fn resume(&mut self, actor: Actor) -> Step {
+        self.run(actor)
+    }
+
+    /// One further step of a call; `None`: it is to be made again.
+    pub fn resume_once(&mut self, actor: Actor) -> Option<Step> {
+        self.run_once(actor)
+    }
+
     /// Makes a message call; what comes back is in [`Machine::registers`] once it is done.
     pub fn message(&mut self, actor: Actor, call: SystemCall, message: &Registers) -> Step {
         self.prepare_message(actor, call, message);

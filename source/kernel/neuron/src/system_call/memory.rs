@@ -348,10 +348,7 @@ impl<A: Arch> Kernel<A> {
         base: u64,
     ) -> Result<Id<Mapping>, Error> {
         self.mapping_at(&mut request.user(), process, base)
-            .filter(|id| {
-                let mapping = self.memory.shared_at::<Mapping>(id.granule());
-                mapping.base() == base && mapping.removing.load(Relaxed) == 0
-            })
+            .filter(|id| self.memory.shared_at::<Mapping>(id.granule()).base() == base)
             .ok_or(Error::InvalidArgument)
     }
 
@@ -363,7 +360,8 @@ impl<A: Arch> Kernel<A> {
         let protection = Protection::user(rights).ok_or(Error::WriteExecute)?;
         {
             let (mut body, _) = self.lock(request.held, mapping).ok_or(Error::InvalidArgument)?;
-            if matches!(body.shows, Shows::Registers(_)) {
+            let shared = self.memory.shared_at::<Mapping>(mapping.granule());
+            if matches!(body.shows, Shows::Registers(_)) || shared.removing.load(Relaxed) != 0 {
                 return Err(Error::InvalidArgument.into());
             }
             if !body.rights_max.contains(rights) {
@@ -374,7 +372,6 @@ impl<A: Arch> Kernel<A> {
                 (body.rights, body.protection, body.removed) = (rights, protection, 0);
             }
             // Pages are put in again, with the new protection, when they are next touched.
-            let shared = self.memory.shared_at::<Mapping>(mapping.granule());
             if !self.clear_pages(process, &mut body, shared.base(), shared.end()) {
                 return Err(Stop::Again);
             }
