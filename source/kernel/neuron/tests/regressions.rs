@@ -214,12 +214,15 @@ fn test_reject_binding_to_a_notification_that_is_gone() {
     }
 }
 
-/// Memory of 300 pages at [`WIDE`], every page touched, and two threads that may change it.
+/// Memory of 300 pages at [`WIDE`], every page touched, with a neighbour that needs the same page table, and
+/// two threads that may change it.
 fn wide_mapping(machine: &mut Machine) -> (Actor, Actor) {
     let parameters = ProcessParameters { quota_pages: 600, ..machine.parameters() };
     let one = machine.process_with(&parameters);
     let memory = machine.call(one, SystemCall::VmoCreate, &[0, WIDE_PAGES * PAGE]).unwrap();
     machine.call(one, SystemCall::VmoMap, &[0, memory, WIDE, 0, WIDE_PAGES * PAGE, READ | WRITE]).unwrap();
+    let neighbour = [0, memory, WIDE + 400 * PAGE, 0, PAGE, READ];
+    machine.call(one, SystemCall::VmoMap, &neighbour).unwrap();
     for page in 0..WIDE_PAGES {
         machine.put(one, WIDE + page * PAGE, &page);
     }
