@@ -16,7 +16,8 @@ pub mod console;
 pub mod init;
 pub mod peer;
 pub mod pong;
+pub mod soak;
 
 /// The reference of every service.
 pub const SERVICES: &[&nexus_ipc::ServiceReference] =
-    &[&console::REFERENCE, &init::REFERENCE, &peer::REFERENCE, &pong::REFERENCE];
+    &[&console::REFERENCE, &init::REFERENCE, &peer::REFERENCE, &pong::REFERENCE, &soak::REFERENCE];

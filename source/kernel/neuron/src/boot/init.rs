@@ -8,7 +8,7 @@ use crate::object::capability::Capability;
 use crate::object::mapping::Shows;
 use crate::object::{Process, Vmo};
 use crate::sync::{Held, Nothing};
-use crate::system_call::memory::Wanted;
+use crate::system_call::mapping::Wanted;
 use core::sync::atomic::Ordering::Relaxed;
 use elf::ElfBytes;
 use elf::abi::{EM_RISCV, ET_EXEC, PF_R, PF_W, PF_X, PT_LOAD};

@@ -7,6 +7,7 @@ pub(crate) mod capability;
 mod device;
 mod dma;
 mod endpoint;
+pub(crate) mod mapping;
 pub(crate) mod memory;
 mod message;
 mod notification;
