@@ -173,6 +173,7 @@ fn bytes_of_the_records_that_describe_machine_faults_and_ring() {
         harts_online: 8,
         messages: 9,
         interrupts: 10,
+        quarantined_pages: 11,
     };
     assert_bytes(
         &info,
@@ -180,6 +181,7 @@ fn bytes_of_the_records_that_describe_machine_faults_and_ring() {
             (0, "8096980000000000 0100000000000000 0200000000000000 0080000000000000"),
             (32, "0300000000000000 0400000000000000 0500000000000000 0600000000000000"),
             (64, "0700000000000000 0800000000000000 0900000000000000 0a00000000000000"),
+            (96, "0b00000000000000"),
         ],
     );
     let mut report = FaultReport {
