@@ -76,7 +76,12 @@ pub const COMMANDS: &[Command] = &[
     command("help", "", "lists the commands", help),
     command("ps", "", "lists processes and services", ps),
     service_command("caps", "PID|NAME", "lists the capabilities of a process", caps),
-    service_command("holders", "PID|NAME HANDLE", "lists who holds what a capability (as `caps` shows it) names", holders),
+    service_command(
+        "holders",
+        "PID|NAME HANDLE",
+        "lists who holds what a capability (as `caps` shows it) names",
+        holders,
+    ),
     command("log", "[LINES]", "shows the last log lines of everyone", log),
     service_command("kill", "PID|NAME", "ends a service's process; init starts it again", kill),
     service_command("run", "NAME [ARGUMENT]", "runs a program that starts on demand, as `faulty`", run),
@@ -170,7 +175,8 @@ fn caps(shell: &Shell<'_>, arguments: &[&str]) -> Result<String, String> {
 fn holders(shell: &Shell<'_>, arguments: &[&str]) -> Result<String, String> {
     let [process, word] = arguments else { return Err("usage: holders PID|NAME HANDLE".into()) };
     let process = process_of(shell, process)?;
-    let handle = parse_handle(word).ok_or_else(|| format!("`{word}` is no handle; `caps` lists them, as 3.1"))?;
+    let handle =
+        parse_handle(word).ok_or_else(|| format!("`{word}` is no handle; `caps` lists them, as 3.1"))?;
     let (services, processes) = (services(shell)?, processes(shell)?);
     let mut rows = vec![["PID", "NAME", "HANDLE", "KIND", "RIGHTS", "WHAT"].map(String::from).to_vec()];
     let (mut holder, mut first) = (0, 0);
@@ -182,7 +188,9 @@ fn holders(shell: &Shell<'_>, arguments: &[&str]) -> Result<String, String> {
                 return Err(format!("there is no process {process}; `ps` lists them"));
             }
             Err(Error::InvalidHandle | Error::StaleHandle) => {
-                return Err(format!("process {process} holds no {word}; `caps {process}` lists what it does"));
+                return Err(format!(
+                    "process {process} holds no {word}; `caps {process}` lists what it does"
+                ));
             }
             Err(error) => return Err(error.to_string()),
         };

@@ -47,7 +47,8 @@ impl<'a> Calls<'a> {
     /// With a capability of its own to send.
     pub fn new(environment: &'a Environment) -> Result<Self, String> {
         let endpoint = environment.to_call("soak").map_err(|error| format!("{error}"))?;
-        let memory = system::vmo_create(Handle::NONE, PAGE_SIZE).map_err(|error| format!("memory: {error}"))?;
+        let memory =
+            system::vmo_create(Handle::NONE, PAGE_SIZE).map_err(|error| format!("memory: {error}"))?;
         Ok(Calls { environment, endpoint, memory })
     }
 

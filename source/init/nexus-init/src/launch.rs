@@ -72,7 +72,9 @@ impl LaunchError {
             (_, Error::NoSlots | Error::TableFull) => StartFailure::TableFull,
             (_, Error::NoMemory) => StartFailure::Quota,
             (Step::Map, _) => StartFailure::MappingFailed,
-            (Step::Fill | Step::Begin, Error::InvalidArgument | Error::OutOfRange) => StartFailure::InvalidImage,
+            (Step::Fill | Step::Begin, Error::InvalidArgument | Error::OutOfRange) => {
+                StartFailure::InvalidImage
+            }
             _ => StartFailure::NotPermitted,
         }
     }

@@ -229,7 +229,8 @@ fn device(
     given: &mut Vec<Device>,
 ) -> Result<OwnedDevice, &'static str> {
     let found = devices::find(tree, &need.compatible, given).map_err(DeviceError::message)?;
-    let window = system::device_cap_create(authority, found.base, found.bytes, need.dma_pages as usize).map_err(Error::name)?;
+    let window = system::device_cap_create(authority, found.base, found.bytes, need.dma_pages as usize)
+        .map_err(Error::name)?;
     let line = found.line.map(|line| system::irq_cap_create(authority, line)).transpose();
     let irq = line.map_err(|error| {
         // The window alone is of no use; the refusal is what matters.

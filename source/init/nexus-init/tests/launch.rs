@@ -98,6 +98,7 @@ fn test_reject_a_manifest_that_promises_more_than_there_is() {
     assert_eq!(check_memory(&manifest, promised + 100, 100), Ok(()));
     let refusal = check_memory(&manifest, promised + 100, 101).unwrap_err();
     let free = promised - 1;
-    let line = format!("the manifest promises {promised} pages of memory to services and rings, {free} are free");
+    let line =
+        format!("the manifest promises {promised} pages of memory to services and rings, {free} are free");
     assert_eq!(refusal, line);
 }

@@ -199,8 +199,12 @@ fn test_reject_binding_to_a_notification_that_is_gone() {
     let authority = machine.give_root(me, Kind::ProcessAuthority);
     let control = machine.give_root(me, Kind::SystemControl);
     let irq = machine.call(me, SystemCall::IrqCapCreate, &[devices, 5]).unwrap();
-    let wanted =
-        ProcessParameters { quota_pages: 16, supervisor: Handle(gone), death_bits: 1, ..machine.parameters() };
+    let wanted = ProcessParameters {
+        quota_pages: 16,
+        supervisor: Handle(gone),
+        death_bits: 1,
+        ..machine.parameters()
+    };
     machine.put(me, SCRATCH, &wanted);
     let bindings: [(SystemCall, &[u64]); 5] = [
         (SystemCall::NotificationSignal, &[gone, 1]),
@@ -246,7 +250,8 @@ fn the_last_change_of_a_protection_holds_for_every_page() {
     machine.put(first, WIDE, &1u64);
     machine.call(second, SystemCall::VmoProtect, &[0, WIDE, READ]).unwrap();
     for page in 0..WIDE_PAGES {
-        let write = machine.kernel.write_user(&mut Held::at_entry().above(), first.process, WIDE + page * PAGE, &[1]);
+        let write =
+            machine.kernel.write_user(&mut Held::at_entry().above(), first.process, WIDE + page * PAGE, &[1]);
         assert_eq!(write, Err(Error::Fault), "page {page} is writable");
     }
 }

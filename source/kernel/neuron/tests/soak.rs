@@ -50,9 +50,19 @@ fn ten_thousand_spawns_and_kills_leave_every_count_as_it_was() {
     let authority = machine.give_root(me, Kind::ProcessAuthority);
     // The first rounds fill slabs and tables up to their size.
     (0..16).for_each(|round| spawn_and_kill(&mut machine, me, authority, round));
-    let before = (machine.counts(), machine.status(me.process).map(|status| (status.reserved_pages, status.populated_pages, status.capabilities)));
+    let before = (
+        machine.counts(),
+        machine
+            .status(me.process)
+            .map(|status| (status.reserved_pages, status.populated_pages, status.capabilities)),
+    );
     (0..SPAWNS).for_each(|round| spawn_and_kill(&mut machine, me, authority, round));
-    let after = (machine.counts(), machine.status(me.process).map(|status| (status.reserved_pages, status.populated_pages, status.capabilities)));
+    let after = (
+        machine.counts(),
+        machine
+            .status(me.process)
+            .map(|status| (status.reserved_pages, status.populated_pages, status.capabilities)),
+    );
     assert_eq!(after, before);
     assert!(machine.status(me.process).is_some_and(|status| status.state == STATE_ALIVE));
 }
@@ -67,12 +77,18 @@ fn pass_and_return(machine: &mut Machine, sides: &Sides, vmo: u64, round: u32) -
         false => CapabilityTransfer::copy(Handle(handle), Rights::READ),
     };
     let buffers = |handle| {
-        let mut buffers = Buffers { receive_address: SCRATCH + PAGE, receive_bytes: 64, ..Buffers::default() };
+        let mut buffers =
+            Buffers { receive_address: SCRATCH + PAGE, receive_bytes: 64, ..Buffers::default() };
         buffers.send_capabilities[0] = carry(handle);
         buffers
     };
-    let received = |machine: &mut Machine, actor| machine.get::<Buffers>(actor, SCRATCH).received_capabilities[0].0;
-    machine.put(server, SCRATCH, &Buffers { receive_address: SCRATCH + PAGE, receive_bytes: 64, ..Buffers::default() });
+    let received =
+        |machine: &mut Machine, actor| machine.get::<Buffers>(actor, SCRATCH).received_capabilities[0].0;
+    machine.put(
+        server,
+        SCRATCH,
+        &Buffers { receive_address: SCRATCH + PAGE, receive_bytes: 64, ..Buffers::default() },
+    );
     let receive = Registers { target: served, buffers: SCRATCH, deadline: FOREVER, ..Registers::default() };
     assert_eq!(machine.message(server, SystemCall::Receive, &receive), Step::Waits);
     machine.put(client, SCRATCH, &buffers(vmo));
@@ -108,7 +124,9 @@ fn calls_that_carry_capabilities_leave_every_count_as_it_was() {
     let sides = Sides { client, server, target, served };
     let mut vmo = machine.call(client, SystemCall::VmoCreate, &[0, PAGE]).expect("a quota");
     let counts = |machine: &mut Machine| {
-        let used = |machine: &mut Machine, of: Actor| machine.status(of.process).map(|s| (s.reserved_pages, s.populated_pages, s.capabilities));
+        let used = |machine: &mut Machine, of: Actor| {
+            machine.status(of.process).map(|s| (s.reserved_pages, s.populated_pages, s.capabilities))
+        };
         (machine.counts(), used(machine, client), used(machine, server))
     };
     (0..4).for_each(|round| vmo = pass_and_return(&mut machine, &sides, vmo, round));

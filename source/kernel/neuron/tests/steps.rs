@@ -18,7 +18,12 @@ fn interrupted() -> (Machine, Actor) {
 }
 
 /// Makes a call step by step; yields how many it took, and what it answered.
-fn steps(machine: &mut Machine, actor: Actor, call: SystemCall, arguments: &[u64]) -> (u64, Result<u64, Error>) {
+fn steps(
+    machine: &mut Machine,
+    actor: Actor,
+    call: SystemCall,
+    arguments: &[u64],
+) -> (u64, Result<u64, Error>) {
     let mut step = machine.start_once(actor, call, arguments);
     for number in 1..10_000 {
         match step {
@@ -62,7 +67,9 @@ fn reading_the_ring_answers_what_there_is_when_an_interrupt_comes() {
         machine.call(me, SystemCall::RingWrite, &[control, 2, SCRATCH, 1_000]).expect("LOG");
     }
     let (mut after, mut records, mut reads) = (0, 0, 0);
-    while let (1, Ok(bytes)) = steps(&mut machine, me, SystemCall::RingRead, &[control, after, SCRATCH, BYTES]) {
+    while let (1, Ok(bytes)) =
+        steps(&mut machine, me, SystemCall::RingRead, &[control, after, SCRATCH, BYTES])
+    {
         assert!(bytes <= PAGE, "{bytes} bytes in one go");
         let mut place = 0;
         while place < bytes {
@@ -110,7 +117,8 @@ fn holders_are_told_one_after_the_other() {
     let asker = machine.process_with(&parameters);
     let control = machine.give_root(asker, Kind::SystemControl);
     let vmo = machine.call(asker, SystemCall::VmoCreate, &[0, PAGE]).expect("a quota");
-    let number = |machine: &mut Machine, actor: Actor| machine.status(actor.process).expect("alive").process_id;
+    let number =
+        |machine: &mut Machine, actor: Actor| machine.status(actor.process).expect("alive").process_id;
     // Far behind in the asker's own table stands a copy.
     let fillers: Vec<u64> =
         (0..400).map(|_| machine.call(asker, SystemCall::NotificationCreate, &[]).expect("room")).collect();

@@ -223,6 +223,32 @@ fn classes_states_causes_levels_and_arrivals_keep_their_numbers() {
     assert_eq!((FaultCause::from_number(0), FaultCause::from_number(8)), (None, None));
 }
 
+/// Rights that show in `caps` and that no call needs yet: a promise that is still open.
+const NEEDED_BY_NO_CALL: [(Kind, Rights); 2] =
+    [(Kind::Thread, Rights::MANAGE), (Kind::QosAuthority, Rights::MANAGE)];
+
+#[test]
+fn each_right_is_needed_by_a_call() {
+    use nexus_abi::calls::Argument;
+    let needed_by = |kind: Kind| {
+        let arguments = SYSTEM_CALLS.iter().flat_map(|call| call.arguments);
+        let rights = arguments.filter_map(|(_, form)| match form {
+            Argument::Capability(of, rights) if *of == kind => Some(*rights),
+            Argument::ProcessOrSelf(rights) if kind == Kind::Process => Some(*rights),
+            _ => None,
+        });
+        rights.fold(Rights::empty(), Rights::union)
+    };
+    for &kind in Kind::ALL {
+        // `vmo_map` asks for whichever protection it is given.
+        let by_argument = if kind == Kind::Vmo { Rights::EXECUTE } else { Rights::empty() };
+        let missing = kind.rights() - needed_by(kind) - by_argument;
+        let open =
+            NEEDED_BY_NO_CALL.iter().find(|(of, _)| *of == kind).map_or(Rights::empty(), |(_, open)| *open);
+        assert_eq!(missing, open, "{}", kind.name());
+    }
+}
+
 #[test]
 fn limits_keep_their_values() {
     assert_eq!((limits::PAGE_SIZE, limits::REGISTER_BYTES, limits::REGISTER_WORDS), (4096, 64, 8));

@@ -116,7 +116,13 @@ impl<A: Arch> Kernel<A> {
     }
 
     /// Memory that nobody reaches any more but its device.
-    pub(super) fn quarantine(&self, held: &mut Held<'_, Structure>, device: Id<Device>, vmo: Id<Vmo>, pages: u64) {
+    pub(super) fn quarantine(
+        &self,
+        held: &mut Held<'_, Structure>,
+        device: Id<Device>,
+        vmo: Id<Vmo>,
+        pages: u64,
+    ) {
         if let Some((mut body, _)) = self.lock(held, device) {
             body.quarantine.push_back(&self.memory, vmo);
             body.quarantined += pages;

@@ -25,7 +25,14 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Pages that memory of this size costs its owner.
 fn charge(pages: u64) -> u64 {
-    pages + if pages == 1 { 0 } else if pages <= 512 { 1 } else { 1 + pages.div_ceil(512) }
+    pages
+        + if pages == 1 {
+            0
+        } else if pages <= 512 {
+            1
+        } else {
+            1 + pages.div_ceil(512)
+        }
 }
 
 proptest! {

@@ -354,7 +354,9 @@ impl Stage {
     /// Handles without one of the rights.
     pub fn right_missing(&mut self, call: SystemCall) -> Outcome {
         self.with_each_handle(call, |stage, form, valid| {
-            let (Argument::Capability(_, rights) | Argument::ProcessOrSelf(rights)) = form else { return None };
+            let (Argument::Capability(_, rights) | Argument::ProcessOrSelf(rights)) = form else {
+                return None;
+            };
             let left = (stage.rights_of(valid) - rights).bits();
             (!rights.is_empty()).then(|| stage.make(SystemCall::CapDup, &[valid, left.into()]))
         })
