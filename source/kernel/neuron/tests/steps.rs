@@ -39,7 +39,7 @@ fn steps(
 fn a_copy_of_64_kib_ends_with_an_interrupt_before_each_page() {
     let (mut machine, me) = interrupted();
     let vmo = machine.call(me, SystemCall::VmoCreate, &[0, BYTES]).expect("a quota");
-    let pattern: Vec<u8> = (0..BYTES).map(|place| (place * 7 >> 3) as u8).collect();
+    let pattern: Vec<u8> = (0..BYTES).map(|place| (place * 7 / 8) as u8).collect();
     machine.put(me, SCRATCH, &pattern[..]);
     let write = steps(&mut machine, me, SystemCall::VmoWrite, &[vmo, 0, SCRATCH, BYTES]);
     assert_eq!(write, (PAGES, Ok(0)), "one page a step");
