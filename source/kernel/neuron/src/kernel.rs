@@ -54,6 +54,8 @@ pub struct Counters {
     pub init_ticks: AtomicU64,
     /// Hardware threads online.
     pub harts_online: AtomicU64,
+    /// Pages that only a device that was not reset can reach.
+    pub quarantined_pages: AtomicU64,
 }
 
 /// What boot found, for `system_info`.

@@ -166,7 +166,7 @@ impl Machine {
 
     /// A process without threads or memory, paid by the kernel's own account.
     pub fn empty_process(&mut self, parameters: &ProcessParameters) -> Id<Process> {
-        self.kernel.new_process(&mut self.held, self.kernel.root, parameters, None).expect("enough RAM")
+        self.kernel.new_process(&mut self.held, self.kernel.root, parameters).expect("enough RAM")
     }
 
     /// One more thread of a process.
@@ -228,6 +228,16 @@ impl Machine {
     /// Makes a system call's first step only; `None`: it is to be made again.
     pub fn start_once(&mut self, actor: Actor, call: SystemCall, arguments: &[u64]) -> Option<Step> {
         self.prepare(actor, call as u64, arguments);
+        self.run_once(actor)
+    }
+
+    /// Goes on with a call whose first step was made.
+    pub fn resume(&mut self, actor: Actor) -> Step {
+        self.run(actor)
+    }
+
+    /// One further step of a call; `None`: it is to be made again.
+    pub fn resume_once(&mut self, actor: Actor) -> Option<Step> {
         self.run_once(actor)
     }
 

@@ -115,7 +115,7 @@ impl Lockstep {
         for (process, index) in [(2, 0), (3, 1)] {
             let actor = self.processes[process];
             let handle = self.create(actor, SystemCall::VmoCreate, &[0, PAGE]);
-            let rights = nexus_abi::Kind::Vmo.rights();
+            let rights = nexus_abi::Kind::Vmo.rights() - Rights::PHYSICAL;
             let cap = self.model.add_cap(process, Object::Memory(index), rights, None);
             self.memories.push(self.object(actor, handle));
             self.bind(cap, handle, process);
