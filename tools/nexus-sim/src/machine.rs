@@ -43,13 +43,13 @@ pub struct Machine {
     /// What the kernel printed through the firmware.
     pub printed: RefCell<String>,
     /// How often a long copy finds an interrupt pending: once in so many times.
-    pub hurry: u64,
+    pub hurry: Cell<u64>,
     chance: RefCell<Random>,
 }
 
 impl Machine {
     /// A machine whose devices are at rest.
-    pub fn new(clock: Rc<Cell<u64>>, seed: u64, hurry: u64) -> Self {
+    pub fn new(clock: Rc<Cell<u64>>, seed: u64) -> Self {
         Machine {
             clock,
             timer: Cell::new(u64::MAX),
@@ -58,7 +58,7 @@ impl Machine {
             flushes: RefCell::default(),
             reset: Cell::new(None),
             printed: RefCell::default(),
-            hurry,
+            hurry: Cell::new(0),
             chance: RefCell::new(Random::new(seed)),
         }
     }
@@ -122,7 +122,7 @@ impl Arch for Machine {
     }
 
     fn interrupt_pending(&self) -> bool {
-        self.chance.borrow_mut().once_in(self.hurry)
+        self.chance.borrow_mut().once_in(self.hurry.get())
     }
 
     fn wait_for_interrupt(&self) {

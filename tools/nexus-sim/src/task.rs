@@ -19,6 +19,8 @@ use std::rc::Rc;
 
 /// What a simulated process has beside what the kernel knows of it.
 pub struct Process {
+    /// Its service's name.
+    pub name: String,
     /// The program that it runs.
     pub program: Program,
     /// Its addresses.
@@ -41,7 +43,8 @@ impl Process {
         page.heap_base += space.base();
         page.stack_base += space.base();
         let heap = Rc::new(Heap::new());
-        Process { program, space, number, asid, stale: true, word: 0, heap, page: Box::new(page) }
+        let name = page.name().to_string();
+        Process { name, program, space, number, asid, stale: true, word: 0, heap, page: Box::new(page) }
     }
 }
 

@@ -16,7 +16,8 @@ fn boots() {
             n += 1;
             match system.step().unwrap() {
                 Turn::Went => {}
-                Turn::Idle if !typed => {
+                Turn::Sleeps(Some(_)) => system.sleep(),
+            Turn::Sleeps(None) if !typed => {
                     println!("idle at {} {}", system.now(), n);
                     typed = true;
                     system.type_text("ping\rps\r");

@@ -310,7 +310,7 @@ impl<A: Arch> Kernel<A> {
     }
 
     /// Sets the timer for the earliest deadline, and for the end of the turn while others are ready.
-    fn set_timer(&self, hart: &mut Hart) {
+    pub(crate) fn set_timer(&self, hart: &mut Hart) {
         let mut time = self.deadlines[hart.index].lock().earliest();
         if hart.current.is_some() && !self.run_queues[hart.index].lock().is_empty() {
             time = time.min(hart.turn_ends);

@@ -179,7 +179,11 @@ impl<A: Arch + 'static> Simulation<A> {
 
     /// The thread that runs next; `None` when nothing can be done before the next interrupt.
     pub fn choose(&mut self) -> Option<Id<Thread>> {
-        self.kernel.choose(&mut self.hart, &mut self.held)
+        let chosen = self.kernel.choose(&mut self.hart, &mut self.held);
+        if chosen.is_none() {
+            self.kernel.set_timer(&mut self.hart);
+        }
+        chosen
     }
 
     /// Waits, as the machine does it, for an interrupt, and takes it.

@@ -92,7 +92,7 @@ mod place {
 #[cfg(not(target_os = "none"))]
 mod place {
     use super::target::Target;
-    use nexus_abi::system::host::{process_word, set_process_word};
+    use nexus_abi::system::host::{is_installed, process_word, set_process_word};
 
     pub fn set(target: Target) {
         set_process_word(core::ptr::from_ref(Box::leak(Box::new(target))).expose_provenance());
@@ -105,7 +105,10 @@ mod place {
         unsafe { target.as_ref() }
     }
 
+    /// Outside of any simulation, lines go to the standard error stream.
     pub fn without_target(text: &str) {
-        eprintln!("{text}");
+        if !is_installed() {
+            eprintln!("{text}");
+        }
     }
 }

@@ -38,6 +38,11 @@ pub fn set_process_word(word: usize) {
     PROCESS_WORD.set(word);
 }
 
+/// Whether calls of the current thread reach a backend.
+pub fn is_installed() -> bool {
+    BACKEND.with(|cell| cell.borrow().is_some())
+}
+
 fn backend() -> Option<Rc<dyn Backend>> {
     BACKEND.with(|cell| cell.borrow().clone())
 }
