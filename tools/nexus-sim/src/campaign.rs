@@ -89,13 +89,7 @@ impl Stage {
         Ok((outcome, trace))
     }
 
-    fn begin(
-        &self,
-        scenario: &Scenario,
-        seed: u64,
-        mutant: Option<Mutant>,
-        trace: bool,
-    ) -> Result<Run<'_>> {
+    fn begin(&self, scenario: &Scenario, seed: u64, mutant: Option<Mutant>, trace: bool) -> Result<Run<'_>> {
         let arguments = scenario.arguments.to_string();
         Run::boot(&self.built, Setup { arguments, seed, mutant, trace, ..Setup::default() })
     }

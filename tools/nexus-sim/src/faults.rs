@@ -101,7 +101,9 @@ mod tests {
     #[test]
     fn a_seed_draws_the_same_storm_each_time() {
         assert_eq!(Faults::storm(&mut Random::new(5)), Faults::storm(&mut Random::new(5)));
-        assert!((0..20).any(|seed| Faults::storm(&mut Random::new(seed)) != Faults::storm(&mut Random::new(5))));
+        assert!(
+            (0..20).any(|seed| Faults::storm(&mut Random::new(seed)) != Faults::storm(&mut Random::new(5)))
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod ram;
 pub mod random;
 pub mod run;
 pub mod scenarios;
+pub mod shell;
 pub mod system;
 pub mod task;
 pub mod trace;

@@ -66,7 +66,9 @@ impl Machine {
     /// When something happens without anybody doing anything; `None`: never.
     pub fn next_event(&self) -> Option<u64> {
         let timer = Some(self.timer.get()).filter(|&timer| timer != u64::MAX);
-        let device = self.uart.borrow().next_event();
+        let mut uart = self.uart.borrow_mut();
+        uart.advance(self.clock.get());
+        let device = uart.next_event();
         timer.into_iter().chain(device).min()
     }
 

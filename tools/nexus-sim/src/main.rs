@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 use nexus_sim::campaign::{Report, Stage};
 use nexus_sim::mutants::Mutant;
 use nexus_sim::scenarios::{SCENARIOS, Scenario};
+use nexus_sim::shell;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -21,9 +22,16 @@ struct Arguments {
 enum Command {
     /// Run every scenario with many seeds, or one of them with one
     Test(TestArguments),
+    /// Boot and give the prompt to this terminal; Ctrl-C or `poweroff` ends it
+    Shell {
+        /// Boot arguments, for example `selftest console.origin=1`
+        #[arg(long, default_value = "")]
+        append: String,
+    },
     /// As `test`, with new seeds for so many minutes
     Soak {
         /// How long
+        #[arg(long)]
         minutes: u64,
         /// The first seed; by default one that the clock gives
         #[arg(long)]
@@ -70,6 +78,7 @@ fn run() -> Result<()> {
         Command::Test(test) if test.mutants => mutants(&stage),
         Command::Test(test) if test.seed.is_some() || test.trace.is_some() => one(&stage, &test),
         Command::Test(test) => campaign(&stage, 0, test.seeds, None),
+        Command::Shell { append } => shell::run(&stage, &append),
         Command::Soak { minutes, seed } => {
             let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
             let first = seed.unwrap_or(clock.as_secs() << 16);
@@ -91,7 +100,11 @@ fn campaign(stage: &Stage, first: u64, seeds: u64, time: Option<Duration>) -> Re
         println!("replay: {}", failure.replay());
     }
     let seconds = began.elapsed().as_secs_f32();
-    println!("simulation: {runs} runs of {} scenarios in {seconds:.1} s, {} failed", SCENARIOS.len(), failures.len());
+    println!(
+        "simulation: {runs} runs of {} scenarios in {seconds:.1} s, {} failed",
+        SCENARIOS.len(),
+        failures.len()
+    );
     if failures.is_empty() { Ok(()) } else { bail!("the simulation found something") }
 }
 
@@ -126,7 +139,9 @@ fn chosen(test: &TestArguments) -> Result<Vec<&'static Scenario>> {
     };
     let found = SCENARIOS.iter().find(|scenario| scenario.name == name);
     let names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
-    Ok(vec![found.with_context(|| format!("no scenario is called `{name}`; there are {}", names.join(", ")))?])
+    Ok(vec![
+        found.with_context(|| format!("no scenario is called `{name}`; there are {}", names.join(", ")))?,
+    ])
 }
 
 fn mutants(stage: &Stage) -> Result<()> {

@@ -71,7 +71,7 @@ impl<'a> Run<'a> {
         let mut limit = Limit::new(&self.system, format!("`{text}`"));
         loop {
             let turn = self.system.step()?;
-            if self.system.console_length() > self.read {
+            if self.system.console_bytes().len() > self.read {
                 let shown = self.system.console();
                 if let Some(place) = shown.get(self.read..).and_then(|rest| rest.find(text)) {
                     self.read += place + text.len();
@@ -89,7 +89,7 @@ impl<'a> Run<'a> {
 
     /// Types a line, in place of whatever stands at the prompt.
     pub fn types(&mut self, line: &str) {
-        self.system.type_text(&format!("\x15{line}\r"));
+        self.system.type_bytes(format!("\x15{line}\r").as_bytes());
     }
 
     /// So many turns pass, or fewer if the system comes to rest.
@@ -111,7 +111,7 @@ impl<'a> Run<'a> {
         loop {
             let turn = self.system.step()?;
             if rests(&self.system, turn) {
-                self.read = self.system.console_length();
+                self.read = self.system.console_bytes().len();
                 return Ok(());
             }
             limit.pass(&mut self.system, turn)?;
@@ -169,7 +169,6 @@ impl<'a> Run<'a> {
         self.answers()?;
         invariants::look(&mut self.system, &self.built.manifest)
     }
-
 }
 
 /// Whether nothing will happen for long unless somebody types.

@@ -149,8 +149,8 @@ impl System {
     }
 
     /// Types at the terminal.
-    pub fn type_text(&mut self, text: &str) {
-        self.kernel.arch().uart.borrow_mut().type_bytes(text.as_bytes(), self.clock.get());
+    pub fn type_bytes(&mut self, bytes: &[u8]) {
+        self.kernel.arch().uart.borrow_mut().type_bytes(bytes, self.clock.get());
     }
 
     /// Who died so far.
@@ -166,7 +166,8 @@ impl System {
     /// Ends a service's process, as somebody who manages it could; yields whether it was there.
     pub fn kill(&mut self, service: &str) -> bool {
         let found = self.processes.iter().find(|(_, process)| process.name == service);
-        let Some((id, number)) = found.and_then(|(&raw, p)| Some((ProcessId::from_raw(raw)?, p.number))) else {
+        let Some((id, number)) = found.and_then(|(&raw, p)| Some((ProcessId::from_raw(raw)?, p.number)))
+        else {
             return false;
         };
         self.harmed.insert(number, Harm::Kill);
@@ -194,9 +195,9 @@ impl System {
         self.tasks.keys().filter_map(|&raw| ThreadId::from_raw(raw))
     }
 
-    /// Bytes that stand on the terminal.
-    pub fn console_length(&self) -> usize {
-        self.console.len()
+    /// The bytes that stand on the terminal.
+    pub fn console_bytes(&self) -> &[u8] {
+        &self.console
     }
 
     /// Everything that stands on the terminal.
@@ -299,9 +300,10 @@ impl System {
 
     /// Flips some bits of what a message call sends.
     fn corrupt(&mut self, thread: ThreadId, caller: ProcessId) {
-        let Some((header, buffers, mut words)) = self.kernel.context(thread, |context| {
-            (Header(context.argument(1)), context.argument(3), context.words())
-        }) else {
+        let Some((header, buffers, mut words)) = self
+            .kernel
+            .context(thread, |context| (Header(context.argument(1)), context.argument(3), context.words()))
+        else {
             return;
         };
         let flips = 1 + self.chance.below(4);
