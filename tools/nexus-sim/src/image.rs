@@ -100,9 +100,9 @@ pub fn build(recipe: &str, file: &str) -> Result<Built> {
     let names: BTreeSet<&str> = manifest.services.iter().map(|service| service.binary.as_str()).collect();
     for name in std::iter::once(INIT).chain(names) {
         let known = PROGRAMS.iter().any(|(known, _)| *known == name);
-        known
-            .then_some(())
-            .with_context(|| format!("{file}: the program `{name}` is not in the simulator"))?;
+        known.then_some(()).with_context(|| {
+            format!("{file}: add the program `{name}` to PROGRAMS in tools/nexus-sim/src/image.rs")
+        })?;
         entries.push(Entry { name: name.to_string(), bytes: elf(name) });
     }
     let image = write(&entries, manifest.init.rank)?;

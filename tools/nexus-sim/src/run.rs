@@ -54,7 +54,7 @@ impl<'a> Run<'a> {
     /// Cuts the power, or resets: nothing is left but what a disk keeps. Then the machine is switched on.
     pub fn boot_again(&mut self) -> Result<()> {
         self.digest ^= self.system.digest().rotate_left(1);
-        self.setup.seed = self.chance.next();
+        self.setup.seed = self.chance.number();
         self.system = System::boot(self.built, &self.setup)?;
         self.read = 0;
         Ok(())

@@ -6,7 +6,7 @@ use crate::system::{Setup, System, Turn};
 use anyhow::Result;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
-use std::io::{IsTerminal, Read, Write, stdin, stdout};
+use std::io::{IsTerminal, Write, stdin, stdout};
 use std::time::{Duration, Instant};
 
 /// What Ctrl-C types.
@@ -76,7 +76,7 @@ fn typed(system: &mut System, wait: Duration, open: &mut bool) -> Result<bool> {
         return Ok(true);
     }
     let mut bytes = [0; 256];
-    let count = input.lock().read(&mut bytes)?;
+    let count = rustix::io::read(&input, &mut bytes)?;
     *open = count > 0;
     let bytes = &bytes[..count];
     if bytes.contains(&INTERRUPT) {

@@ -120,7 +120,7 @@ impl System {
         ram.put(FRAMES - image_frames, &built.image);
         let clock = Rc::new(Cell::new(TICKS_AT_BOOT));
         let mut chance = Random::new(setup.seed);
-        let machine = Machine::new(clock.clone(), chance.next());
+        let machine = Machine::new(clock.clone(), chance.number());
         let lent = simulation::Ram { window: ram.window(), frames: FRAMES, image_frames };
         #[allow(unsafe_code)]
         // SAFETY: `ram` is dropped after the kernel; its other views are the spaces of processes.

@@ -7,7 +7,7 @@ use nexus_abi::SystemCall;
 use nexus_abi::calls::SYSTEM_CALLS;
 use nexus_abi::message::Arrival;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Events of a trace at the most; later ones are counted only.
 pub const EVENTS_MAX: usize = 1 << 20;
@@ -17,7 +17,7 @@ pub const EVENTS_MAX: usize = 1 << 20;
 pub struct Trace {
     events: Vec<Value>,
     left_out: usize,
-    named: BTreeMap<u64, String>,
+    named: BTreeSet<u64>,
     /// What each process asked for, and when.
     open: BTreeMap<u64, (u64, Request)>,
     arrows: u64,
@@ -32,8 +32,7 @@ pub struct Trace {
 impl Trace {
     /// A process asks for something.
     pub fn asked(&mut self, now: u64, process: u64, name: &str, request: Request) {
-        if !self.named.contains_key(&process) {
-            self.named.insert(process, name.to_string());
+        if self.named.insert(process) {
             let text = format!("{name} ({process})");
             self.push(json!({"ph": "M", "name": "process_name", "pid": process, "args": {"name": text}}));
         }
