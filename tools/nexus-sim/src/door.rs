@@ -7,7 +7,9 @@
 #![allow(unsafe_code)] // it is the allocator, and reads messages where programs say they are
 
 use crate::ram::in_any_space;
+use crate::traps::{self, Trap};
 use corosensei::Yielder;
+use corosensei::trap::{CoroutineTrapHandler, TrapHandlerRegs};
 use nexus_abi::calls::{Argument, SYSTEM_CALLS};
 use nexus_abi::limits::USER_END;
 use nexus_abi::message::{Buffers, Registers};
@@ -33,6 +35,8 @@ pub enum Request {
     Store(u64, u32, u64),
     /// Nothing more: it panicked, or its memory is used up.
     Breakpoint,
+    /// Nothing more: the processor refused what it did. Addresses are the contract's.
+    Trap(Trap),
 }
 
 /// What it gets.
@@ -65,6 +69,10 @@ pub struct Inside {
     pub ending: Cell<bool>,
     /// Whether its heap grows: that must go on while it unwinds.
     pub growing: Cell<bool>,
+    /// How a trap ends it.
+    pub handler: Cell<Option<CoroutineTrapHandler<()>>>,
+    /// The trap that ended it.
+    pub trap: Cell<Option<Trap>>,
     /// What it said when it panicked. The text is in the host's memory.
     pub last_words: RefCell<String>,
 }
@@ -121,14 +129,29 @@ impl Inside {
 
 /// Whether bytes lie in the loaded image of this program.
 fn is_constant(address: u64, bytes: usize) -> bool {
-    // SAFETY: the linker defines both; only their addresses are taken.
-    unsafe extern "C" {
-        static __executable_start: u8;
-        static end: u8;
-    }
-    let start = (&raw const __executable_start).addr() as u64;
-    let after = (&raw const end).addr() as u64;
+    let (start, after) = traps::image();
     bytes > 0 && address >= start && address.checked_add(bytes as u64).is_some_and(|last| last <= after)
+}
+
+/// Ends the thread that runs because of a trap: yields where the host's processor is to go on. `None`: it is
+/// the simulator itself that trapped.
+pub(crate) fn trapped(trap: Trap) -> Option<TrapHandlerRegs> {
+    let inside = inside()?;
+    let handler = inside.handler.get()?;
+    // SAFETY: called by the signal's handler, for the coroutine in which the signal came.
+    let next = handler
+        .stack_ptr_in_bounds(trap.stack as usize)
+        .then(|| unsafe { handler.setup_trap_handler(|| ()) });
+    let next = next?;
+    let own = |address| inside.translated(address);
+    inside.trap.set(Some(Trap {
+        address: traps::told(own(trap.address)),
+        program_counter: traps::told(own(trap.program_counter)),
+        frame: own(trap.frame),
+        stack: own(trap.stack),
+        ..trap
+    }));
+    Some(next)
 }
 
 /// The kernel, as simulated processes reach it.
@@ -227,6 +250,7 @@ pub fn open() {
             None => before(information),
         }));
     });
+    traps::open();
     host::install(Some(Rc::new(Kernel)));
     mmio::host::install(Some(Rc::new(Kernel)));
 }

@@ -127,7 +127,8 @@ fn only_the_harmed_died(system: &System) -> Result<()> {
     Ok(())
 }
 
-fn nobody_waits_too_long(system: &mut System) -> Result<()> {
+/// No call waits past its deadline.
+pub fn nobody_waits_too_long(system: &mut System) -> Result<()> {
     let now = system.now();
     let threads: Vec<_> = system.threads().collect();
     for thread in threads {

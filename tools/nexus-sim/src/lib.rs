@@ -30,4 +30,5 @@ pub mod shell;
 pub mod system;
 pub mod task;
 pub mod trace;
+pub mod traps;
 pub mod uart;

@@ -156,6 +156,11 @@ impl<'a> Run<'a> {
         rest.compare(before).map_err(|finding| anyhow::anyhow!("{finding}{}", excerpt(&self.system)))
     }
 
+    /// No call waits past its deadline.
+    pub fn nobody_waits_too_long(&mut self) -> Result<()> {
+        invariants::nobody_waits_too_long(&mut self.system)
+    }
+
     /// A typed `ping` is answered.
     pub fn answers(&mut self) -> Result<()> {
         self.settle()?;

@@ -44,6 +44,12 @@ pub const SCENARIOS: &[Scenario] = &[
         tell: doomed,
     },
     Scenario {
+        name: "selftest",
+        about: "The system proves itself from inside, as on the machine, however the turns fall",
+        arguments: "selftest",
+        tell: selftest,
+    },
+    Scenario {
         name: "power-cut",
         about: "A machine whose power fails at any moment comes up again",
         arguments: "",
@@ -94,6 +100,16 @@ fn doomed(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
     run.types("ping");
     run.until_shown("ping: pong:")?;
     run.settle()
+}
+
+fn selftest(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
+    run.restless();
+    run.until_shown("SELFTEST: end")?;
+    run.settle()?;
+    let shown = run.console();
+    let failed = shown.lines().find(|line| line.contains("SELFTEST: FAIL"));
+    ensure!(failed.is_none(), "{}", failed.unwrap_or_default());
+    run.nobody_waits_too_long()
 }
 
 fn power_cut(run: &mut Run<'_>, before: &Rest) -> Result<()> {

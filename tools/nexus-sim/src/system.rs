@@ -13,14 +13,15 @@ use crate::ram::{Ram, Shown, Space};
 use crate::random::Random;
 use crate::task::{Process, Task};
 use crate::trace::Trace;
-use anyhow::{Context, Result, anyhow, bail};
+use crate::traps::{self, Trap};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use neuron::fault::Fault;
 use neuron::memory::{Id, PhysicalAddress};
 use neuron::object;
 use neuron::object::thread::Context as ThreadContext;
 use neuron::simulation::{self, Simulation};
 use nexus_abi::image::INIT;
-use nexus_abi::limits::PAGE_SIZE;
+use nexus_abi::limits::{BACKTRACE_MAX, PAGE_SIZE};
 use nexus_abi::message::{Buffers, Header, Registers};
 use nexus_abi::records::FaultCause;
 use nexus_abi::start_page::StartPage;
@@ -43,8 +44,12 @@ pub const HARM_CODE: u64 = 0x6861_726d;
 /// The clock when the machine is switched on.
 const TICKS_AT_BOOT: u64 = 1_000_000;
 const PAGE: u64 = PAGE_SIZE as u64;
-/// The numbers of the registers `sp` and `t5`.
+/// The numbers of the registers `ra`, `sp`, `s0` and `t5`.
+const RETURN_ADDRESS: usize = 1;
 const STACK_POINTER: usize = 2;
+const FRAME_POINTER: usize = 8;
+/// Bytes of a frame: the caller's frame pointer and the return address.
+const FRAME_BYTES: u64 = 16;
 const DEADLINE: usize = 30;
 /// The program counter of a thread that has yet to make its call; behind the call it is 4 more.
 const BEFORE_CALL: u64 = 0x1_0800;
@@ -380,8 +385,59 @@ impl System {
                     self.kernel.fault(Fault { cause: FaultCause::Breakpoint, detail: 3, address: 0 });
                     return Ok(());
                 }
+                Request::Trap(trap) => return self.trap(thread, id, trap),
             }
         }
+    }
+
+    /// The processor refused what the running thread did.
+    fn trap(&mut self, thread: ThreadId, id: ProcessId, trap: Trap) -> Result<()> {
+        let (jumped_from, frames) = self.frames(id, &trap);
+        let stack = self.stack(id, trap.stack);
+        // Frames as the machine's code makes them, where the thread's stack was: nobody needs that any more.
+        let mut place = stack;
+        for (number, return_address) in frames.iter().enumerate() {
+            let caller = if number + 1 < frames.len() { place + 2 * FRAME_BYTES } else { 0 };
+            let written = self.kernel.write(id, place, [caller, *return_address].as_bytes());
+            written.map_err(|error| anyhow!("the frames of a fault: {error}"))?;
+            place += FRAME_BYTES;
+        }
+        self.kernel.context(thread, |context| {
+            context.set_program_counter(trap.program_counter);
+            context.registers[RETURN_ADDRESS] = jumped_from;
+            context.registers[STACK_POINTER] = trap.stack;
+            context.registers[FRAME_POINTER] = if frames.is_empty() { 0 } else { stack + FRAME_BYTES };
+        });
+        self.kernel.fault(Fault { cause: trap.cause, detail: 0, address: trap.address });
+        let ended = self.kernel.identity(id).is_none_or(|identity| identity.ended);
+        ensure!(ended, "the kernel's tables hold {:#x}, which the process could not reach", trap.address);
+        Ok(())
+    }
+
+    /// What stands on top of a stack, for who jumped from there, and the return addresses of its frames.
+    fn frames(&mut self, id: ProcessId, trap: &Trap) -> (u64, Vec<u64>) {
+        let mut words = [0u64; 2];
+        let base = self.processes.get(&id.raw()).map_or(0, |process| process.space.base());
+        let top = self.kernel.read(id, trap.stack, words[..1].as_mut_bytes());
+        let jumped = trap.cause == FaultCause::ExecuteFault && top.is_ok();
+        let jumped_from = if jumped { traps::told(words[0]) } else { 0 };
+        let mut frames = Vec::new();
+        let mut frame = trap.frame;
+        while frames.len() < BACKTRACE_MAX && self.kernel.read(id, frame, words.as_mut_bytes()).is_ok() {
+            if traps::told(words[1]) == words[1] {
+                break;
+            }
+            frames.push(traps::told(words[1]));
+            frame = words[0].wrapping_sub(base);
+        }
+        (jumped_from, frames)
+    }
+
+    /// The lowest address of the stack that an address lies in, or below.
+    fn stack(&mut self, id: ProcessId, address: u64) -> u64 {
+        let regions = self.kernel.regions(id);
+        let above = regions.iter().find(|region| address < region.base + region.bytes);
+        above.map_or(0, |region| region.base)
     }
 
     /// Gives a thread that never ran its stack and its program.

@@ -48,6 +48,9 @@ impl Process {
     }
 }
 
+/// Bytes below a stack, where nothing is, that an overflow may have reached when it is noticed.
+const GUARD_BYTES: u64 = 64 * 1024;
+
 /// Memory that is a stack.
 struct Memory {
     base: StackPointer,
@@ -78,7 +81,7 @@ impl Task {
     pub fn new(process: &Process, stack: (u64, u64), clock: Rc<Cell<u64>>) -> Result<Self> {
         let base = process.space.base();
         let pointer = |address: u64| StackPointer::new((base + address) as usize).context("a stack at 0");
-        let memory = Memory { base: pointer(stack.1)?, limit: pointer(stack.0)? };
+        let memory = Memory { base: pointer(stack.1)?, limit: pointer(stack.0 - GUARD_BYTES)? };
         let inside = Rc::new(Inside {
             way: Cell::new(std::ptr::null()),
             base,
@@ -86,6 +89,8 @@ impl Task {
             clock,
             ending: Cell::new(false),
             growing: Cell::new(false),
+            handler: Cell::new(None),
+            trap: Cell::new(None),
             last_words: RefCell::default(),
         });
         let start = Start {
@@ -95,6 +100,7 @@ impl Task {
             run: process.program.1,
         };
         let coroutine = Coroutine::with_stack(memory, move |way: &Way, _go| live(way, &start));
+        inside.handler.set(Some(coroutine.trap_handler()));
         Ok(Task { asked: None, coroutine, inside })
     }
 
@@ -107,7 +113,7 @@ impl Task {
         door::enter(None);
         match asked {
             CoroutineResult::Yield(request) => request,
-            CoroutineResult::Return(()) => Request::Breakpoint,
+            CoroutineResult::Return(()) => self.inside.trap.take().map_or(Request::Breakpoint, Request::Trap),
         }
     }
 }

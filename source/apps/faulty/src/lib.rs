@@ -37,7 +37,7 @@ pub fn run(environment: &Environment) -> u64 {
     1
 }
 
-/// The deeds. On a host they refuse: there only the compiler looks at them.
+/// The deeds. The machine, real or simulated, is expected to end the process at each.
 mod deeds {
     use core::hint::black_box;
 
@@ -46,24 +46,20 @@ mod deeds {
     /// User memory where nothing is ever mapped.
     const NOWHERE: usize = 0x30_0000_0000;
 
-    /// Writes a word; the machine is expected to refuse.
+    /// Writes a word.
     fn write(address: usize) {
-        if cfg!(target_os = "none") {
-            // SAFETY: it must fault; the process ends here, and that is the point.
-            unsafe {
-                core::ptr::without_provenance_mut::<u64>(black_box(address)).write_volatile(0x6b61_7075_7474)
-            };
-        }
+        // SAFETY: it must fault; the process ends here, and that is the point.
+        unsafe {
+            core::ptr::without_provenance_mut::<u64>(black_box(address)).write_volatile(0x6b61_7075_7474)
+        };
     }
 
-    /// Calls an address; the machine is expected to refuse.
+    /// Calls an address.
     fn execute(address: usize) {
-        if cfg!(target_os = "none") {
-            let place = core::ptr::without_provenance::<()>(black_box(address));
-            // SAFETY: it must fault; the process ends here, and that is the point.
-            let function = unsafe { core::mem::transmute::<*const (), extern "C" fn()>(place) };
-            function();
-        }
+        let place = core::ptr::without_provenance::<()>(black_box(address));
+        // SAFETY: it must fault; the process ends here, and that is the point.
+        let function = unsafe { core::mem::transmute::<*const (), extern "C" fn()>(place) };
+        function();
     }
 
     pub fn write_kernel() {
@@ -81,9 +77,7 @@ mod deeds {
     }
 
     pub fn overflow_stack() {
-        if cfg!(target_os = "none") {
-            black_box(descend(0));
-        }
+        black_box(descend(0));
     }
 
     #[inline(never)]
@@ -103,10 +97,8 @@ mod deeds {
     }
 
     pub fn read_null() {
-        if cfg!(target_os = "none") {
-            // SAFETY: it must fault; the process ends here, and that is the point.
-            unsafe { core::ptr::without_provenance::<u64>(black_box(0)).read_volatile() };
-        }
+        // SAFETY: it must fault; the process ends here, and that is the point.
+        unsafe { core::ptr::without_provenance::<u64>(black_box(0)).read_volatile() };
     }
 
     pub fn illegal_instruction() {
@@ -114,6 +106,11 @@ mod deeds {
         // SAFETY: it must fault; the process ends here, and that is the point.
         unsafe {
             core::arch::asm!("unimp")
+        };
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        unsafe {
+            core::arch::asm!("ud2")
         };
     }
 
