@@ -13,6 +13,7 @@ use neuron::simulation::RAM_BASE;
 use nexus_abi::limits::{PAGE_SIZE, USER_END};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -27,48 +28,69 @@ const SPACES_MAX: usize = 256;
 
 static SPACES: Mutex<[bool; SPACES_MAX]> = Mutex::new([false; SPACES_MAX]);
 
-/// RAM.
-pub struct Ram {
+thread_local! {
+    /// RAM that nobody uses: mapping it anew would take longer than a boot.
+    static UNUSED: RefCell<Option<Chips>> = const { RefCell::new(None) };
+}
+
+/// RAM. What was in it before is still there when it is taken, as after a reset.
+pub struct Ram(Option<Chips>);
+
+/// What RAM is made of.
+struct Chips {
     file: OwnedFd,
     window: *mut u8,
     frames: usize,
 }
 
-impl Ram {
-    /// RAM of so many frames.
-    pub fn new(frames: usize) -> io::Result<Self> {
+impl Chips {
+    fn new(frames: usize) -> io::Result<Self> {
         let file = memfd_create("nexus-sim", MemfdFlags::CLOEXEC)?;
         let bytes = frames * PAGE_SIZE;
         ftruncate(&file, bytes as u64)?;
         let both = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new mapping, at an address of the host's choice.
         let window = unsafe { mmap(null_mut(), bytes, both, MapFlags::SHARED, &file, 0)? };
-        Ok(Ram { file, window: window.cast(), frames })
+        Ok(Chips { file, window: window.cast(), frames })
+    }
+}
+
+impl Drop for Chips {
+    fn drop(&mut self) {
+        // SAFETY: the window is this value's own, and whoever was lent it is gone.
+        let unmapped = unsafe { munmap(self.window.cast(), self.frames * PAGE_SIZE) };
+        assert!(unmapped.is_ok(), "the window onto RAM cannot be unmapped");
+    }
+}
+
+impl Ram {
+    /// RAM of so many frames.
+    pub fn take(frames: usize) -> io::Result<Self> {
+        let unused = UNUSED.with(RefCell::take).filter(|chips| chips.frames == frames);
+        Ok(Ram(Some(unused.map_or_else(|| Chips::new(frames), Ok)?)))
+    }
+
+    fn chips(&self) -> &Chips {
+        self.0.as_ref().expect("only dropping takes them")
     }
 
     /// Where all of it is seen.
     pub fn window(&self) -> *mut u8 {
-        self.window
+        self.chips().window
     }
 
     /// Writes bytes from a frame on, before anybody else knows of it.
     pub fn put(&mut self, frame: usize, bytes: &[u8]) {
-        assert!(frame * PAGE_SIZE + bytes.len() <= self.frames * PAGE_SIZE);
+        let chips = self.chips();
+        assert!(frame * PAGE_SIZE + bytes.len() <= chips.frames * PAGE_SIZE);
         // SAFETY: inside the window, which nobody else sees yet (`self` is exclusive).
-        unsafe { self.window.add(frame * PAGE_SIZE).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
-    }
-
-    /// Its frames.
-    pub fn frames(&self) -> usize {
-        self.frames
+        unsafe { chips.window.add(frame * PAGE_SIZE).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
     }
 }
 
 impl Drop for Ram {
     fn drop(&mut self) {
-        // SAFETY: the window is this value's own, and whoever was lent it is gone.
-        let unmapped = unsafe { munmap(self.window.cast(), self.frames * PAGE_SIZE) };
-        assert!(unmapped.is_ok(), "the window onto RAM cannot be unmapped");
+        UNUSED.with(|unused| unused.replace(self.0.take()));
     }
 }
 
@@ -123,7 +145,7 @@ impl Space {
             // and the process that could have used it does not run now.
             Shown::Memory(address) => unsafe {
                 let flags = MapFlags::SHARED | MapFlags::FIXED;
-                mmap(at, bytes, protection, flags, &ram.file, address.0 - RAM_BASE)?;
+                mmap(at, bytes, protection, flags, &ram.chips().file, address.0 - RAM_BASE)?;
             },
             // SAFETY: as above; the page is filled while nobody knows of it.
             Shown::Registers => unsafe {

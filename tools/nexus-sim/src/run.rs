@@ -69,14 +69,17 @@ impl<'a> Run<'a> {
     /// Waits until this stands on the terminal, behind whatever was waited for before.
     pub fn until_shown(&mut self, text: &str) -> Result<()> {
         let mut limit = Limit::new(&self.system, format!("`{text}`"));
+        let mut looked = self.read;
         loop {
             let turn = self.system.step()?;
-            if self.system.console_bytes().len() > self.read {
-                let shown = self.system.console();
-                if let Some(place) = shown.get(self.read..).and_then(|rest| rest.find(text)) {
-                    self.read += place + text.len();
+            let shown = self.system.console_bytes();
+            if shown.len() > looked {
+                let rest = &shown[looked.saturating_sub(text.len()).max(self.read)..];
+                if let Some(place) = rest.windows(text.len()).position(|part| part == text.as_bytes()) {
+                    self.read = shown.len() - rest.len() + place + text.len();
                     return Ok(());
                 }
+                looked = shown.len();
             }
             limit.pass(&mut self.system, turn)?;
         }

@@ -33,8 +33,9 @@ use zerocopy::{FromZeros, IntoBytes};
 
 /// Ticks that a system call takes.
 pub const CALL_TICKS: u64 = 10;
-/// Frames of the simulated RAM: 32 MiB.
-const FRAMES: usize = 8192;
+/// Frames of the simulated RAM beside those that the manifest promises: for the kernel's tables, the image
+/// and init.
+const FRAMES_BESIDE: usize = 1536;
 /// Ticks of a thread's turn.
 const TURN_TICKS: u64 = TICKS_PER_SECOND / 200;
 /// A call may come back so much later than its deadline, for others may run first: a second.
@@ -120,13 +121,14 @@ impl System {
     /// Boots a machine up to init's first instruction.
     pub fn boot(built: &Built, setup: &Setup) -> Result<Self> {
         door::open();
-        let mut ram = Ram::new(FRAMES).context("the simulated RAM")?;
+        let frames = built.manifest.memory_pages() as usize + FRAMES_BESIDE;
+        let mut ram = Ram::take(frames).context("the simulated RAM")?;
         let image_frames = built.image.len().div_ceil(PAGE_SIZE);
-        ram.put(FRAMES - image_frames, &built.image);
+        ram.put(frames - image_frames, &built.image);
         let clock = Rc::new(Cell::new(TICKS_AT_BOOT));
         let mut chance = Random::new(setup.seed);
         let machine = Machine::new(clock.clone(), chance.number());
-        let lent = simulation::Ram { window: ram.window(), frames: FRAMES, image_frames };
+        let lent = simulation::Ram { window: ram.window(), frames, image_frames };
         #[allow(unsafe_code)]
         // SAFETY: `ram` is dropped after the kernel; its other views are the spaces of processes.
         let kernel = unsafe { Simulation::boot(machine, lent, &device_tree()?, &setup.arguments) };
