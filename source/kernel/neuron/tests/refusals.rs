@@ -38,6 +38,8 @@ mod capability;
 mod device_memory;
 #[path = "refusals/handles.rs"]
 mod handles;
+#[path = "refusals/lease.rs"]
+mod lease;
 #[path = "refusals/memory.rs"]
 mod memory;
 #[path = "refusals/message.rs"]
@@ -53,6 +55,7 @@ fn every_refusal_of_the_table_has_a_test() {
         capability::COVERED,
         device_memory::COVERED,
         handles::COVERED,
+        lease::COVERED,
         memory::COVERED,
         message::COVERED,
         process::COVERED,
