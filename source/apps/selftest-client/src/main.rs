@@ -11,6 +11,7 @@ mod figures;
 mod memory;
 mod messages;
 mod restarts;
+mod tight;
 
 use alloc::format;
 use alloc::string::String;

@@ -148,6 +148,12 @@ impl Memory {
         (frame < self.infos.len() as u64).then_some(frame as FrameNumber)
     }
 
+    /// What is known of all frames.
+    #[inline]
+    pub(crate) fn infos(&self) -> &'static [FrameInfo] {
+        self.infos
+    }
+
     /// What is known of a frame.
     #[inline]
     pub fn info(&self, frame: FrameNumber) -> &FrameInfo {
@@ -267,7 +273,14 @@ impl Memory {
         clean
     }
 
+    /// Where the kernel sees the base of RAM.
+    #[inline]
+    pub(crate) fn window(&self) -> *mut u8 {
+        self.window
+    }
+
     /// Where the kernel sees a frame.
+    #[inline]
     pub(crate) fn pointer(&self, frame: FrameNumber) -> *mut u8 {
         assert!((frame as usize) < self.infos.len());
         self.window.wrapping_add(frame as usize * PAGE_SIZE)

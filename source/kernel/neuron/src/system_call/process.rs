@@ -91,6 +91,7 @@ impl<A: Arch> Kernel<A> {
         shared.process_id.store(structure.next_process_id, Relaxed);
         shared.rank.store(parameters.rank, Relaxed);
         shared.asid.store(asid.into(), Relaxed);
+        shared.space.store(self.arch.space(self.memory.address(body.page_table.root).0, asid).0, Relaxed);
         shared.root.store(body.page_table.root, Relaxed);
         shared.table_index.store(body.table.index_frame(), Relaxed);
         structure.next_process_id += 1;
@@ -217,7 +218,7 @@ impl<A: Arch> Kernel<A> {
         if let Some((mut thread, _)) = self.lock(request.held, request.caller.thread) {
             crate::schedule::set_outcome(&mut thread, Ok(0));
         }
-        if !self.run_queues[request.hart.index].lock().is_empty() {
+        if self.ready[request.hart.index].load(Relaxed) != 0 {
             self.yield_current(request.hart, request.held);
         }
         Err(Stop::Answered)

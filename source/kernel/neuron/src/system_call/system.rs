@@ -114,7 +114,8 @@ impl<A: Arch> Kernel<A> {
             threads: self.counters.threads.load(Relaxed),
             processes: self.counters.processes.load(Relaxed),
             harts_online: self.counters.harts_online.load(Relaxed),
-            messages: self.counters.messages.load(Relaxed),
+            messages: self.fast_messages.iter().map(|count| count.load(Relaxed)).sum::<u64>()
+                + self.counters.messages.load(Relaxed),
             interrupts: self.counters.interrupts.load(Relaxed),
             quarantined_pages: self.counters.quarantined_pages.load(Relaxed),
         };
