@@ -30,6 +30,8 @@ pub mod object;
 pub mod ring;
 pub mod schedule;
 pub mod selftest;
+#[cfg(feature = "host")]
+pub mod simulation;
 pub mod sync;
 pub mod system_call;
 pub mod teardown;
