@@ -17,6 +17,7 @@ pub type Program = (&'static str, fn(&Environment) -> u64);
 /// Every program that can be simulated.
 pub const PROGRAMS: &[Program] = &[
     ("nexus-init", nexus_init::start::run),
+    ("bench-peer", bench_peer::run),
     ("consoled", consoled::run),
     ("faulty", faulty::run),
     ("nexus-shell", nexus_shell::run),
@@ -24,6 +25,7 @@ pub const PROGRAMS: &[Program] = &[
     ("pong", pong::run),
     ("selftest-client", selftest_client::run),
     ("selftest-peer", selftest_peer::run),
+    ("selftest-soak", selftest_soak::run),
     ("syscall-fuzzer", syscall_fuzzer::run),
 ];
 
@@ -98,7 +100,8 @@ pub fn build(recipe: &str, file: &str) -> Result<Built> {
     let bytes = system_manifest::encode(&manifest).map_err(|error| anyhow!("{file}: {error}"))?;
     let mut entries = vec![Entry { name: MANIFEST.to_string(), bytes }];
     let names: BTreeSet<&str> = manifest.services.iter().map(|service| service.binary.as_str()).collect();
-    for name in std::iter::once(INIT).chain(names) {
+    // A recipe may name the manifest itself as a program, to see that it is refused.
+    for name in std::iter::once(INIT).chain(names).filter(|name| *name != MANIFEST) {
         let known = PROGRAMS.iter().any(|(known, _)| *known == name);
         known.then_some(()).with_context(|| {
             format!("{file}: add the program `{name}` to PROGRAMS in tools/nexus-sim/src/image.rs")

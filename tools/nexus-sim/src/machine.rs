@@ -156,6 +156,10 @@ impl Arch for Machine {
         false
     }
 
+    fn space(&self, root: u64, asid: u16) -> AddressSpace {
+        AddressSpace(root | u64::from(asid))
+    }
+
     fn load(&self, _: AddressSpace) {}
 
     fn flush_page(&self, asid: u16, address: u64) {

@@ -4,13 +4,14 @@
 //! class over, that class gets one turn, so starvation is bounded. There is no periodic tick: the timer
 //! is set only for deadlines, and for the end of a turn while somebody else is ready.
 
-use crate::arch::{AddressSpace, Arch};
+use crate::arch::Arch;
 use crate::deadline::Node;
 use crate::kernel::{Hart, Kernel};
+use crate::memory::list::LinksOf;
 use crate::memory::{Granule, Guard, Id, List, Memory};
-use crate::object::thread::{Queue, State};
-use crate::object::{Thread, Timer};
-use crate::sync::{self, Held, Nothing};
+use crate::object::thread::{Listening, Queue, State};
+use crate::object::{Endpoint, Process, Thread, Timer};
+use crate::sync::{self, Before, Held, Nothing};
 use core::sync::atomic::Ordering::Relaxed;
 use nexus_abi::Error;
 use nexus_abi::capability::Qos;
@@ -20,6 +21,8 @@ use nexus_abi::limits::FOREVER;
 const TURNS_PER_SECOND: u64 = 200;
 /// Choices that may pass a waiting class over before it gets a turn.
 pub const PASSED_OVER_MAX: u32 = 16;
+/// Threads that one call can make more urgent, each waiting for the next. Ranks fall along the way.
+const CHAIN_MAX: usize = 16;
 const CLASSES: usize = Qos::ALL.len();
 
 /// Threads that are ready on one hart.
@@ -45,6 +48,12 @@ impl RunQueue {
         self.classes.iter().all(List::is_empty)
     }
 
+    /// The classes with somebody ready, one bit each.
+    pub fn occupied(&self) -> u32 {
+        let bits = self.classes.iter().enumerate().map(|(class, list)| u32::from(!list.is_empty()) << class);
+        bits.sum()
+    }
+
     /// The most urgent class with somebody ready.
     pub fn most_urgent(&self) -> Option<Qos> {
         Qos::ALL.into_iter().rev().find(|&class| !self.classes[class as usize].is_empty())
@@ -52,22 +61,30 @@ impl RunQueue {
 
     /// Puts a thread at the end of a class.
     pub fn push(&mut self, memory: &Memory, thread: Id<Thread>, class: Qos) {
-        memory.shared_at::<Thread>(thread.granule()).queue_class.store(class as u32, Relaxed);
+        memory.shared_at::<Thread>(thread.granule()).set_urgency(class);
         self.classes[class as usize].push_back(memory, thread);
     }
 
     /// Takes a thread out.
     pub fn remove(&mut self, memory: &Memory, thread: Id<Thread>) {
-        let class = memory.shared_at::<Thread>(thread.granule()).queue_class.load(Relaxed) as usize;
-        self.classes[class].remove(memory, thread);
+        let class = memory.shared_at::<Thread>(thread.granule()).urgency();
+        self.classes[class as usize].remove(memory, thread);
     }
 
-    /// Takes a ready thread out if it is in this queue: it is not while it runs.
-    pub fn remove_if_queued(&mut self, memory: &Memory, thread: Id<Thread>) {
-        use crate::memory::list::LinksOf;
-        if Queue::links(memory.shared_at::<Thread>(thread.granule())).linked() {
+    /// Takes a ready thread out if it is in this queue: it is not while it runs. Yields whether it was.
+    pub fn remove_if_queued(&mut self, memory: &Memory, thread: Id<Thread>) -> bool {
+        let queued = Queue::links(memory.shared_at::<Thread>(thread.granule())).linked();
+        if queued {
             self.remove(memory, thread);
         }
+        queued
+    }
+
+    /// Whoever is ready, most urgent class first.
+    #[cfg(feature = "host")]
+    pub fn iter<'m>(&self, memory: &'m Memory) -> impl Iterator<Item = Id<Thread>> + use<'m> {
+        let classes: std::vec::Vec<_> = self.classes.iter().rev().map(|class| class.iter(memory)).collect();
+        classes.into_iter().flatten()
     }
 
     /// Takes the thread that runs next.
@@ -86,6 +103,20 @@ impl RunQueue {
 }
 
 impl<A: Arch> Kernel<A> {
+    /// Does something with a hart's run queue, and notes which classes have somebody ready afterwards.
+    pub(crate) fn with_queue<R>(&self, hart: usize, change: impl FnOnce(&mut RunQueue) -> R) -> R {
+        let mut queue = self.run_queues[hart].lock();
+        let result = change(&mut queue);
+        self.ready[hart].store(queue.occupied(), Relaxed);
+        result
+    }
+
+    /// Whether somebody above a class is ready on a hart.
+    #[inline]
+    pub(crate) fn is_somebody_above(&self, hart: usize, class: Qos) -> bool {
+        self.ready[hart].load(Relaxed) >> class as u32 > 1
+    }
+
     /// Makes a thread ready whose lock is held, with `a0` (and `a1`) as the outcome of its wait.
     pub(crate) fn wake(
         &self,
@@ -100,13 +131,107 @@ impl<A: Arch> Kernel<A> {
 
     /// Makes a thread ready whose registers already hold what it waited for.
     pub(crate) fn make_ready(&self, hart: &mut Hart, id: Id<Thread>, thread: &mut Guard<'_, Thread>) {
+        if matches!(thread.state, State::Listening(_)) {
+            self.stop_listening(thread.process, id);
+        }
         thread.state = State::Ready;
         thread.deadline = FOREVER;
-        let urgency = thread.urgency;
-        self.run_queues[hart.index].lock().push(&self.memory, id, urgency);
+        let urgency = thread.shared().urgency();
+        self.with_queue(hart.index, |queue| queue.push(&self.memory, id, urgency));
+        self.look_up_to(hart, urgency);
+    }
+
+    /// Somebody of this class is ready: whoever runs less urgently gives way.
+    fn look_up_to(&self, hart: &mut Hart, class: Qos) {
         let current = hart.current.and_then(|id| self.memory.shared(id));
-        if current.is_some_and(|current| current.queue_class.load(Relaxed) < urgency as u32) {
-            hart.reschedule = true;
+        hart.reschedule |= current.is_some_and(|current| current.urgency() < class);
+    }
+
+    /// A caller of this class waits for a thread (by its raw id): it, and whoever that waits for in turn, runs
+    /// at least at this class until it answers, hands the answer on or receives again.
+    pub(crate) fn lend_urgency<L: Before<sync::Thread>>(
+        &self,
+        hart: &mut Hart,
+        held: &mut Held<'_, L>,
+        class: Qos,
+        mut worker: u64,
+    ) {
+        for _ in 0..CHAIN_MAX {
+            let Some(id) = Id::<Thread>::from_raw(worker) else { return };
+            let Some((thread, _)) = self.lock(held, id) else { return };
+            let shared = thread.shared();
+            let before = shared.urgency();
+            if before >= class {
+                return;
+            }
+            worker = match thread.state {
+                State::Calling(endpoint) => self.memory.shared(endpoint).map_or(0, |endpoint| {
+                    endpoint.uncount(before);
+                    endpoint.count(class);
+                    endpoint.server.load(Relaxed)
+                }),
+                State::Called => shared.served_by.load(Relaxed),
+                _ => 0,
+            };
+            let queued = thread.state == State::Ready
+                && self.with_queue(hart.index, |queue| {
+                    let queued = queue.remove_if_queued(&self.memory, id);
+                    if queued {
+                        queue.push(&self.memory, id, class);
+                    }
+                    queued
+                });
+            if queued {
+                self.look_up_to(hart, class);
+            } else {
+                shared.set_urgency(class);
+            }
+        }
+    }
+
+    /// A thread works for nobody any more but whoever waits at the endpoint that it serves.
+    pub(crate) fn fall_back(&self, hart: &mut Hart, thread: &Guard<'_, Thread>) {
+        let shared = thread.shared();
+        if shared.urgency() == thread.qos {
+            return;
+        }
+        let waiting = thread.serves.and_then(|endpoint| self.memory.shared(endpoint)?.most_urgent());
+        let class = waiting.map_or(thread.qos, |waiting| waiting.max(thread.qos));
+        shared.set_urgency(class);
+        hart.reschedule |= self.is_somebody_above(hart.index, class);
+    }
+
+    /// Takes a call that waits out of the endpoint's queue.
+    pub(crate) fn remove_caller(&self, endpoint: &mut Guard<'_, Endpoint>, caller: Id<Thread>) {
+        endpoint.callers.remove(&self.memory, caller);
+        endpoint.shared().uncount(self.memory.shared_at::<Thread>(caller.granule()).urgency());
+    }
+
+    /// A thread no longer waits for one of its process's open calls to become free.
+    pub(crate) fn stop_listening(&self, process: Id<Process>, thread: Id<Thread>) {
+        if Listening::links(self.memory.shared_at::<Thread>(thread.granule())).linked()
+            && let Some(mut body) = self.memory.lock_slot(process)
+        {
+            body.listeners.remove(&self.memory, thread);
+        }
+    }
+
+    /// An open call of a process may have become free: a thread that waited for that receives anew.
+    pub(crate) fn open_call_freed<L>(&self, hart: &mut Hart, held: &mut Held<'_, L>, process: Id<Process>)
+    where
+        L: Before<sync::Object> + Before<sync::Thread> + Before<sync::Process>,
+    {
+        let listener = self.lock(held, process).and_then(|(body, _)| {
+            let free = body.table.open_calls < body.table.open_calls_max;
+            body.listeners.first(&self.memory).filter(|_| free)
+        });
+        let Some(listener) = listener else { return };
+        let Some(state) = self.lock(held, listener).map(|(thread, _)| thread.state) else { return };
+        self.leave_queue(held, listener, state);
+        if let Some((mut thread, _)) = self.lock(held, listener) {
+            thread.context.repeat_call();
+            thread.wait_sequence += 1;
+            self.make_ready(hart, listener, &mut thread);
         }
     }
 
@@ -128,15 +253,15 @@ impl<A: Arch> Kernel<A> {
     /// The current thread stops running: its time is counted, its floating point put away.
     pub(crate) fn stop_running(&self, hart: &mut Hart, thread: &mut Guard<'_, Thread>) {
         self.arch.leave_float(&mut thread.context);
-        self.count_time(hart, thread);
+        self.count_time(hart);
         hart.current = None;
     }
 
-    /// Charges the time since the current thread began to run.
-    pub(crate) fn count_time(&self, hart: &mut Hart, thread: &Thread) {
+    /// Charges the time since the current thread, or the chain of calls that it works in, began to run.
+    pub(crate) fn count_time(&self, hart: &mut Hart) {
         let now = self.arch.now();
-        if let Some(process) = self.memory.shared(thread.process) {
-            process.cpu_ticks.fetch_add(now.saturating_sub(hart.running_since), Relaxed);
+        if let Some(payer) = hart.payer.and_then(|payer| self.memory.shared(payer)) {
+            payer.cpu_ticks.fetch_add(now.saturating_sub(hart.running_since), Relaxed);
         }
         hart.running_since = now;
     }
@@ -208,11 +333,14 @@ impl<A: Arch> Kernel<A> {
     }
 
     /// Takes a waiting thread out of whatever it waits at.
-    pub(crate) fn leave_queue(&self, held: &mut Held<'_, Nothing>, id: Id<Thread>, state: State) {
+    pub(crate) fn leave_queue<L>(&self, held: &mut Held<'_, L>, id: Id<Thread>, state: State)
+    where
+        L: Before<sync::Object>,
+    {
         match state {
             State::Calling(endpoint) => {
                 if let Some((mut endpoint, _)) = self.lock(held, endpoint) {
-                    endpoint.callers.remove(&self.memory, id);
+                    self.remove_caller(&mut endpoint, id);
                 }
             }
             State::Receiving(endpoint) => {
@@ -247,6 +375,7 @@ impl<A: Arch> Kernel<A> {
 
     /// As [`Kernel::leave`], but `None` when nothing can be done before the next interrupt.
     pub(crate) fn choose(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) -> Option<Id<Thread>> {
+        self.fast_messages[hart.index].store(hart.messages, Relaxed);
         loop {
             if let Some(id) = hart.current {
                 if !hart.reschedule {
@@ -280,13 +409,12 @@ impl<A: Arch> Kernel<A> {
             && let Some((thread, _)) = self.lock(held, next)
             && thread.state == State::Ready
         {
-            let mut queue = self.run_queues[hart.index].lock();
-            if queue.most_urgent().is_none_or(|other| other <= thread.urgency) {
-                queue.remove(&self.memory, next);
+            if !self.is_somebody_above(hart.index, thread.shared().urgency()) {
+                self.with_queue(hart.index, |queue| queue.remove(&self.memory, next));
                 return Some(next);
             }
         }
-        self.run_queues[hart.index].lock().pop(&self.memory)
+        self.with_queue(hart.index, |queue| queue.pop(&self.memory))
     }
 
     fn run(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>, id: Id<Thread>) {
@@ -296,15 +424,14 @@ impl<A: Arch> Kernel<A> {
             // Out of the queue it stays until the teardown comes to it.
             return;
         }
-        let root = self.memory.address(process.page_table().root).0;
-        let space = AddressSpace { root, asid: process.asid.load(Relaxed) as u16 };
+        let space = process.space();
         if hart.loaded != Some(space) {
             self.arch.load(space);
             hart.loaded = Some(space);
         }
         self.arch.enter_float(&thread.context);
         let now = self.arch.now();
-        hart.current = Some(id);
+        (hart.current, hart.process, hart.payer) = (Some(id), thread.process.granule(), Some(thread.payer));
         hart.running_since = now;
         hart.turn_ends = now + self.arch.ticks_per_second() / TURNS_PER_SECOND;
     }
@@ -312,7 +439,7 @@ impl<A: Arch> Kernel<A> {
     /// Sets the timer for the earliest deadline, and for the end of the turn while others are ready.
     pub(crate) fn set_timer(&self, hart: &mut Hart) {
         let mut time = self.deadlines[hart.index].lock().earliest();
-        if hart.current.is_some() && !self.run_queues[hart.index].lock().is_empty() {
+        if hart.current.is_some() && self.ready[hart.index].load(Relaxed) != 0 {
             time = time.min(hart.turn_ends);
         }
         if time != hart.timer {
@@ -328,7 +455,7 @@ impl<A: Arch> Kernel<A> {
             self.device_interrupt(hart, held, line);
         }
         if hart.current.is_some() && self.arch.now() >= hart.turn_ends {
-            if self.run_queues[hart.index].lock().is_empty() {
+            if self.ready[hart.index].load(Relaxed) == 0 {
                 hart.turn_ends = self.arch.now() + self.arch.ticks_per_second() / TURNS_PER_SECOND;
             } else {
                 hart.reschedule = true;

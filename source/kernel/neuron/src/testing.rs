@@ -20,11 +20,12 @@ use crate::ring::RING_BYTES;
 use crate::sync::{Held, Nothing};
 use nexus_abi::capability::Qos;
 use nexus_abi::limits::{FOREVER, PAGE_SIZE};
-use nexus_abi::message::{Header, Registers};
+use nexus_abi::message::Registers;
 use nexus_abi::records::{ProcessParameters, ProcessStatus, STATE_KILLED};
-use nexus_abi::{Error, Handle, Kind, Rights, SystemCall};
+use nexus_abi::{Error, Kind, Rights, SystemCall};
 use std::alloc::{Layout, alloc_zeroed};
 use std::boxed::Box;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::vec;
 use std::vec::Vec;
@@ -49,6 +50,8 @@ pub struct Machine {
     pub hart: Hart,
     held: Held<'static, Nothing>,
     next_service: u64,
+    /// Where each thread made its last call, by its raw id.
+    begun: BTreeMap<u64, u64>,
 }
 
 /// A thread that makes system calls, and its process.
@@ -119,6 +122,7 @@ impl Machine {
             hart: Hart::new(0),
             held: Held::at_entry(),
             next_service: 1,
+            begun: BTreeMap::new(),
         }
     }
 
@@ -162,7 +166,7 @@ impl Machine {
 
     /// A process without threads or memory, paid by the kernel's own account.
     pub fn empty_process(&mut self, parameters: &ProcessParameters) -> Id<Process> {
-        self.kernel.new_process(&mut self.held, self.kernel.root, parameters, None).expect("enough RAM")
+        self.kernel.new_process(&mut self.held, self.kernel.root, parameters).expect("enough RAM")
     }
 
     /// One more thread of a process.
@@ -227,6 +231,16 @@ impl Machine {
         self.run_once(actor)
     }
 
+    /// Goes on with a call whose first step was made.
+    pub fn resume(&mut self, actor: Actor) -> Step {
+        self.run(actor)
+    }
+
+    /// One further step of a call; `None`: it is to be made again.
+    pub fn resume_once(&mut self, actor: Actor) -> Option<Step> {
+        self.run_once(actor)
+    }
+
     /// Makes a message call; what comes back is in [`Machine::registers`] once it is done.
     pub fn message(&mut self, actor: Actor, call: SystemCall, message: &Registers) -> Step {
         self.prepare_message(actor, call, message);
@@ -247,6 +261,7 @@ impl Machine {
         }
         thread.context.set_argument(7, number);
         thread.context.registers[30] = FOREVER;
+        self.begun.insert(actor.thread.raw(), thread.context.program_counter());
     }
 
     fn prepare_message(&mut self, actor: Actor, call: SystemCall, message: &Registers) {
@@ -255,6 +270,35 @@ impl Machine {
         let (mut thread, _) = self.kernel.lock(&mut self.held, actor.thread).expect("a live thread");
         thread.context.set_words(message.words);
         thread.context.registers[30] = message.deadline;
+    }
+
+    /// Lets threads whose call the kernel wants made anew make it, in the order in which they would run.
+    pub fn repeat_calls(&mut self) {
+        loop {
+            let ready: Vec<_> = self.kernel.run_queues[0].lock().iter(&self.kernel.memory).collect();
+            let again = ready.into_iter().find_map(|id| {
+                let (thread, _) = self.kernel.lock(&mut self.held, id)?;
+                let begun = self.begun.get(&id.raw()).copied();
+                let again = begun == Some(thread.context.program_counter());
+                again.then_some(Actor { process: thread.process, thread: id })
+            });
+            let Some(actor) = again else { return };
+            self.run(actor);
+        }
+    }
+
+    /// The class at which a thread runs now.
+    pub fn urgency(&self, actor: Actor) -> Option<Qos> {
+        self.kernel.memory.shared(actor.thread).map(|shared| shared.urgency())
+    }
+
+    /// Gives a thread that makes no call a class of its own.
+    pub fn set_qos(&mut self, actor: Actor, class: Qos) {
+        let (mut thread, _) = self.kernel.lock(&mut self.held, actor.thread).expect("a live thread");
+        thread.qos = class;
+        drop(thread);
+        self.take_off_queue(actor);
+        self.kernel.memory.shared(actor.thread).expect("a live thread").set_urgency(class);
     }
 
     fn run(&mut self, actor: Actor) -> Step {
@@ -268,9 +312,9 @@ impl Machine {
 
     fn run_once(&mut self, actor: Actor) -> Option<Step> {
         let before = self.program_counter(actor);
-        self.kernel.run_queues[0].lock().remove_if_queued(&self.kernel.memory, actor.thread);
-        self.hart.current = Some(actor.thread);
-        self.kernel.system_call(&mut self.hart, &mut self.held);
+        self.take_off_queue(actor);
+        self.run_on_hart(actor);
+        self.kernel.enter(&mut self.hart, &mut self.held);
         let runs = self.hart.current.take().is_some();
         (self.hart.reschedule, self.hart.handoff) = (false, None);
         let Some(state) = self.state(actor) else { return Some(Step::Ended) };
@@ -284,6 +328,17 @@ impl Machine {
             return Some(Step::Waits);
         }
         Some(Step::Done(self.result(actor)))
+    }
+
+    fn take_off_queue(&self, actor: Actor) {
+        let memory = &self.kernel.memory;
+        self.kernel.with_queue(0, |queue| queue.remove_if_queued(memory, actor.thread));
+    }
+
+    fn run_on_hart(&mut self, actor: Actor) {
+        self.hart.current = Some(actor.thread);
+        self.hart.process = actor.process.granule();
+        self.hart.payer = self.kernel.lock(&mut self.held, actor.thread).map(|(thread, _)| thread.payer);
     }
 
     fn program_counter(&mut self, actor: Actor) -> u64 {
@@ -317,16 +372,7 @@ impl Machine {
     /// A thread's message registers.
     pub fn registers(&mut self, actor: Actor) -> Registers {
         let (thread, _) = self.kernel.lock(&mut self.held, actor.thread).expect("a live thread");
-        let context = &thread.context;
-        Registers {
-            target: context.argument(0),
-            header: Header(context.argument(1)),
-            reply: Handle(context.argument(2)),
-            buffers: context.argument(3),
-            words: context.words(),
-            deadline: context.registers[30],
-            process_id: context.registers[31],
-        }
+        thread.context.message()
     }
 
     /// Writes a structure into a process's memory.
@@ -379,8 +425,8 @@ impl Machine {
 
     /// The current thread faults.
     pub fn fault(&mut self, actor: Actor, fault: crate::fault::Fault) {
-        self.kernel.run_queues[0].lock().remove_if_queued(&self.kernel.memory, actor.thread);
-        self.hart.current = Some(actor.thread);
+        self.take_off_queue(actor);
+        self.run_on_hart(actor);
         self.kernel.user_fault(&mut self.hart, &mut self.held, fault);
         self.hart.current = None;
     }

@@ -27,7 +27,7 @@ const EVENTS: usize = 200;
 /// Frames of the machine: a failure that is made smaller leaves many of them behind.
 const FRAMES: usize = 2_304;
 const LABEL: u16 = 0x4e58;
-const RANKS: [(u32, u32, u32); 4] = [(10, 40, 2), (10, 24, 2), (20, 24, 2), (20, 12, 1)];
+const RANKS: [(u32, u32, u32); 4] = [(10, 40, 2), (5, 28, 2), (20, 24, 2), (20, 16, 1)];
 const THREADS: usize = 2;
 
 /// Raw material of an event; what it means depends on what there is.
@@ -88,14 +88,14 @@ impl Lockstep {
         lockstep
     }
 
-    /// Process 0 supervises: it creates the endpoints; 1 serves; 2 and 3 are clients.
+    /// Process 0 supervises: it creates the endpoints; 1 serves, also process 0; 2 and 3 are clients.
     fn set_up(&mut self) {
         let owner = self.processes[0];
         let plain = Rights::CALL | Rights::POST;
         let serving = plain | Rights::RECEIVE | Rights::MINT;
-        for (bytes, caps) in [(64, 0), (4_096, 2)] {
-            let handle = self.create(owner, SystemCall::EndpointCreate, &[10, bytes, caps]);
-            let cap = self.model.add_endpoint(0, 10, bytes as u32, caps as u32);
+        for (rank, bytes, caps) in [(10, 64, 0), (10, 4_096, 2), (5, 64, 2)] {
+            let handle = self.create(owner, SystemCall::EndpointCreate, &[rank, bytes, caps]);
+            let cap = self.model.add_endpoint(0, rank as u32, bytes as u32, caps as u32);
             self.endpoints.push(self.object(owner, handle));
             self.bind(cap, handle, 0);
             for (to, rights) in [(1, serving), (2, plain), (3, plain)] {
@@ -115,7 +115,7 @@ impl Lockstep {
         for (process, index) in [(2, 0), (3, 1)] {
             let actor = self.processes[process];
             let handle = self.create(actor, SystemCall::VmoCreate, &[0, PAGE]);
-            let rights = nexus_abi::Kind::Vmo.rights();
+            let rights = nexus_abi::Kind::Vmo.rights() - Rights::PHYSICAL;
             let cap = self.model.add_cap(process, Object::Memory(index), rights, None);
             self.memories.push(self.object(actor, handle));
             self.bind(cap, handle, process);
@@ -175,7 +175,9 @@ impl Lockstep {
                 let via = self.pick(thread, a, endpoint)?;
                 Event::Call { thread, via, message: self.message(thread, b, c), deadline }
             }
-            14..=23 => Event::Receive { thread, via: self.pick(thread, a, endpoint)?, deadline },
+            14..=23 => {
+                Event::Receive { thread, via: self.pick(thread, a, endpoint)?, plain: b % 2 == 0, deadline }
+            }
             24..=30 => {
                 let reply = self.pick(thread, a, reply)?;
                 Event::Reply { thread, reply, message: self.message(thread, b, c) }
@@ -252,15 +254,17 @@ impl Lockstep {
             12..=14 => 2,
             _ => 5,
         };
-        let caps = (0..count)
+        let caps: Vec<Sent> = (0..count)
             .filter_map(|index: u8| {
+                let replies = choice % 8 == 5;
                 let cap = self.pick(thread, choice.wrapping_mul(7).wrapping_add(index * 37), |object| {
-                    !matches!(object, Object::Reply(..))
+                    matches!(object, Object::Reply(..)) == replies
                 })?;
                 Some(Sent { cap, rights: self.rights(cap, choice.wrapping_add(3)), moved: choice & 1 == 1 })
             })
             .collect();
-        Message { tag: self.tag, bytes, caps }
+        let plain = bytes <= 64 && caps.is_empty() && choice % 2 == 0;
+        Message { tag: self.tag, plain, bytes, caps }
     }
 
     /// The process's capabilities in the order in which its end closes them.
@@ -301,7 +305,7 @@ impl Lockstep {
         Registers {
             target: self.handles.get(&target).copied().unwrap_or(0),
             header: Header::new(LABEL, message.bytes, message.caps.len() as u8),
-            buffers,
+            buffers: if message.plain { 0 } else { buffers },
             words: [message.tag; 8],
             deadline,
             ..Registers::default()
@@ -310,15 +314,15 @@ impl Lockstep {
 
     /// Lets the kernel do what the event says.
     fn act(&mut self, event: &Event) {
-        let none = Message::default();
         let handle = |cap: &CapId| self.handles[cap];
         let (thread, call, arguments) = match event {
             Event::Call { thread, via, message, deadline } => {
                 let registers = self.registers(*thread, *via, message, *deadline);
                 return self.send(*thread, SystemCall::Call, &registers);
             }
-            Event::Receive { thread, via, deadline } => {
-                let registers = self.registers(*thread, *via, &none, *deadline);
+            Event::Receive { thread, via, plain, deadline } => {
+                let nothing = Message { plain: *plain, ..Message::default() };
+                let registers = self.registers(*thread, *via, &nothing, *deadline);
                 return self.send(*thread, SystemCall::Receive, &registers);
             }
             Event::Reply { thread, reply, message } => {
@@ -371,6 +375,7 @@ impl Lockstep {
     /// One event on both; then everything is compared.
     fn step(&mut self, event: &Event) {
         self.act(event);
+        self.machine.repeat_calls();
         let answers = self.model.step(event);
         if std::env::var_os("LOCKSTEP_EVENTS").is_some() {
             eprintln!("{event:?} -> {answers:?}");

@@ -34,8 +34,12 @@ macro_rules! refusals {
 mod authority;
 #[path = "refusals/capability.rs"]
 mod capability;
+#[path = "refusals/device_memory.rs"]
+mod device_memory;
 #[path = "refusals/handles.rs"]
 mod handles;
+#[path = "refusals/lease.rs"]
+mod lease;
 #[path = "refusals/memory.rs"]
 mod memory;
 #[path = "refusals/message.rs"]
@@ -49,7 +53,9 @@ fn every_refusal_of_the_table_has_a_test() {
     let files = [
         authority::COVERED,
         capability::COVERED,
+        device_memory::COVERED,
         handles::COVERED,
+        lease::COVERED,
         memory::COVERED,
         message::COVERED,
         process::COVERED,

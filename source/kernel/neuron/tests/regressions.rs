@@ -1,10 +1,11 @@
 //! Bugs that were found: each test tells the story, and fails on the kernel that had it.
 
-use neuron::testing::{Machine, PAGE, SCRATCH, Step};
+use neuron::sync::Held;
+use neuron::testing::{Actor, Machine, PAGE, SCRATCH, Step};
 use nexus_abi::limits::FOREVER;
 use nexus_abi::message::{Buffers, CapabilityTransfer, Header, Registers};
 use nexus_abi::records::ProcessParameters;
-use nexus_abi::{Error, Handle, Rights, SystemCall};
+use nexus_abi::{Error, Handle, Kind, Rights, SystemCall};
 
 /// Timers were bounded by nothing but the quota. Armed, they took the places in the deadline heap that
 /// threads rely on, and the next wait with a deadline stopped the kernel by an assertion.
@@ -152,4 +153,121 @@ fn the_death_of_init_resets_the_machine_and_says_why() {
     machine.start(init, SystemCall::ProcessExit, &[7]);
     assert_eq!(machine.reset(), Some(true));
     assert!(machine.console().contains("nexus-init ended with code 7; the machine is reset"));
+}
+
+/// A process that found no entry for its capability was ended like any other, and its supervisor heard of the
+/// death of somebody whom it never got.
+#[test]
+fn a_process_that_was_never_created_tells_nobody_of_its_death() {
+    let mut machine = Machine::new();
+    let me = machine.process();
+    let authority = machine.give_root(me, Kind::ProcessAuthority);
+    let deaths = machine.call(me, SystemCall::NotificationCreate, &[]).unwrap();
+    let wanted = ProcessParameters {
+        quota_pages: 16,
+        supervisor: Handle(deaths),
+        death_bits: 4,
+        ..machine.parameters()
+    };
+    machine.put(me, SCRATCH, &wanted);
+    machine.with(me.process, |process| process.table.used_max = process.table.used);
+    let before = machine.counts();
+    let create = [authority, SCRATCH];
+    assert_eq!(machine.call(me, SystemCall::ProcessCreate, &create), Err(Error::NoSlots));
+    machine.settle();
+    assert_eq!(machine.call(me, SystemCall::NotificationPoll, &[deaths, 4]), Err(Error::WouldBlock));
+    assert_eq!(machine.counts().processes, before.processes);
+    machine.with(me.process, |process| process.table.used_max += 1);
+    let child = machine.call(me, SystemCall::ProcessCreate, &create).unwrap();
+    machine.call(me, SystemCall::ProcessKill, &[child, 0]).unwrap();
+    machine.settle();
+    assert_eq!(machine.call(me, SystemCall::NotificationPoll, &[deaths, 4]), Ok(4), "one that was, does");
+}
+
+/// A capability to a notification that had gone with who created it was taken for binding and as supervisor;
+/// whoever waited for the interrupt, the record or the death waited for ever.
+#[test]
+fn test_reject_binding_to_a_notification_that_is_gone() {
+    let mut machine = Machine::new();
+    let me = machine.process();
+    let creator = machine.process();
+    let created = machine.call(creator, SystemCall::NotificationCreate, &[]).unwrap();
+    let gone = machine.hand(creator, created, me, Rights::SIGNAL);
+    machine.kill(creator.process);
+    machine.settle();
+    let devices = machine.give_root(me, Kind::DeviceAuthority);
+    let authority = machine.give_root(me, Kind::ProcessAuthority);
+    let control = machine.give_root(me, Kind::SystemControl);
+    let irq = machine.call(me, SystemCall::IrqCapCreate, &[devices, 5]).unwrap();
+    let wanted = ProcessParameters {
+        quota_pages: 16,
+        supervisor: Handle(gone),
+        death_bits: 1,
+        ..machine.parameters()
+    };
+    machine.put(me, SCRATCH, &wanted);
+    let bindings: [(SystemCall, &[u64]); 5] = [
+        (SystemCall::NotificationSignal, &[gone, 1]),
+        (SystemCall::IrqBind, &[irq, gone, 1]),
+        (SystemCall::TimerCreate, &[gone, 1]),
+        (SystemCall::RingBind, &[control, gone, 1]),
+        (SystemCall::ProcessCreate, &[authority, SCRATCH]),
+    ];
+    for (call, arguments) in bindings {
+        assert_eq!(machine.call(me, call, arguments), Err(Error::StaleHandle), "{call:?}");
+    }
+}
+
+/// Memory of 300 pages at [`WIDE`], every page touched, with a neighbour that needs the same page table, and
+/// two threads that may change it.
+fn wide_mapping(machine: &mut Machine) -> (Actor, Actor) {
+    let parameters = ProcessParameters { quota_pages: 600, ..machine.parameters() };
+    let one = machine.process_with(&parameters);
+    let memory = machine.call(one, SystemCall::VmoCreate, &[0, WIDE_PAGES * PAGE]).unwrap();
+    machine.call(one, SystemCall::VmoMap, &[0, memory, WIDE, 0, WIDE_PAGES * PAGE, READ | WRITE]).unwrap();
+    let neighbour = [0, memory, WIDE + 400 * PAGE, 0, PAGE, READ];
+    machine.call(one, SystemCall::VmoMap, &neighbour).unwrap();
+    for page in 0..WIDE_PAGES {
+        machine.put(one, WIDE + page * PAGE, &page);
+    }
+    (one, machine.thread(one.process))
+}
+
+const WIDE: u64 = 0x3000_0000;
+const WIDE_PAGES: u64 = 300;
+const READ: u64 = Rights::READ.bits() as u64;
+const WRITE: u64 = Rights::WRITE.bits() as u64;
+
+/// Two threads that changed the protection of one mapping shared its progress: pages that came back between
+/// the steps of the first kept the protection that the second had taken away.
+#[test]
+fn the_last_change_of_a_protection_holds_for_every_page() {
+    let mut machine = Machine::new();
+    let (first, second) = wide_mapping(&mut machine);
+    machine.call(first, SystemCall::VmoProtect, &[0, WIDE, READ]).unwrap();
+    let begun = machine.start_once(first, SystemCall::VmoProtect, &[0, WIDE, READ | WRITE]);
+    assert_eq!(begun, None, "it takes several steps");
+    machine.put(first, WIDE, &1u64);
+    machine.call(second, SystemCall::VmoProtect, &[0, WIDE, READ]).unwrap();
+    for page in 0..WIDE_PAGES {
+        let write =
+            machine.kernel.write_user(&mut Held::at_entry().above(), first.process, WIDE + page * PAGE, &[1]);
+        assert_eq!(write, Err(Error::Fault), "page {page} is writable");
+    }
+}
+
+/// Unmapping went on where a change of protection had got to: pages that had come back behind it stayed in
+/// the page table after the mapping, and then the memory, were gone.
+#[test]
+fn unmapping_in_the_middle_of_a_change_of_protection_leaves_no_page_behind() {
+    let mut machine = Machine::new();
+    let (first, second) = wide_mapping(&mut machine);
+    assert_eq!(machine.start_once(first, SystemCall::VmoProtect, &[0, WIDE, READ]), None);
+    assert_eq!(machine.get::<u64>(first, WIDE), 0, "the page comes back");
+    machine.call(second, SystemCall::VmoUnmap, &[0, WIDE]).unwrap();
+    let table = machine.kernel.memory.shared(first.process).unwrap().page_table();
+    for page in 0..WIDE_PAGES {
+        assert_eq!(table.walk(&machine.kernel.memory, WIDE + page * PAGE), None, "page {page} is mapped");
+    }
+    assert_eq!(machine.resume(first), Step::Done(Err(Error::InvalidArgument)), "the mapping is gone");
 }

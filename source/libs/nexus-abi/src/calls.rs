@@ -104,18 +104,19 @@ system_calls! {
     ("endpoint": Capability(Kind::Endpoint, Rights::CALL), "header": Number, "reply": Number,
      "buffers": Number) -> "header of the answer";
     {
-        InvalidHandle: "`endpoint` or a sent capability names no entry",
-        StaleHandle: "`endpoint` or a sent capability was closed or moved",
-        WrongKind: "`endpoint` is not an endpoint",
-        NotPermitted: "the endpoint capability lacks CALL, or a sent one lacks a right that is asked for",
-        InvalidArgument: "the header names more capabilities than a message can carry, an unknown mode is asked for, one capability is sent twice, or a Reply is copied",
-        Fault: "the buffers or the payload are not in readable or writable memory of the caller",
+        InvalidHandle: "`endpoint`, a sent capability or the Reply of a lease names no entry",
+        StaleHandle: "`endpoint`, a sent capability or the Reply of a lease was closed or moved",
+        WrongKind: "`endpoint` is not an endpoint, or a lease names something else than a Reply",
+        NotPermitted: "the endpoint capability lacks CALL, a sent one lacks a right that is asked for, or a lease is to allow more than the one that it lends on",
+        InvalidArgument: "the header names more capabilities or leases than a message can carry, an unknown mode is asked for, one capability is sent twice, a Reply is copied, or a lease has other rights than READ and WRITE or lends on what was not lent",
+        Fault: "the buffers, the payload or a lease are not in memory that the caller can have",
+        OutOfRange: "a lease reaches beyond the one that it lends on",
         TooLarge: "the payload or the number of capabilities exceeds what the endpoint accepts",
         WouldDeadlock: "the endpoint's rank is not strictly below the caller's",
         Sealed: "the endpoint was sealed",
         Revoked: "the capability was revoked before the call was received",
         TimedOut: "the deadline passed before the answer came",
-        PeerGone: "the receiver died or dropped the call, the endpoint was destroyed meanwhile, or the badged session is of an older generation",
+        PeerGone: "the receiver died or dropped the call, the endpoint was destroyed meanwhile, the badged session is of an older generation, or the call that a lease lends on has ended",
     }
     /// Waits for a call, a post, bits of the bound notification or the end of a badge.
     Receive = 2, "recv", message;
@@ -143,7 +144,8 @@ system_calls! {
         StaleHandle: "`reply` was used, or a sent capability was closed or moved",
         WrongKind: "`reply` is not a Reply",
         NotPermitted: "a sent capability lacks a right that is asked for",
-        InvalidArgument: "the header names more capabilities than a message can carry, an unknown mode is asked for, or one capability is sent twice",
+        InvalidArgument: "the header names leases or more capabilities than a message can carry, an unknown mode is asked for, one capability is sent twice, or a Reply is copied or sent with itself",
+        WouldDeadlock: "a Reply is sent to a process whose rank is not strictly below that of the Reply's caller",
         Fault: "the buffers or the payload are not in readable memory of the caller",
         TooLarge: "the answer does not fit what the caller gave room for; the call stays open",
         NoSlots: "the caller's table has no room for the capabilities; the call stays open",
@@ -158,15 +160,15 @@ system_calls! {
         StaleHandle: "`reply` was used, or another handle was closed or moved",
         WrongKind: "`endpoint` is not an endpoint or `reply` is not a Reply",
         NotPermitted: "a capability lacks a right that is asked for",
-        InvalidArgument: "the header names more capabilities than a message can carry, an unknown mode is asked for, or one capability is sent twice",
-        WouldDeadlock: "the caller's rank is above the endpoint's",
+        InvalidArgument: "the header names leases or more capabilities than a message can carry, an unknown mode is asked for, one capability is sent twice, or a Reply is copied or sent with itself",
+        WouldDeadlock: "the caller's rank is above the endpoint's, or a Reply is sent to a process whose rank is not strictly below that of the Reply's caller",
         BufferTooSmall: "the buffers are smaller than what the endpoint may deliver",
         NoSlots: "a table has no room for the capabilities",
         TooLarge: "the answer does not fit what the caller gave room for; the call stays open",
         Fault: "the buffers or the payload are not in the caller's memory",
         Sealed: "the endpoint was sealed; the answer was given",
         TimedOut: "the deadline passed and nothing had come; the answer was given",
-        PeerGone: "the endpoint was destroyed meanwhile; the answer was given",
+        PeerGone: "the caller is gone or gave up, nothing was received, and the capabilities stay with the sender; or the endpoint was destroyed meanwhile",
     }
     /// Leaves a message of register size at an endpoint, without waiting for anybody.
     Post = 5, "post", message;
@@ -176,6 +178,7 @@ system_calls! {
         StaleHandle: "`endpoint` was closed or its object is gone",
         WrongKind: "`endpoint` is not an endpoint",
         NotPermitted: "the capability lacks POST",
+        InvalidArgument: "the header names leases: only a call lends",
         TooLarge: "the payload exceeds 64 bytes or carries capabilities",
         NoCredit: "as many posts of this capability as its credit allows wait to be received",
         NoMemory: "the caller's quota has no page for a waiting post",
@@ -201,7 +204,6 @@ system_calls! {
         WrongKind: "`endpoint` is not an endpoint",
         NotPermitted: "the capability lacks MINT or one of `rights`",
         InvalidArgument: "`badge` is 0, or the capability is badged already, or `rights` holds more than CALL and POST",
-        Busy: "a session with this badge is alive at the endpoint",
         NoMemory: "the caller's quota is used up",
         NoSlots: "the caller's table is full",
         Revoked: "the capability is being revoked",
@@ -317,7 +319,7 @@ system_calls! {
     }
     /// Creates zeroed memory that belongs to a process (0: the caller).
     VmoCreate = 19, "vmo_create";
-    ("process": ProcessOrSelf(Rights::MANAGE), "bytes": Bytes) -> "the memory, with every right";
+    ("process": ProcessOrSelf(Rights::MANAGE), "bytes": Bytes) -> "the memory, with every right but PHYSICAL";
     {
         InvalidHandle: "`process` names no entry",
         StaleHandle: "`process` was closed or its object is gone",
@@ -337,9 +339,9 @@ system_calls! {
         StaleHandle: "`vmo` was closed or its object is gone",
         WrongKind: "`vmo` is not memory",
         NotPermitted: "the capability lacks READ",
-        OutOfRange: "the range reaches beyond its end",
+        OutOfRange: "the range reaches beyond its end; should it shrink meanwhile, pages before that were copied",
         TooLarge: "`bytes` is above 64 KiB",
-        Fault: "`to` is not in writable memory of the caller",
+        Fault: "`to` is not in writable memory of the caller; pages before it were copied",
     }
     /// Copies bytes into memory without mapping it.
     VmoWrite = 21, "vmo_write";
@@ -349,9 +351,9 @@ system_calls! {
         StaleHandle: "`vmo` was closed or its object is gone",
         WrongKind: "`vmo` is not memory",
         NotPermitted: "the capability lacks WRITE",
-        OutOfRange: "the range reaches beyond its end",
+        OutOfRange: "the range reaches beyond its end; should it shrink meanwhile, pages before that were copied",
         TooLarge: "`bytes` is above 64 KiB",
-        Fault: "`from` is not in readable memory of the caller",
+        Fault: "`from` is not in readable memory of the caller; pages before it were copied",
     }
     /// Maps memory into a process (0: the caller). `protection` is of READ, WRITE, EXECUTE.
     VmoMap = 22, "vmo_map";
@@ -469,10 +471,10 @@ system_calls! {
         WouldBlock: "it did not fault",
         Fault: "`report` is not in writable memory of the caller",
     }
-    /// Creates a capability for one device's register window. `DEVICE_CAP_CREATE` of the contract.
+    /// Creates a capability for one device's register window, with so many pages for memory that the device reaches by itself. `DEVICE_CAP_CREATE` of the contract.
     DeviceCapCreate = 34, "device_cap_create";
-    ("authority": Capability(Kind::DeviceAuthority, Rights::CREATE), "base": Address, "bytes": Bytes)
-        -> "the DeviceMmio, with every right";
+    ("authority": Capability(Kind::DeviceAuthority, Rights::CREATE), "base": Address, "bytes": Bytes,
+     "dma_pages": Number) -> "the DeviceMmio, with every right";
     {
         InvalidHandle: "`authority` names no entry",
         StaleHandle: "`authority` was closed",
@@ -481,8 +483,8 @@ system_calls! {
         InvalidArgument: "`bytes` is 0",
         Unaligned: "`base` or `bytes` is not a multiple of the page size",
         OutOfRange: "the window leaves the physical address space",
-        Overlap: "the window overlaps one that exists",
-        NoMemory: "the caller's quota is used up",
+        Overlap: "the window overlaps one that exists; one that was retired, or whose device may still use memory, exists as long as who created it",
+        NoMemory: "the caller's quota is used up, or does not hold `dma_pages`",
         NoSlots: "the caller's table is full",
     }
     /// Creates a capability for one interrupt line.
@@ -508,6 +510,7 @@ system_calls! {
         StaleHandle: "`device` was closed or its object is gone",
         WrongKind: "`device` is not a DeviceMmio",
         NotPermitted: "the capability lacks MAP",
+        Sealed: "the device was retired",
         InvalidArgument: "`bytes` is 0, or `protection` is not of READ and WRITE",
         WriteExecute: "`protection` holds EXECUTE",
         Unaligned: "`address`, `offset` or `bytes` is not a multiple of the page size",
@@ -557,7 +560,7 @@ system_calls! {
         WrongKind: "`timer` is not a timer",
         NotPermitted: "the capability lacks ARM",
     }
-    /// Takes records out of the kernel's ring, oldest first. While somebody reads, the kernel prints nothing itself.
+    /// Takes records out of the kernel's ring, oldest first, as many as fit or as are copied before an interrupt. While somebody reads, the kernel prints nothing itself.
     RingRead = 41, "ring_read";
     ("control": Capability(Kind::SystemControl, Rights::LOG), "after": Number, "to": OutBytes, "bytes": Bytes)
         -> "bytes that were written";
@@ -640,5 +643,93 @@ system_calls! {
         NotPermitted: "the capability lacks RESET",
         InvalidArgument: "`mode` is neither 0 nor 1",
         Unsupported: "the firmware cannot",
+    }
+    /// Copies out of (`into` 0) or into (1) memory that the caller of a received call lends, with that caller's present mappings.
+    LeaseCopy = 48, "lease_copy";
+    ("reply": Capability(Kind::Reply, Rights::empty()), "index": Number, "offset": Bytes, "address": InBytes,
+     "bytes": Bytes, "into": Number) -> "0";
+    {
+        InvalidHandle: "`reply` names no entry",
+        StaleHandle: "`reply` was used or moved",
+        WrongKind: "`reply` is not a Reply",
+        NotPermitted: "the lease does not allow to read, or to write",
+        InvalidArgument: "the call has no lease `index`, or `into` is neither 0 nor 1",
+        OutOfRange: "the range reaches beyond the lease's end",
+        TooLarge: "`bytes` is above 64 KiB",
+        Fault: "`address` is not in memory of the caller that allows it, or a page of the lease is missing or forbids it now; the call stays open, and pages before it were copied",
+        PeerGone: "the call, or the one that lent, has ended",
+    }
+    /// Tells how many bytes a caller lends; bit 63 is set when they may be written, bit 62 when they may be read.
+    LeaseQuery = 49, "lease_query";
+    ("reply": Capability(Kind::Reply, Rights::empty()), "index": Number) -> "the bytes";
+    {
+        InvalidHandle: "`reply` names no entry",
+        StaleHandle: "`reply` was used or moved",
+        WrongKind: "`reply` is not a Reply",
+        InvalidArgument: "the call has no lease `index`",
+        PeerGone: "the call, or the one that lent, has ended",
+    }
+    /// Makes memory larger or smaller. Smaller goes in steps, from the end.
+    VmoResize = 50, "vmo_resize";
+    ("vmo": Capability(Kind::Vmo, Rights::RESIZE), "bytes": Bytes) -> "0";
+    {
+        InvalidHandle: "`vmo` names no entry",
+        StaleHandle: "`vmo` was closed or its object is gone",
+        WrongKind: "`vmo` is not memory",
+        NotPermitted: "the capability lacks RESIZE, as every one to memory for a device does",
+        InvalidArgument: "`bytes` is 0",
+        TooLarge: "`bytes` is above the largest memory object",
+        NoMemory: "the quota of the process that owns it is used up",
+        Busy: "it is to shrink and is mapped outside its owner, or a mapping shows what would go",
+    }
+    /// Creates zeroed, contiguous memory that a device may read and write by itself. It belongs to the device, and derives from its capability.
+    DmaCreate = 51, "dma_create";
+    ("device": Capability(Kind::DeviceMmio, Rights::MAP), "bytes": Bytes)
+        -> "the memory, with READ, WRITE and PHYSICAL";
+    {
+        InvalidHandle: "`device` names no entry",
+        StaleHandle: "`device` was closed or its object is gone",
+        WrongKind: "`device` is not a DeviceMmio",
+        NotPermitted: "the capability lacks MAP",
+        InvalidArgument: "`bytes` is 0",
+        TooLarge: "`bytes` is above the largest memory object for a device",
+        Sealed: "the device was retired",
+        NoMemory: "what the device has left of its pages, or the quota of who created its window, is too little, or no so many free frames are neighbours",
+        NoSlots: "the caller's table is full",
+        Revoked: "the capability is being revoked",
+    }
+    /// Tells where memory for a device is.
+    DmaAddress = 52, "dma_address";
+    ("vmo": Capability(Kind::Vmo, Rights::PHYSICAL)) -> "the physical address of its first byte";
+    {
+        InvalidHandle: "`vmo` names no entry",
+        StaleHandle: "`vmo` was closed or its object is gone",
+        WrongKind: "`vmo` is not memory",
+        NotPermitted: "the capability lacks PHYSICAL, as every one to memory that is not for a device does",
+    }
+    /// Takes a device's word back: after it was reset and read back as reset (`outcome` 0) its quarantined memory goes to the pool; one that cannot be reset (1) is retired and keeps it.
+    DmaRelease = 53, "dma_release";
+    ("device": Capability(Kind::DeviceMmio, Rights::MANAGE), "outcome": Number) -> "0";
+    {
+        InvalidHandle: "`device` names no entry",
+        StaleHandle: "`device` was closed or its object is gone",
+        WrongKind: "`device` is not a DeviceMmio",
+        NotPermitted: "the capability lacks MANAGE",
+        InvalidArgument: "`outcome` is neither 0 nor 1",
+        Sealed: "the device was retired before",
+    }
+    /// Tells the next capability, of process `holder` from entry `first` on and of those with higher numbers, to the object that capability `handle` of process `process_id` names.
+    CapHolders = 54, "cap_holders";
+    ("control": Capability(Kind::SystemControl, Rights::INSPECT), "process_id": Number, "handle": Number,
+     "holder": Number, "first": Number, "info": Out(size_of::<crate::records::CapabilityInfo>()))
+        -> "the number of the process that holds it";
+    {
+        InvalidHandle: "`control` or `handle` names no entry",
+        StaleHandle: "`control` or `handle` was closed",
+        WrongKind: "`control` is not a SystemControl",
+        NotPermitted: "the capability lacks INSPECT",
+        InvalidArgument: "no process has the number `process_id`",
+        WouldBlock: "there is no further one",
+        Fault: "`info` is not in writable memory of the caller",
     }
 }

@@ -10,12 +10,16 @@ pub const REGISTER_WORDS: usize = REGISTER_BYTES / 8;
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// Capabilities that one message may carry.
 pub const MESSAGE_CAPABILITIES_MAX: usize = 4;
+/// Leases that one call may carry.
+pub const LEASES_MAX: usize = 4;
 /// Posts that one post capability may have under way.
 pub const POST_CREDIT: u32 = 4;
-/// Bytes that one `vmo_read`, `vmo_write`, `ring_read` or `ring_write` may move.
+/// Bytes that one `vmo_read`, `vmo_write`, `lease_copy`, `ring_read` or `ring_write` may move.
 pub const TRANSFER_BYTES_MAX: usize = 64 * 1024;
 /// Pages of the largest `Vmo` (1 GiB).
 pub const VMO_PAGES_MAX: usize = 262_144;
+/// Pages of one memory object for a device (256 KiB): they are neighbours, and one may have many objects.
+pub const DMA_PAGES_MAX: usize = 64;
 /// Entries that a capability table can be given at the most.
 pub const CAPABILITIES_MAX: u32 = 32_768;
 /// Calls that one process can hold unanswered at the most.

@@ -114,6 +114,25 @@ pub unsafe fn reply_recv(
     invoke_message(SystemCall::ReplyReceive, registers)
 }
 
+/// Copies out of memory that a caller lends.
+pub fn lease_read(reply: Handle, index: u32, offset: u64, to: &mut [u8]) -> Result<()> {
+    let arguments = [reply.0, index.into(), offset, to.as_mut_ptr() as u64, to.len() as u64, 0];
+    invoke(SystemCall::LeaseCopy, arguments).map(drop)
+}
+
+/// Copies into memory that a caller lends.
+pub fn lease_write(reply: Handle, index: u32, offset: u64, from: &[u8]) -> Result<()> {
+    let arguments = [reply.0, index.into(), offset, from.as_ptr() as u64, from.len() as u64, 1];
+    invoke(SystemCall::LeaseCopy, arguments).map(drop)
+}
+
+/// Tells how many bytes a caller lends, and what for.
+pub fn lease_query(reply: Handle, index: u32) -> Result<(u64, Rights)> {
+    let value = invoke(SystemCall::LeaseQuery, [reply.0, index.into(), 0, 0, 0, 0])?;
+    let right = |bit: u32, right: Rights| if value >> bit & 1 == 1 { right } else { Rights::empty() };
+    Ok((value & !(0b11 << 62), right(63, Rights::WRITE) | right(62, Rights::READ)))
+}
+
 /// Leaves a message of at most 64 bytes.
 pub fn post(endpoint: Handle, header: Header, words: [u64; 8]) -> Result<()> {
     let mut registers = Registers { target: endpoint.0, header, words, ..Registers::default() };
@@ -190,6 +209,11 @@ pub fn cap_revoke(capability: Handle) -> Result<()> {
 /// Creates zeroed memory that belongs to `process` ([`Handle::NONE`]: the caller).
 pub fn vmo_create(process: Handle, bytes: usize) -> Result<Handle> {
     invoke(SystemCall::VmoCreate, [process.0, bytes as u64, 0, 0, 0, 0]).map(handle)
+}
+
+/// Makes memory larger or smaller.
+pub fn vmo_resize(vmo: Handle, bytes: usize) -> Result<()> {
+    invoke(SystemCall::VmoResize, [vmo.0, bytes as u64, 0, 0, 0, 0]).map(drop)
 }
 
 /// Copies out of memory.
@@ -296,9 +320,35 @@ pub fn process_report(process: Handle) -> Result<FaultReport> {
     filled(|to| invoke(SystemCall::ProcessReport, [process.0, to, 0, 0, 0, 0]))
 }
 
-/// Creates a capability for one device's register window.
-pub fn device_cap_create(authority: Handle, base: u64, bytes: usize) -> Result<Handle> {
-    invoke(SystemCall::DeviceCapCreate, [authority.0, base, bytes as u64, 0, 0, 0]).map(handle)
+/// Creates a capability for one device's register window; the device may have memory of `dma_pages` pages.
+pub fn device_cap_create(authority: Handle, base: u64, bytes: usize, dma_pages: usize) -> Result<Handle> {
+    let arguments = [authority.0, base, bytes as u64, dma_pages as u64, 0, 0];
+    invoke(SystemCall::DeviceCapCreate, arguments).map(handle)
+}
+
+/// Creates memory that a device reaches by itself.
+pub fn dma_create(device: Handle, bytes: usize) -> Result<Handle> {
+    invoke(SystemCall::DmaCreate, [device.0, bytes as u64, 0, 0, 0, 0]).map(handle)
+}
+
+/// Tells the physical address of memory for a device.
+pub fn dma_address(vmo: Handle) -> Result<u64> {
+    invoke(SystemCall::DmaAddress, [vmo.0, 0, 0, 0, 0, 0])
+}
+
+/// What became of the attempt to reset a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum DeviceReset {
+    /// It was reset and read back as reset: its quarantined memory may go.
+    Done = 0,
+    /// It cannot be: it is retired and keeps what it has.
+    Failed = 1,
+}
+
+/// Ends the quarantine of a device's memory, or retires the device.
+pub fn dma_release(device: Handle, outcome: DeviceReset) -> Result<()> {
+    invoke(SystemCall::DmaRelease, [device.0, outcome as u64, 0, 0, 0, 0]).map(drop)
 }
 
 /// Creates a capability for one interrupt line.
@@ -365,6 +415,22 @@ pub fn process_list(control: Handle, after: u64) -> Result<ProcessStatus> {
 /// Tells the first capability at or above `index` in a process's table.
 pub fn cap_list(control: Handle, process_id: u64, index: u32) -> Result<CapabilityInfo> {
     filled(|to| invoke(SystemCall::CapList, [control.0, process_id, index.into(), to, 0, 0]))
+}
+
+/// Tells the next capability to the object that `of` (a process and a handle of its) names, in process `holder`
+/// from entry `first` on or in one with a higher number; yields whose it is.
+pub fn cap_holders(
+    control: Handle,
+    of: (u64, Handle),
+    holder: u64,
+    first: u32,
+) -> Result<(u64, CapabilityInfo)> {
+    let mut owner = 0;
+    let info = filled(|to| {
+        owner = invoke(SystemCall::CapHolders, [control.0, of.0, of.1.0, holder, first.into(), to])?;
+        Ok(owner)
+    })?;
+    Ok((owner, info))
 }
 
 /// What [`system_reset`] does.

@@ -4,7 +4,7 @@
 use nexus_abi::capability::Qos;
 use nexus_abi::image::{self, File, Head};
 use nexus_abi::message::{
-    Buffers, CAP_COPY, CAP_MOVE, CapabilityTransfer, Header, RECEIVED_CAPABILITIES_OFFSET, Registers,
+    Buffers, CAP_COPY, CAP_MOVE, CapabilityTransfer, Header, Lease, RECEIVED_CAPABILITIES_OFFSET, Registers,
 };
 use nexus_abi::records::{
     CapabilityInfo, FaultCause, FaultReport, ProcessParameters, ProcessStatus, RingLevel, RingRecord,
@@ -37,9 +37,9 @@ fn layout_of_the_records_that_calls_read_and_fill_in() {
     assert_layout!(ProcessStatus: 80, 8; process_id 0, service_id 8, cpu_ticks 16, quota_pages 24,
         reserved_pages 32, populated_pages 40, exit_code 48, state 56, rank 60, threads 64, capabilities 68,
         reclaiming 72, reserved 76);
-    assert_layout!(SystemInfo: 96, 8; ticks_per_second 0, boot_ticks 8, init_ticks 16, ram_pages 24,
+    assert_layout!(SystemInfo: 104, 8; ticks_per_second 0, boot_ticks 8, init_ticks 16, ram_pages 24,
         kernel_pages 32, quota_pages 40, used_pages 48, threads 56, processes 64, harts_online 72,
-        messages 80, interrupts 88);
+        messages 80, interrupts 88, quarantined_pages 96);
     assert_layout!(FaultReport: 576, 8; process_id 0, service_id 8, ticks 16, program_counter 24, address 32,
         registers 40, backtrace 288, region_base 544, region_bytes 552, region_protection 560, cause 564,
         detail 568, backtrace_length 572);
@@ -49,11 +49,12 @@ fn layout_of_the_records_that_calls_read_and_fill_in() {
 #[test]
 fn layout_of_a_message() {
     assert_layout!(CapabilityTransfer: 16, 8; handle 0, rights 8, mode 12);
-    assert_layout!(Buffers: 120, 8; send_address 0, receive_address 8, receive_bytes 16,
-        send_capabilities 24, received_capabilities 88);
+    assert_layout!(Lease: 32, 8; reply 0, address 8, bytes 16, rights 24, index 28);
+    assert_layout!(Buffers: 128, 8; send_address 0, receive_address 8, receive_bytes 16, leases 24,
+        send_capabilities 32, received_capabilities 96);
     assert_layout!(Registers: 112, 8; target 0, header 8, reply 16, buffers 24, words 32, deadline 96,
         process_id 104);
-    assert_eq!(RECEIVED_CAPABILITIES_OFFSET, 88);
+    assert_eq!(RECEIVED_CAPABILITIES_OFFSET, 96);
     assert_eq!((CAP_COPY, CAP_MOVE), (0, 1));
     assert_eq!((size_of::<Header>(), size_of::<Handle>()), (8, 8));
 }
@@ -173,6 +174,7 @@ fn bytes_of_the_records_that_describe_machine_faults_and_ring() {
         harts_online: 8,
         messages: 9,
         interrupts: 10,
+        quarantined_pages: 11,
     };
     assert_bytes(
         &info,
@@ -180,6 +182,7 @@ fn bytes_of_the_records_that_describe_machine_faults_and_ring() {
             (0, "8096980000000000 0100000000000000 0200000000000000 0080000000000000"),
             (32, "0300000000000000 0400000000000000 0500000000000000 0600000000000000"),
             (64, "0700000000000000 0800000000000000 0900000000000000 0a00000000000000"),
+            (96, "0b00000000000000"),
         ],
     );
     let mut report = FaultReport {
@@ -220,7 +223,10 @@ fn bytes_of_a_message() {
     assert_bytes(&copy, &[(0, "0302000005040000 20000000 00000000")]);
     let moved = CapabilityTransfer::moved(HANDLE, Rights::empty());
     assert_bytes(&moved, &[(0, "0302000005040000 00000000 01000000")]);
+    let lease = Lease { reply: HANDLE, address: 1, bytes: 2, rights: Rights::READ.bits(), index: 3 };
+    assert_bytes(&lease, &[(0, "0302000005040000 0100000000000000 0200000000000000 01000000 03000000")]);
     let mut buffers = Buffers { send_address: 1, receive_address: 2, receive_bytes: 3, ..Buffers::default() };
+    buffers.leases = 4;
     buffers.send_capabilities[0] = copy;
     buffers.send_capabilities[3] = moved;
     buffers.received_capabilities[0] = HANDLE;
@@ -228,11 +234,11 @@ fn bytes_of_a_message() {
     assert_bytes(
         &buffers,
         &[
-            (0, "0100000000000000 0200000000000000 0300000000000000"),
-            (24, "0302000005040000 20000000 00000000"),
-            (72, "0302000005040000 00000000 01000000"),
-            (88, "0302000005040000"),
-            (112, "ffffffffffffffff"),
+            (0, "0100000000000000 0200000000000000 0300000000000000 0400000000000000"),
+            (32, "0302000005040000 20000000 00000000"),
+            (80, "0302000005040000 00000000 01000000"),
+            (96, "0302000005040000"),
+            (120, "ffffffffffffffff"),
         ],
     );
 }

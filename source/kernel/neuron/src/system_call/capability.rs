@@ -5,7 +5,6 @@ use crate::arch::Arch;
 use crate::kernel::{Hart, Kernel, StructureState};
 use crate::memory::slab::Object;
 use crate::memory::{Granule, Id, Memory};
-use crate::message::purpose_of;
 use crate::object::capability::{Capability, CapabilitySlot, Use};
 use crate::object::derivation::NodeOf;
 use crate::object::{Device, Endpoint, Irq, Mapping, Notification, Process, Thread, Timer, Vmo};
@@ -214,7 +213,7 @@ impl<A: Arch> Kernel<A> {
             }
             Kind::DeviceMmio => {
                 let (device, _) = self.lock(held, Id::<Device>::from_raw(capability.object)?)?;
-                (info.base, info.bytes) = (device.base, device.bytes);
+                (info.base, info.bytes, info.badge) = (device.base, device.bytes, device.quarantined);
             }
             _ => {}
         }
@@ -247,9 +246,12 @@ impl<A: Arch> Kernel<A> {
             if self.memory.node_dissolve_step(granule) {
                 // The entry is out of the tree.
                 if let Some((mut body, _)) = self.lock(&mut held, process) {
-                    body.free_entry(&self.memory, granule, purpose_of(capability.kind));
+                    body.free_entry(&self.memory, granule);
                 }
                 self.release_object(hart, &mut structure, &mut held, &capability);
+                if capability.kind == Kind::Reply {
+                    self.open_call_freed(hart, &mut held, process);
+                }
                 return true;
             }
         }
@@ -282,7 +284,9 @@ impl<A: Arch> Kernel<A> {
                 self.release_last::<Notification>(raw, |id| self.end_notification(hart, held, id));
             }
             Kind::Vmo => self.release_last::<Vmo>(raw, |id| self.vmo_unreferenced(structure, held, id)),
-            Kind::DeviceMmio => self.release_last::<Device>(raw, |id| self.end_device(structure, held, id)),
+            Kind::DeviceMmio => self.release_last::<Device>(raw, |id| {
+                self.device_unreferenced(structure, held, id);
+            }),
             Kind::Irq => self.release_last::<Irq>(raw, |id| self.end_irq(held, id)),
             Kind::Timer => self.release_last::<Timer>(raw, |id| self.end_timer(hart, held, id)),
             // A thread nobody holds goes on until it ends; the roots have no object.

@@ -6,7 +6,7 @@ use neuron::object::Process;
 use neuron::testing::{Actor, Machine, PAGE, SCRATCH, Step};
 use nexus_abi::calls::{Argument, SYSTEM_CALLS};
 use nexus_abi::limits::FOREVER;
-use nexus_abi::message::{Buffers, CapabilityTransfer, Header, Registers};
+use nexus_abi::message::{Buffers, CapabilityTransfer, Header, Lease, Registers};
 use nexus_abi::records::ProcessParameters;
 use nexus_abi::{Error, Handle, Kind, Rights, SystemCall};
 
@@ -14,6 +14,8 @@ use nexus_abi::{Error, Handle, Kind, Rights, SystemCall};
 pub const HOLE: u64 = 0x3000_0000;
 /// Where [`Buffers`] stand.
 pub const BUFFERS: u64 = SCRATCH;
+/// Where leases stand.
+pub const LEASES: u64 = SCRATCH + 512;
 /// Where payloads are sent from.
 pub const SEND: u64 = SCRATCH + PAGE;
 /// Where payloads are received.
@@ -45,7 +47,10 @@ pub struct Stage {
     pub vmo: u64,
     pub child: u64,
     pub timer: u64,
+    /// With 8 pages for memory of its own.
     pub device: u64,
+    /// One page of them.
+    pub dma: u64,
     pub irq: u64,
     pub devices: u64,
     pub processes: u64,
@@ -80,12 +85,14 @@ impl Stage {
             child: 0,
             timer,
             device: 0,
+            dma: 0,
             irq: 0,
             devices,
             processes,
             control,
         };
-        stage.device = stage.make(SystemCall::DeviceCapCreate, &[devices, WINDOW, 2 * PAGE]);
+        stage.device = stage.make(SystemCall::DeviceCapCreate, &[devices, WINDOW, 2 * PAGE, 8]);
+        stage.dma = stage.make(SystemCall::DmaCreate, &[stage.device, PAGE]);
         stage.irq = stage.make(SystemCall::IrqCapCreate, &[devices, 5]);
         stage.put_parameters(ProcessParameters::default());
         stage.child = stage.make(SystemCall::ProcessCreate, &[processes, SCRATCH]);
@@ -219,6 +226,27 @@ impl Stage {
         (caller, reply)
     }
 
+    /// As [`Stage::owe_answer`], to a caller that lends.
+    pub fn owe_leases(&mut self, leases: &[Lease]) -> (Actor, u64) {
+        let caller = self.machine.process_of_rank(20);
+        let endpoint = self.machine.hand(self.me, self.own, caller, Rights::CALL);
+        let (buffers, count) = self.put_leases(caller, leases);
+        let message = Registers { target: endpoint, header: count, buffers, ..forever() };
+        assert_eq!(self.machine.message(caller, SystemCall::Call, &message), Step::Waits);
+        assert!(self.send(SystemCall::Receive, &Registers { target: self.own, ..forever() }).is_ok());
+        (caller, self.machine.registers(self.me).reply.0)
+    }
+
+    /// Puts leases into an actor's memory; yields the buffers' address and the header of a call with them.
+    pub fn put_leases(&mut self, actor: Actor, leases: &[Lease]) -> (u64, Header) {
+        let record = Buffers { leases: LEASES, ..Buffers::default() };
+        self.machine.put(actor, BUFFERS, &record);
+        for (place, lease) in leases.iter().enumerate() {
+            self.machine.put(actor, LEASES + (place * size_of::<Lease>()) as u64, lease);
+        }
+        (BUFFERS, header(0, 0).with_leases(leases.len() as u8))
+    }
+
     /// More derived capabilities than one step of a revocation takes back, and its first step.
     pub fn begin_revoking(&mut self, capability: u64, rights: u64) {
         for _ in 0..40 {
@@ -267,6 +295,12 @@ impl Stage {
             SystemCall::ProcessList => vec![self.control, 0, SCRATCH],
             SystemCall::CapList => vec![self.control, 1, 0, SCRATCH],
             SystemCall::SystemReset => vec![self.control, 0],
+            SystemCall::LeaseCopy | SystemCall::LeaseQuery => vec![self.owe_leases(&[]).1, 0],
+            SystemCall::VmoResize => vec![self.vmo, PAGE],
+            SystemCall::DmaCreate => vec![self.device, PAGE],
+            SystemCall::DmaAddress => vec![self.dma],
+            SystemCall::DmaRelease => vec![self.device, 0],
+            SystemCall::CapHolders => vec![self.control, self.number(), self.vmo, 0, 0, SCRATCH],
             SystemCall::EndpointCreate
             | SystemCall::NotificationCreate
             | SystemCall::ThreadExit
@@ -274,6 +308,17 @@ impl Stage {
             | SystemCall::ThreadSleep
             | SystemCall::ProcessExit => panic!("{call:?} takes no capability"),
         }
+    }
+
+    /// The number of `me`.
+    pub fn number(&mut self) -> u64 {
+        self.machine.status(self.me.process).expect("alive").process_id
+    }
+
+    fn rights_of(&self, handle: u64) -> Rights {
+        let memory = &self.machine.kernel.memory;
+        let me = memory.shared(self.me.process).expect("alive");
+        memory.find_capability(me, Handle(handle)).expect("a live handle").1.rights
     }
 
     /// Makes the call once for each of its capabilities, with that one replaced; yields the error that
@@ -333,12 +378,10 @@ impl Stage {
     /// Handles without one of the rights.
     pub fn right_missing(&mut self, call: SystemCall) -> Outcome {
         self.with_each_handle(call, |stage, form, valid| {
-            let (kind, rights) = match form {
-                Argument::Capability(kind, rights) => (kind, rights),
-                Argument::ProcessOrSelf(rights) => (Kind::Process, rights),
-                _ => return None,
+            let (Argument::Capability(_, rights) | Argument::ProcessOrSelf(rights)) = form else {
+                return None;
             };
-            let left = (kind.rights() - rights).bits();
+            let left = (stage.rights_of(valid) - rights).bits();
             (!rights.is_empty()).then(|| stage.make(SystemCall::CapDup, &[valid, left.into()]))
         })
     }
