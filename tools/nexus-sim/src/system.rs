@@ -4,32 +4,35 @@
 //! chance may take the turn away before the call is made, or do worse. Time passes by what is done: a call
 //! takes [`CALL_TICKS`] and a little more by chance; when nobody can run, the clock jumps to the next event.
 
+mod registers;
+mod spaces;
+mod trap;
+
 use crate::door::{self, Request, Response};
 use crate::faults::{DELAY_TICKS_MAX, Faults, Harm, refusal};
-use crate::image::{Built, ENTRY_BYTES, device_tree, program_at};
-use crate::machine::{Flush, Machine, TICKS_PER_SECOND};
+use crate::image::{Built, device_tree};
+use crate::machine::{Machine, TICKS_PER_SECOND};
 use crate::mutants::{Mutant, Mutations};
-use crate::ram::{Ram, Shown, Space};
+use crate::ram::Ram;
 use crate::random::Random;
 use crate::task::{Process, Task};
 use crate::trace::Trace;
-use crate::traps::{self, Trap};
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 use neuron::fault::Fault;
-use neuron::memory::{Id, PhysicalAddress};
+use neuron::memory::Id;
 use neuron::object;
-use neuron::object::thread::Context as ThreadContext;
 use neuron::simulation::{self, Simulation};
 use nexus_abi::image::INIT;
-use nexus_abi::limits::{BACKTRACE_MAX, PAGE_SIZE};
-use nexus_abi::message::{Buffers, Header, Registers};
+use nexus_abi::limits::PAGE_SIZE;
+use nexus_abi::message::{Buffers, Header};
 use nexus_abi::records::FaultCause;
-use nexus_abi::start_page::StartPage;
-use nexus_abi::{Handle, Rights, SystemCall};
+use nexus_abi::{Rights, SystemCall};
+pub(crate) use registers::answer_with;
+use registers::{answer, ask};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::IntoBytes;
 
 /// Ticks that a system call takes.
 pub const CALL_TICKS: u64 = 10;
@@ -45,13 +48,6 @@ pub const HARM_CODE: u64 = 0x6861_726d;
 /// The clock when the machine is switched on.
 const TICKS_AT_BOOT: u64 = 1_000_000;
 const PAGE: u64 = PAGE_SIZE as u64;
-/// The numbers of the registers `ra`, `sp`, `s0` and `t5`.
-const RETURN_ADDRESS: usize = 1;
-const STACK_POINTER: usize = 2;
-const FRAME_POINTER: usize = 8;
-/// Bytes of a frame: the caller's frame pointer and the return address.
-const FRAME_BYTES: u64 = 16;
-const DEADLINE: usize = 30;
 /// The program counter of a thread that has yet to make its call; behind the call it is 4 more.
 const BEFORE_CALL: u64 = 0x1_0800;
 
@@ -392,217 +388,12 @@ impl System {
         }
     }
 
-    /// The processor refused what the running thread did.
-    fn trap(&mut self, thread: ThreadId, id: ProcessId, trap: Trap) -> Result<()> {
-        let (jumped_from, frames) = self.frames(id, &trap);
-        let stack = self.stack(id, trap.stack);
-        // Frames as the machine's code makes them, where the thread's stack was: nobody needs that any more.
-        let mut place = stack;
-        for (number, return_address) in frames.iter().enumerate() {
-            let caller = if number + 1 < frames.len() { place + 2 * FRAME_BYTES } else { 0 };
-            let written = self.kernel.write(id, place, [caller, *return_address].as_bytes());
-            written.map_err(|error| anyhow!("the frames of a fault: {error}"))?;
-            place += FRAME_BYTES;
-        }
-        self.kernel.context(thread, |context| {
-            context.set_program_counter(trap.program_counter);
-            context.registers[RETURN_ADDRESS] = jumped_from;
-            context.registers[STACK_POINTER] = trap.stack;
-            context.registers[FRAME_POINTER] = if frames.is_empty() { 0 } else { stack + FRAME_BYTES };
-        });
-        self.kernel.fault(Fault { cause: trap.cause, detail: 0, address: trap.address });
-        let ended = self.kernel.identity(id).is_none_or(|identity| identity.ended);
-        ensure!(ended, "the kernel's tables hold {:#x}, which the process could not reach", trap.address);
-        Ok(())
-    }
-
-    /// What stands on top of a stack, for who jumped from there, and the return addresses of its frames.
-    fn frames(&mut self, id: ProcessId, trap: &Trap) -> (u64, Vec<u64>) {
-        let mut words = [0u64; 2];
-        let base = self.processes.get(&id.raw()).map_or(0, |process| process.space.base());
-        let top = self.kernel.read(id, trap.stack, words[..1].as_mut_bytes());
-        let jumped = trap.cause == FaultCause::ExecuteFault && top.is_ok();
-        let jumped_from = if jumped { traps::told(words[0]) } else { 0 };
-        let mut frames = Vec::new();
-        let mut frame = trap.frame;
-        while frames.len() < BACKTRACE_MAX && self.kernel.read(id, frame, words.as_mut_bytes()).is_ok() {
-            if traps::told(words[1]) == words[1] {
-                break;
-            }
-            frames.push(traps::told(words[1]));
-            frame = words[0].wrapping_sub(base);
-        }
-        (jumped_from, frames)
-    }
-
-    /// The lowest address of the stack that an address lies in, or below.
-    fn stack(&mut self, id: ProcessId, address: u64) -> u64 {
-        let regions = self.kernel.regions(id);
-        let above = regions.iter().find(|region| address < region.base + region.bytes);
-        above.map_or(0, |region| region.base)
-    }
-
-    /// Gives a thread that never ran its stack and its program.
-    fn begin(&mut self, thread: ThreadId, id: ProcessId) -> Result<()> {
-        let begins = self.kernel.context(thread, |context| {
-            (context.program_counter(), context.registers[STACK_POINTER], context.argument(0))
-        });
-        let (entry, stack, argument) = begins.context("a thread that is gone begins")?;
-        if !self.processes.contains_key(&id.raw()) {
-            let mut bytes = [0; ENTRY_BYTES];
-            self.kernel.read(id, entry, &mut bytes).map_err(|error| anyhow!("the entry: {error}"))?;
-            let program = program_at(&bytes).context("no program stands at an entry")?;
-            let mut page = StartPage::new_zeroed();
-            let read = self.kernel.read(id, argument, page.as_mut_bytes());
-            read.map_err(|error| anyhow!("the start page of {}: {error}", program.0))?;
-            let identity = self.kernel.identity(id).context("a process that is gone begins")?;
-            let space = Space::new().context("a space")?;
-            let process = Process::new(program, space, identity.process_id, identity.asid, page);
-            self.processes.insert(id.raw(), process);
-        }
-        self.fill(id)?;
-        let regions = self.kernel.regions(id);
-        let holds =
-            |region: &&simulation::Region| (region.base..region.base + region.bytes).contains(&(stack - 1));
-        let limit = regions.iter().find(holds).context("a thread without a stack")?.base;
-        let process = self.processes.get(&id.raw()).context("a process that never began")?;
-        let task = Task::new(process, (limit, stack), self.clock.clone())?;
-        self.tasks.insert(thread.raw(), task);
-        Ok(())
-    }
-
-    /// Brings a process's space up to what the kernel's tables promise.
-    fn fill(&mut self, id: ProcessId) -> Result<()> {
-        let Some(process) = self.processes.get_mut(&id.raw()) else { return Ok(()) };
-        if !std::mem::take(&mut process.stale) {
-            return Ok(());
-        }
-        for region in self.kernel.regions(id) {
-            // Code is the host's own.
-            if !region.rights.contains(Rights::READ) {
-                continue;
-            }
-            let writable = region.rights.contains(Rights::WRITE);
-            let mut run: Option<(u64, u64, PhysicalAddress)> = None;
-            for page in (region.base..region.base + region.bytes).step_by(PAGE_SIZE) {
-                if process.space.has(page) {
-                    continue;
-                }
-                let place = self.kernel.page(id, page, Rights::READ).map_err(|error| anyhow!("{error}"))?;
-                if region.registers {
-                    if Machine::is_plain(place.0) {
-                        process.space.show(&self.ram, page, 1, Shown::Registers, writable)?;
-                    }
-                    continue;
-                }
-                run = match run {
-                    Some((base, count, first))
-                        if base + count * PAGE == page && first.0 + count * PAGE == place.0 =>
-                    {
-                        Some((base, count + 1, first))
-                    }
-                    other => {
-                        show(&mut process.space, &self.ram, other, writable)?;
-                        Some((page, 1, place))
-                    }
-                };
-            }
-            show(&mut process.space, &self.ram, run, writable)?;
-        }
-        Ok(())
-    }
-
-    /// Forgets what the kernel said is to be forgotten, and whoever has ended.
-    fn flush(&mut self) -> Result<()> {
-        for flush in self.kernel.arch().take_flushes() {
-            let (Flush::Page(asid, _) | Flush::Space(asid)) = flush;
-            let Some(process) = self.processes.values_mut().find(|process| process.asid == asid) else {
-                continue;
-            };
-            process.stale = true;
-            match flush {
-                Flush::Page(_, page) => process.space.flush(page)?,
-                Flush::Space(_) => process.space.flush_all()?,
-            }
-        }
-        let kernel = &mut self.kernel;
-        self.tasks.retain(|&raw, _| {
-            let process = ThreadId::from_raw(raw).and_then(|thread| kernel.process_of(thread));
-            process.and_then(|process| kernel.identity(process)).is_some_and(|identity| !identity.ended)
-        });
-        let deaths = &mut self.deaths;
-        self.processes.retain(|&raw, process| {
-            let Some(id) = ProcessId::from_raw(raw) else { return false };
-            let alive = kernel.identity(id).is_some_and(|identity| !identity.ended);
-            if !alive {
-                let status = kernel.status(id).unwrap_or_default();
-                let (state, exit_code) = (status.state, status.exit_code);
-                let (service, number) = (process.name.clone(), process.number);
-                deaths.push(Death { service, number, state, exit_code });
-            }
-            alive
-        });
-        Ok(())
-    }
-
     /// Takes what the machine put on the terminal.
     fn listen(&mut self) {
         let machine = self.kernel.arch();
         let printed = std::mem::take(&mut *machine.printed.borrow_mut());
         self.console.extend(printed.as_bytes());
         self.console.extend(machine.uart.borrow_mut().take_sent());
-    }
-}
-
-fn show(
-    space: &mut Space,
-    ram: &Ram,
-    run: Option<(u64, u64, PhysicalAddress)>,
-    writable: bool,
-) -> Result<()> {
-    let Some((page, count, place)) = run else { return Ok(()) };
-    space.show(ram, page, count, Shown::Memory(place), writable).context("memory of a process")
-}
-
-/// Puts a call into a thread's registers, as the program's code does on the machine.
-fn ask(request: Request, context: &mut ThreadContext) {
-    let (call, arguments) = match request {
-        Request::Plain(call, arguments) => (call, arguments),
-        Request::Message(call, registers) => {
-            context.set_words(registers.words);
-            context.registers[DEADLINE] = registers.deadline;
-            (call, [registers.target, registers.header.0, registers.reply.0, registers.buffers, 0, 0])
-        }
-        _ => return,
-    };
-    let count = if matches!(request, Request::Message(..)) { 4 } else { 6 };
-    for (place, argument) in arguments.into_iter().enumerate().take(count) {
-        context.set_argument(place, argument);
-    }
-    context.set_argument(7, call as u64);
-    context.set_program_counter(BEFORE_CALL);
-}
-
-/// Answers a call as the kernel would that refuses it.
-pub(crate) fn answer_with(context: &mut ThreadContext, error: u64) {
-    context.set_argument(0, error);
-    context.set_argument(1, 0);
-    context.set_program_counter(BEFORE_CALL + 4);
-}
-
-/// Takes a call's answer out of a thread's registers.
-fn answer(asked: Request, context: &mut ThreadContext) -> Response {
-    match asked {
-        Request::Message(..) => Response::Message(Registers {
-            target: context.argument(0),
-            header: Header(context.argument(1)),
-            reply: Handle(context.argument(2)),
-            buffers: context.argument(3),
-            words: context.words(),
-            deadline: context.registers[DEADLINE],
-            process_id: context.registers[DEADLINE + 1],
-        }),
-        _ => Response::Plain(context.argument(0), context.argument(1)),
     }
 }
 

@@ -23,6 +23,8 @@ pub mod boot;
 pub mod deadline;
 pub mod fast_path;
 pub mod fault;
+#[cfg(feature = "host")]
+mod host_entry;
 pub mod kernel;
 pub mod memory;
 pub mod message;

@@ -365,7 +365,6 @@ impl<A: Arch> Kernel<A> {
     /// What the hart does next: yields the thread to run, with its address space loaded and its turn
     /// begun. Idle moments zero free frames and wait for interrupts.
     pub fn leave(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) -> Id<Thread> {
-        self.fast_messages[hart.index].store(hart.messages, Relaxed);
         loop {
             if let Some(next) = self.choose(hart, held) {
                 return next;
@@ -376,6 +375,7 @@ impl<A: Arch> Kernel<A> {
 
     /// As [`Kernel::leave`], but `None` when nothing can be done before the next interrupt.
     pub(crate) fn choose(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) -> Option<Id<Thread>> {
+        self.fast_messages[hart.index].store(hart.messages, Relaxed);
         loop {
             if let Some(id) = hart.current {
                 if !hart.reschedule {

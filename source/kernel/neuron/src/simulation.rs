@@ -198,7 +198,7 @@ impl<A: Arch + 'static> Simulation<A> {
 
     /// Does the system call that the running thread's registers ask for.
     pub fn system_call(&mut self) {
-        self.kernel.system_call(&mut self.hart, &mut self.held);
+        self.kernel.enter(&mut self.hart, &mut self.held);
     }
 
     /// The running thread faults.
