@@ -153,3 +153,24 @@ fn the_death_of_init_resets_the_machine_and_says_why() {
     assert_eq!(machine.reset(), Some(true));
     assert!(machine.console().contains("nexus-init ended with code 7; the machine is reset"));
 }
+
+/// A long copy that an interrupt came between went on with whatever address the buffers then named: one close
+/// to the end of all addresses stopped the kernel by an overflow.
+#[test]
+fn a_copy_goes_on_with_other_buffers_and_finds_a_fault() {
+    let mut machine = Machine::new();
+    let (server, caller) = (machine.process(), machine.process_of_rank(20));
+    let endpoint = machine.call(server, SystemCall::EndpointCreate, &[10, 65_536, 0]).unwrap();
+    let target = machine.hand(server, endpoint, caller, Rights::CALL);
+    let room = Buffers { receive_address: SCRATCH + PAGE, receive_bytes: 65_536, ..Buffers::default() };
+    machine.put(server, SCRATCH, &room);
+    let receive = Registers { target: endpoint, buffers: SCRATCH, deadline: FOREVER, ..Registers::default() };
+    assert_eq!(machine.message(server, SystemCall::Receive, &receive), Step::Waits);
+    machine.put(caller, SCRATCH, &Buffers { send_address: SCRATCH + PAGE, ..Buffers::default() });
+    machine.kernel.arch.always_interrupted.store(true, std::sync::atomic::Ordering::Relaxed);
+    let call = Registers { target, header: Header::new(0, 65_536, 0), ..receive };
+    assert_eq!(machine.message_once(caller, SystemCall::Call, &call), None, "interrupted after a page");
+    machine.put(caller, SCRATCH, &Buffers { send_address: u64::MAX - PAGE + 1, ..Buffers::default() });
+    assert_eq!(machine.again(caller), Some(Step::Done(Err(Error::Fault))));
+    assert!(machine.waits(server));
+}

@@ -172,6 +172,22 @@ impl Vmo {
         (released, true)
     }
 
+    /// Tells every frame of the pool that it has, those of its index included.
+    #[cfg(feature = "host")]
+    pub(crate) fn each_frame(&self, memory: &Memory, mut tell: impl FnMut(FrameNumber)) {
+        if self.is_fixed() {
+            return;
+        }
+        (0..self.page_count).filter_map(|page| self.find(memory, page)).for_each(&mut tell);
+        if let Pages::Index { top, levels } = self.pages
+            && top != 0
+        {
+            tell(top);
+            let lower = if levels == 2 { self.page_count.div_ceil(FANOUT) } else { 0 };
+            (0..lower).filter_map(|place| read(memory, top, place)).for_each(tell);
+        }
+    }
+
     /// The page of numbers whose last page has just been given back.
     fn release_lower_index(&self, memory: &Memory) -> u64 {
         let Pages::Index { top, levels: 2 } = self.pages else { return 0 };
