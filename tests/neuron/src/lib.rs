@@ -11,6 +11,8 @@ mod world;
 
 pub use world::World;
 
+use nexus_abi::SystemCall;
+use nexus_abi::calls::SYSTEM_CALLS;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Calls between two audits.
@@ -28,14 +30,38 @@ pub struct Plan {
 }
 
 /// What a seed's run made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tally {
     /// Calls made.
     pub calls: u64,
-    /// Of these, answered without an error.
-    pub answered: u64,
+    /// Of these, answered without an error, by the place of the call in the table.
+    pub answered: [u64; SYSTEM_CALLS.len()],
     /// Processes that began.
     pub processes: u64,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Tally { calls: 0, answered: [0; SYSTEM_CALLS.len()], processes: 0 }
+    }
+}
+
+impl Tally {
+    /// Adds what another seed made.
+    pub fn add(&mut self, other: &Tally) {
+        self.calls += other.calls;
+        self.processes += other.processes;
+        for (sum, more) in self.answered.iter_mut().zip(other.answered) {
+            *sum += more;
+        }
+    }
+
+    /// Names of calls that were never answered without an error, of those that can be.
+    pub fn never_answered(&self) -> Vec<&'static str> {
+        let ends = [SystemCall::ThreadExit, SystemCall::ProcessExit, SystemCall::SystemReset];
+        let never = SYSTEM_CALLS.iter().zip(self.answered).filter(|(_, answered)| *answered == 0);
+        never.filter(|(call, _)| !ends.contains(&call.call)).map(|(call, _)| call.name).collect()
+    }
 }
 
 /// What went wrong, and when.
@@ -72,7 +98,7 @@ pub fn run_seed(plan: Plan, mut progress: impl FnMut(u64)) -> Result<Tally, Box<
         world.end();
     }));
     match outcome {
-        Ok(()) => Ok(world.tally()),
+        Ok(()) => Ok(world.tally().clone()),
         Err(_) => {
             let last = world.last_words();
             Err(Box::new(Failure { seed: plan.seed, call: world.tally().calls, last }))

@@ -5,6 +5,7 @@
 use anyhow::{Result, bail};
 use clap::Parser;
 use neuron_proofs::{Plan, Tally, run_seed};
+use nexus_abi::calls::SYSTEM_CALLS;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,9 @@ struct Arguments {
     /// Print and audit each call of the first seed from this one on
     #[arg(long, default_value_t = u64::MAX)]
     look_from: u64,
+    /// Tell how often each call was answered without an error
+    #[arg(long)]
+    figures: bool,
 }
 
 fn main() -> Result<()> {
@@ -52,9 +56,7 @@ fn main() -> Result<()> {
         });
         match outcome {
             Ok(tally) => {
-                total.calls += tally.calls;
-                total.answered += tally.answered;
-                total.processes += tally.processes;
+                total.add(&tally);
             }
             Err(failure) => {
                 for words in &failure.last {
@@ -73,14 +75,31 @@ fn main() -> Result<()> {
         };
         if is_over {
             tell(seed, total.calls, began);
-            println!(
-                "neuron-fuzz: seeds {} to {seed}, {} calls, {} of them answered without an error, {} processes; \
-                 every count as before",
-                arguments.seed, total.calls, total.answered, total.processes
-            );
-            return Ok(());
+            return report(&arguments, seed, &total);
         }
     }
+    Ok(())
+}
+
+/// The last line; a call that was never taken was not fuzzed.
+fn report(arguments: &Arguments, last: u64, total: &Tally) -> Result<()> {
+    if arguments.figures {
+        for (call, answered) in SYSTEM_CALLS.iter().zip(total.answered) {
+            println!("{:<20} {answered:>12}", call.name);
+        }
+    }
+    let never = total.never_answered();
+    if !never.is_empty() && total.calls >= CALLS_A_SEED {
+        bail!("never answered without an error: {}", never.join(", "));
+    }
+    println!(
+        "neuron-fuzz: seeds {} to {last}, {} calls, {} of them answered without an error, {} processes; \
+         every count as before",
+        arguments.seed,
+        total.calls,
+        total.answered.iter().sum::<u64>(),
+        total.processes
+    );
     Ok(())
 }
 

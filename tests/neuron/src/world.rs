@@ -7,7 +7,7 @@ use neuron::object::thread::State;
 use neuron::object::{Process, Thread};
 use neuron::testing::{Actor, Counts, Machine, PAGE, SCRATCH, SCRATCH_PAGES, Step};
 use nexus_abi::calls::{SYSTEM_CALLS, Specification};
-use nexus_abi::grammar::{Caller, Known, Places, Random, any_call};
+use nexus_abi::grammar::{Caller, Known, Places, Random, any_call, given_kind};
 use nexus_abi::limits::FOREVER;
 use nexus_abi::records::{FaultCause, ProcessParameters};
 use nexus_abi::{Error, Kind, Rights, SystemCall};
@@ -19,6 +19,8 @@ use zerocopy::IntoBytes;
 const PROCESSES_MIN: usize = 6;
 /// The largest quota of a process that begins, and a page for its object.
 const PAGES_FOR_BIRTH: u64 = 600;
+/// Copies of capabilities of others with which a process begins, half of them of endpoints.
+const GIFTS: usize = 16;
 /// Threads beyond which somebody ends.
 const THREADS_MAX: usize = 48;
 /// Capabilities beyond which a process closes rather than creates.
@@ -31,7 +33,13 @@ const LAST_CALLS: usize = 16;
 const READ_ONLY: u64 = 0x20_0000;
 /// Where mappings come and go.
 const MAPS: u64 = 0x28_0000_0000;
-const RANKS: [u32; 5] = [3, 5, 10, 12, 20];
+/// Service ids of processes that begin from outside: beyond those that calls name.
+const FIRST_SERVICE: u64 = 1 << 40;
+/// Endpoints that somebody owns who makes no calls: servers come and go, these stay.
+const ENDPOINTS: usize = 5;
+/// Ranks of processes, and of endpoints between them.
+const RANKS: [u32; 4] = [5, 10, 20, 20];
+const ENDPOINT_RANKS: [u64; 4] = [5, 10, 10, 15];
 
 const PLACES: Places =
     Places { arena: SCRATCH, read_only: READ_ONLY, edge: SCRATCH + SCRATCH_PAGES * PAGE, maps: MAPS };
@@ -59,6 +67,9 @@ pub struct World {
     machine: Machine,
     random: Random,
     before: Counts,
+    /// Owns the endpoints and makes no calls.
+    owner: Actor,
+    endpoints: VecDeque<u64>,
     threads: Vec<Actor>,
     processes: Vec<Id<Process>>,
     known: BTreeMap<u64, Vec<Known>>,
@@ -73,7 +84,11 @@ impl World {
     pub fn new(seed: u64) -> Self {
         let mut machine = Machine::new();
         let before = machine.counts();
+        let parameters = ProcessParameters { rank: 20, service_id: FIRST_SERVICE, ..machine.parameters() };
+        let owner = machine.process_with(&parameters);
         World {
+            owner,
+            endpoints: VecDeque::new(),
             machine,
             random: Random::new(seed),
             before,
@@ -88,8 +103,8 @@ impl World {
     }
 
     /// What was made so far.
-    pub fn tally(&self) -> Tally {
-        self.tally
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// The last calls, oldest first.
@@ -142,7 +157,11 @@ impl World {
     /// Looks at who there is, and sees to it that there are enough.
     fn look(&mut self) {
         self.processes = self.machine.processes().split_off(1);
-        self.processes.retain(|&process| !self.machine.has_ended(process));
+        let owner = self.owner.process;
+        self.processes.retain(|&process| process != owner && !self.machine.has_ended(process));
+        if self.endpoints.len() < ENDPOINTS || self.random.one_in(128) {
+            self.renew_an_endpoint();
+        }
         if self.processes.len() < PROCESSES_MIN {
             // Whoever ended keeps its quota as long as somebody holds a capability to it.
             if self.machine.pages_left() < PAGES_FOR_BIRTH {
@@ -168,6 +187,21 @@ impl World {
         self.machine.kernel.arch.console.lock().expect("nobody died in it").clear();
     }
 
+    /// The oldest endpoint goes, sealed or not, and another comes.
+    fn renew_an_endpoint(&mut self) {
+        if self.endpoints.len() == ENDPOINTS
+            && let Some(oldest) = self.endpoints.pop_front()
+        {
+            self.machine.call(self.owner, SystemCall::CapRevoke, &[oldest]).expect("its own");
+            self.machine.call(self.owner, SystemCall::CapClose, &[oldest]).expect("its own");
+        }
+        let rank = self.random.one_of(&ENDPOINT_RANKS).unwrap_or(0);
+        let bytes = self.random.one_of(&[64, 64, 4096, 65_536]).unwrap_or(64);
+        let new = [rank, bytes, self.random.below(5)];
+        self.endpoints
+            .push_back(self.machine.call(self.owner, SystemCall::EndpointCreate, &new).expect("room"));
+    }
+
     /// A process with memory, a few threads, and copies of what others have.
     fn give_birth(&mut self) -> Id<Process> {
         self.tally.processes += 1;
@@ -176,6 +210,7 @@ impl World {
             quota_pages: 96 + self.random.below(PAGES_FOR_BIRTH - 96),
             capabilities_max: 24 + self.random.below(80) as u32,
             open_calls_max: self.random.below(4) as u32,
+            service_id: FIRST_SERVICE + self.tally.processes,
             ..self.machine.parameters()
         };
         let actor = self.machine.process_with(&parameters);
@@ -193,10 +228,13 @@ impl World {
                 self.machine.give_root(actor, root);
             }
         }
-        for _ in 0..8 {
-            let Some(from) = self.random.one_of(&self.processes) else { break };
-            let Some(known) = self.random.one_of(&self.machine.handles_of(from)) else { continue };
-            self.machine.copy_to(from, known.0, actor.process);
+        for copy in 0..GIFTS {
+            let other = self.random.one_of(&self.processes).filter(|_| copy % 4 < 2);
+            let from = other.unwrap_or(self.owner.process);
+            let mut handles = self.machine.handles_of(from);
+            handles.retain(|(_, kind, _)| copy % 2 == 0 || *kind == Kind::Endpoint);
+            let Some((handle, ..)) = self.random.one_of(&handles) else { continue };
+            self.machine.copy_to(from, handle, actor.process);
         }
         if let Some(manager) = self.random.one_of(&self.processes) {
             let manager = Actor { process: manager, ..actor };
@@ -226,7 +264,7 @@ impl World {
 
     /// A thread that runs, of a process that is alive.
     fn somebody_ready(&mut self) -> Option<Actor> {
-        for _ in 0..8 {
+        for _ in 0..32 {
             let Some(actor) = self.random.one_of(&self.threads) else { break };
             let ready = self.machine.state(actor) == Some(State::Ready);
             if ready && !self.machine.has_ended(actor.process) {
@@ -238,7 +276,7 @@ impl World {
 
     fn somebody_calls(&mut self) {
         let Some(actor) = self.somebody_ready() else {
-            self.time_passes(1 << 22);
+            self.time_passes(1 << 18);
             if self.random.one_in(64) {
                 self.somebody_is_killed();
             }
@@ -266,11 +304,11 @@ impl World {
             assert_eq!(step, Step::Done(Err(Error::UnknownCall)), "call number {number}");
             return;
         }
-        if self.random.one_in(32) || !self.known.contains_key(&actor.process.raw()) {
+        if self.random.one_in(64) || !self.known.contains_key(&actor.process.raw()) {
             self.remember(actor.process);
         }
         let known = self.known.get(&actor.process.raw()).map_or(&[][..], Vec::as_slice);
-        let call = draw_call(&mut self.random, known.len());
+        let call = draw_call(&mut self.random, known);
         let now = self.machine.now();
         let caller = Caller { places: &PLACES, known, now, patience: FOREVER };
         let arguments = caller.arguments(&mut self.random, call);
@@ -303,7 +341,12 @@ impl World {
             None => drop(self.pending.insert(thread, Pending::Again(call))),
             Some(Step::Waits) => drop(self.pending.insert(thread, Pending::Waits(call))),
             Some(Step::Ended) => {}
-            Some(Step::Done(Ok(_))) => self.tally.answered += 1,
+            Some(Step::Done(Ok(_))) => {
+                self.tally.answered[call.call as usize - 1] += 1;
+                if call.message || given_kind(call.call).is_some() {
+                    self.remember(actor.process);
+                }
+            }
             Some(Step::Done(Err(error))) => {
                 let named = call.errors.iter().any(|(named, _)| *named == error);
                 assert!(named, "{} answered {error}, which its entry does not name", call.name);
@@ -314,24 +357,27 @@ impl World {
     /// What a process has now, and some of what it had.
     fn remember(&mut self, process: Id<Process>) {
         let stale = self.known.remove(&process.raw()).unwrap_or_default();
-        let handles = self.machine.handles_of(process).into_iter();
-        let mut known: Vec<Known> = handles.map(|(handle, kind)| Known { handle, kind }).collect();
-        known.extend(stale.into_iter().rev().take(6));
+        let mut known = self.machine.handles_of(process);
+        // Of those whose object is gone, a few are enough.
+        known.retain(|(_, kind, alive)| *alive || *kind == Kind::Reply || self.random.one_in(4));
+        let known = known.into_iter().map(|(handle, kind, _)| Known { handle, kind });
+        let known: Vec<Known> = known.chain(stale.into_iter().rev().take(4)).collect();
         self.known.insert(process.raw(), known);
     }
 }
 
 /// A call: those that end somebody are rare, and who has much closes.
-fn draw_call(random: &mut Random, known: usize) -> &'static Specification {
-    if known > CROWDED && random.one_in(4) {
+fn draw_call(random: &mut Random, known: &[Known]) -> &'static Specification {
+    let owes = known.iter().any(|known| known.kind == Kind::Reply);
+    if known.len() > CROWDED && random.one_in(4) {
         return &SYSTEM_CALLS[SystemCall::CapClose as usize - 1];
     }
     loop {
         let call = any_call(random);
         let times = match call.call {
-            SystemCall::ThreadExit | SystemCall::ProcessExit => 64,
-            SystemCall::EndpointSeal => 32,
-            SystemCall::ProcessKill | SystemCall::CapRevoke => 8,
+            SystemCall::ThreadExit | SystemCall::ProcessExit | SystemCall::EndpointSeal => 256,
+            SystemCall::ProcessKill | SystemCall::CapRevoke => 32,
+            SystemCall::Reply | SystemCall::ReplyReceive if !owes => 8,
             _ => 1,
         };
         if random.one_in(times) {

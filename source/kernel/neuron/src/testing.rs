@@ -221,8 +221,8 @@ impl Machine {
         copied.ok().map(|handle| handle.0)
     }
 
-    /// Every capability of a process: its handle and its kind.
-    pub fn handles_of(&mut self, process: Id<Process>) -> Vec<(Handle, Kind)> {
+    /// Every capability of a process: its handle, its kind, and whether its object is alive.
+    pub fn handles_of(&mut self, process: Id<Process>) -> Vec<(Handle, Kind, bool)> {
         let memory = &self.kernel.memory;
         let Some((body, _)) = self.kernel.lock(&mut self.held, process) else { return Vec::new() };
         let frames = (0..body.table.page_count()).filter_map(|page| body.table.page(memory, page));
@@ -232,7 +232,8 @@ impl Machine {
         });
         let entry = |granule| {
             let slot = memory.capability_slot(granule);
-            slot.read(granule).map(|capability| (slot.handle(), capability.kind))
+            let capability = slot.read(granule)?;
+            Some((slot.handle(), capability.kind, self.kernel.is_alive(&capability)))
         };
         granules.filter_map(entry).collect()
     }

@@ -1,6 +1,6 @@
 //! Bugs that were found: each test tells the story, and fails on the kernel that had it.
 
-use neuron::testing::{Machine, PAGE, SCRATCH, Step};
+use neuron::testing::{Actor, Machine, PAGE, SCRATCH, Step};
 use nexus_abi::limits::FOREVER;
 use nexus_abi::message::{Buffers, CapabilityTransfer, Header, Registers};
 use nexus_abi::records::ProcessParameters;
@@ -173,4 +173,46 @@ fn a_copy_goes_on_with_other_buffers_and_finds_a_fault() {
     machine.put(caller, SCRATCH, &Buffers { send_address: u64::MAX - PAGE + 1, ..Buffers::default() });
     assert_eq!(machine.again(caller), Some(Step::Done(Err(Error::Fault))));
     assert!(machine.waits(server));
+}
+
+const BASE: u64 = 0x3000_0000;
+const READ: u64 = Rights::READ.bits() as u64;
+const READ_WRITE: u64 = READ | Rights::WRITE.bits() as u64;
+
+/// A process with 200 pages at [`BASE`], mapped like this, and a second thread of it that has begun to change
+/// the protection of the first 128.
+fn protection_half_changed(before: u64, after: u64) -> (Machine, Actor) {
+    let mut machine = Machine::new();
+    let parameters = ProcessParameters { quota_pages: 512, ..machine.parameters() };
+    let me = machine.process_with(&parameters);
+    let memory = machine.call(me, SystemCall::VmoCreate, &[0, 200 * PAGE]).unwrap();
+    machine.call(me, SystemCall::VmoMap, &[0, memory, BASE, 0, 200 * PAGE, before]).unwrap();
+    // A neighbour, so that the page table stays.
+    machine.call(me, SystemCall::VmoMap, &[0, memory, BASE + 256 * PAGE, 0, PAGE, READ]).unwrap();
+    assert_eq!(machine.get::<u64>(me, BASE), 0);
+    let other = machine.thread(me.process);
+    assert_eq!(machine.start_once(other, SystemCall::VmoProtect, &[0, BASE, after]), None);
+    (machine, me)
+}
+
+/// How far a change of protection had come was kept in the mapping for whatever came next: a thread that removed
+/// the mapping meanwhile began there, and pages that had been touched again stayed in the page table, with their
+/// frames given back.
+#[test]
+fn removing_a_mapping_whose_protection_is_being_changed_leaves_no_page_behind() {
+    let (mut machine, me) = protection_half_changed(READ_WRITE, READ);
+    assert_eq!(machine.get::<u64>(me, BASE), 0, "touched again");
+    machine.call(me, SystemCall::VmoUnmap, &[0, BASE]).unwrap();
+    assert_eq!(machine.try_put(me, BASE, &[0]), Err(Error::Fault));
+    machine.audit();
+}
+
+/// As above, with another change of protection: it left out the pages that the first had come to.
+#[test]
+fn a_change_of_protection_reaches_every_page_though_another_was_begun() {
+    let (mut machine, me) = protection_half_changed(READ, READ_WRITE);
+    machine.put(me, BASE, &1u64);
+    machine.call(me, SystemCall::VmoProtect, &[0, BASE, READ]).unwrap();
+    assert_eq!(machine.try_put(me, BASE, &[0]), Err(Error::Fault), "it may only be read");
+    machine.audit();
 }

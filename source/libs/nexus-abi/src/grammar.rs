@@ -15,6 +15,8 @@ use crate::{Handle, Kind, Rights, SystemCall};
 const PAGE: u64 = PAGE_SIZE as u64;
 /// Pages in which mappings are tried.
 pub const MAP_PAGES: u64 = 96;
+/// Pages of mappings: the last are more than the kernel removes in one step.
+const MAPPING_PAGES: [u64; 6] = [1, 2, 3, 40, 140, 170];
 /// Addresses of the kernel: its window onto RAM and its image.
 const KERNEL_ADDRESSES: [u64; 2] = [0xffff_ffc0_0000_0000, 0xffff_ffff_8000_0000];
 /// Numbers at which a width, a sign or a limit ends.
@@ -90,7 +92,7 @@ impl Places {
         match random.below(20) {
             0 => 0,
             1 => random.below(PAGE),
-            2 => self.maps + random.below(MAP_PAGES * PAGE),
+            2 => self.maps + random.below(2 * MAP_PAGES) * PAGE + random.below(16),
             3 => USER_END - random.below(128),
             4 => u64::MAX - random.below(256),
             5 => KERNEL_ADDRESSES[0] + random.below(1 << 30),
@@ -219,7 +221,7 @@ impl Caller<'_> {
                 arguments[2..].copy_from_slice(&[
                     self.map_address(random),
                     PAGE * random.below(2),
-                    PAGE * (1 + random.below(3)),
+                    PAGE * random.one_of(&MAPPING_PAGES).unwrap_or(1),
                     protection,
                 ]);
             }
@@ -227,7 +229,9 @@ impl Caller<'_> {
             SystemCall::MmioMap => {
                 arguments[1..5].copy_from_slice(&[self.map_address(random), 0, PAGE, protection]);
             }
-            SystemCall::VmoCreate => arguments[1] = PAGE * (1 + random.below(40)),
+            SystemCall::VmoCreate => {
+                arguments[1] = PAGE * if random.one_in(4) { 180 } else { 1 + random.below(40) };
+            }
             SystemCall::VmoRead | SystemCall::VmoWrite => {
                 arguments[1..4].copy_from_slice(&[random.below(PAGE), self.places.arena, random.below(PAGE)]);
             }
@@ -236,7 +240,7 @@ impl Caller<'_> {
             }
             SystemCall::EndpointCreate => {
                 let bytes = random.one_of(&[0, 64, 4096, 65_536]).unwrap_or(0);
-                *arguments = [random.below(24), bytes, random.below(5), 0, 0, 0];
+                *arguments = [random.below(12), bytes, random.below(5), 0, 0, 0];
             }
             SystemCall::EndpointMint => {
                 let rights = (Rights::CALL | Rights::POST).bits().into();
@@ -324,13 +328,15 @@ impl Caller<'_> {
         match random.below(8) {
             0 => 0,
             1 => self.now,
-            2 if self.patience == FOREVER => FOREVER,
+            2..=4 if self.patience == FOREVER => FOREVER,
             _ => self.now + random.below(self.patience.min(1 << 20)),
         }
     }
 
+    /// A place of a mapping: few, so that what one call mapped another finds.
     fn map_address(&self, random: &mut Random) -> u64 {
-        self.places.maps + PAGE * random.below(MAP_PAGES)
+        let pages = if random.one_in(2) { 16 } else { 1 };
+        self.places.maps + PAGE * (random.below(MAP_PAGES) / pages * pages)
     }
 }
 

@@ -297,6 +297,10 @@ impl<A: Arch> Kernel<A> {
             if !body.rights_max.contains(rights) {
                 return Err(Error::NotPermitted.into());
             }
+            if body.protection != protection {
+                // Whatever another change had come to, this one begins at the first page.
+                body.removed = 0;
+            }
             (body.rights, body.protection) = (rights, protection);
             // Pages are put in again, with the new protection, when they are next touched.
             let shared = self.memory.shared_at::<Mapping>(mapping.granule());
@@ -325,8 +329,12 @@ impl<A: Arch> Kernel<A> {
         id: Id<Mapping>,
     ) -> bool {
         let Some(shared) = self.memory.shared(id) else { return true };
-        shared.removing.store(1, Relaxed);
+        let begins = shared.removing.swap(1, Relaxed) == 0;
         let Some((mut mapping, _)) = self.lock(held, id) else { return true };
+        if begins {
+            // A change of protection may have left its progress behind.
+            mapping.removed = 0;
+        }
         let (process, shows) = (mapping.process, mapping.shows);
         if !self.is_torn_down(process)
             && !self.clear_pages(process, &mut mapping, shared.base(), shared.end())
