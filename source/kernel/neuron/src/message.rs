@@ -41,6 +41,8 @@ pub struct Pair<'g, 'k> {
     pub receiver_id: Id<Thread>,
     /// Whether the sender is the one that runs (and keeps the copy's progress).
     pub sender_runs: bool,
+    /// Whether the sender has handed the answer to a call on.
+    pub handed_on: bool,
 }
 
 impl<A: Arch> Kernel<A> {
@@ -71,6 +73,7 @@ impl<A: Arch> Kernel<A> {
             receiver.set_words(words);
         }
         let clean = Header::new(header.label(), header.bytes() as u32, count as u8);
+        let clean = clean.with_leases(header.leases() as u8);
         receiver.set_argument(0, 0);
         receiver.set_argument(1, clean.with_arrival(arrival).0);
         self.counters.messages.fetch_add(1, Relaxed);
@@ -148,6 +151,7 @@ impl<A: Arch> Kernel<A> {
             return Err(Delivery::SenderFailed(Error::TooLarge));
         }
         let to = pair.receiver.process;
+        self.check_replies(pair, count).map_err(Delivery::SenderFailed)?;
         let granules = self.take_entries(&mut held.above(), to, count)?;
         let mut handles = [Handle::NONE; MESSAGE_CAPABILITIES_MAX];
         for (handle, &granule) in handles.iter_mut().zip(&granules[..count]) {
@@ -163,6 +167,23 @@ impl<A: Arch> Kernel<A> {
             self.hand_over(held, pair, index, granule);
         }
         pair.sender.message.capabilities = Default::default();
+        Ok(())
+    }
+
+    /// Checks that nobody comes to owe an answer to who may be waited for by nobody like it: whoever holds a
+    /// Reply ranks strictly below its caller, so that calls go on making no circle.
+    fn check_replies(&self, pair: &Pair<'_, '_>, count: usize) -> Result<(), Error> {
+        let rank = |granule: Granule| self.memory.shared_at::<Process>(granule).rank.load(Relaxed);
+        for &granule in &pair.sender.message.capabilities[..count] {
+            let Some(capability) = self.memory.capability_slot(granule).read(granule) else { continue };
+            if capability.kind == Kind::Reply
+                && let Some(caller) = Id::<Thread>::from_raw(capability.object)
+                && let Some(caller) = self.memory.shared(caller)
+                && rank(caller.process.load(Relaxed)) <= rank(pair.receiver.process.granule())
+            {
+                return Err(Error::WouldDeadlock);
+            }
+        }
         Ok(())
     }
 
@@ -193,7 +214,7 @@ impl<A: Arch> Kernel<A> {
     fn return_entries(&self, held: &mut Held<'_, sync::Backing>, process: Id<Process>, granules: &[Granule]) {
         if let Some((mut body, _)) = self.lock(held, process) {
             for &granule in granules {
-                body.free_entry(&self.memory, granule, Use::Ordinary);
+                body.free_entry(&self.memory, granule);
             }
         }
     }
@@ -215,14 +236,26 @@ impl<A: Arch> Kernel<A> {
         self.memory.capability_slot(target).write(&capability);
         if transfer.mode == CAP_MOVE {
             self.memory.node_replace(source, target);
-            let purpose = purpose_of(capability.kind);
             if let Some((mut body, _)) = self.lock(held, pair.sender.process) {
-                body.free_entry(&self.memory, source, purpose);
+                body.free_entry(&self.memory, source);
+            }
+            if capability.kind == Kind::Reply {
+                self.hand_on(pair, &capability);
             }
         } else {
             self.memory.node_link(target, source);
             self.count_reference(&capability);
         }
+    }
+
+    /// The answer to a call is owed by the receiver now, which works for that caller.
+    fn hand_on(&self, pair: &mut Pair<'_, '_>, reply: &Capability) {
+        pair.handed_on = true;
+        let Some(caller) = Id::<Thread>::from_raw(reply.object) else { return };
+        let Some(caller) = self.memory.shared(caller) else { return };
+        caller.served_by.store(pair.receiver_id.raw(), Relaxed);
+        let receiver = pair.receiver.shared();
+        receiver.set_urgency(receiver.urgency().max(caller.urgency()));
     }
 
     /// Freezes the capabilities that a message is to carry and remembers their entries.
@@ -241,6 +274,9 @@ impl<A: Arch> Kernel<A> {
             let transfer = thread.message.buffers.send_capabilities[index];
             let outcome =
                 self.memory.find_capability(process, transfer.handle).and_then(|(slot, capability)| {
+                    if capability.granule == thread.message.via.0 && capability.kind == Kind::Reply {
+                        return Err(Error::InvalidArgument);
+                    }
                     check_transfer(slot.frozen(), &capability, transfer.rights, transfer.mode)?;
                     slot.set_frozen(true);
                     Ok(capability.granule)
@@ -276,14 +312,9 @@ impl<A: Arch> Kernel<A> {
     }
 }
 
-/// Which bound of the table an entry of this kind counts against.
-pub(crate) fn purpose_of(kind: Kind) -> Use {
-    if kind == Kind::Reply { Use::OpenCall } else { Use::Ordinary }
-}
-
-/// Whether a capability may go into a message as asked. A Reply stays with the server that received it.
+/// Whether a capability may go into a message as asked. A Reply moves and never copies.
 fn check_transfer(frozen: bool, capability: &Capability, rights: u32, mode: u32) -> Result<(), Error> {
-    if frozen || mode > CAP_MOVE || capability.kind == Kind::Reply {
+    if frozen || mode > CAP_MOVE || (capability.kind == Kind::Reply && mode != CAP_MOVE) {
         return Err(Error::InvalidArgument);
     }
     let rights = Rights::from_bits(rights).ok_or(Error::NotPermitted)?;

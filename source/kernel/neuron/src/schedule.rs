@@ -7,10 +7,11 @@
 use crate::arch::{AddressSpace, Arch};
 use crate::deadline::Node;
 use crate::kernel::{Hart, Kernel};
+use crate::memory::list::LinksOf;
 use crate::memory::{Granule, Guard, Id, List, Memory};
-use crate::object::thread::{Queue, State};
-use crate::object::{Thread, Timer};
-use crate::sync::{self, Held, Nothing};
+use crate::object::thread::{Listening, Queue, State};
+use crate::object::{Endpoint, Process, Thread, Timer};
+use crate::sync::{self, Before, Held, Nothing};
 use core::sync::atomic::Ordering::Relaxed;
 use nexus_abi::Error;
 use nexus_abi::capability::Qos;
@@ -20,6 +21,8 @@ use nexus_abi::limits::FOREVER;
 const TURNS_PER_SECOND: u64 = 200;
 /// Choices that may pass a waiting class over before it gets a turn.
 pub const PASSED_OVER_MAX: u32 = 16;
+/// Threads that one call can make more urgent, each waiting for the next. Ranks fall along the way.
+const CHAIN_MAX: usize = 16;
 const CLASSES: usize = Qos::ALL.len();
 
 /// Threads that are ready on one hart.
@@ -52,22 +55,30 @@ impl RunQueue {
 
     /// Puts a thread at the end of a class.
     pub fn push(&mut self, memory: &Memory, thread: Id<Thread>, class: Qos) {
-        memory.shared_at::<Thread>(thread.granule()).queue_class.store(class as u32, Relaxed);
+        memory.shared_at::<Thread>(thread.granule()).set_urgency(class);
         self.classes[class as usize].push_back(memory, thread);
     }
 
     /// Takes a thread out.
     pub fn remove(&mut self, memory: &Memory, thread: Id<Thread>) {
-        let class = memory.shared_at::<Thread>(thread.granule()).queue_class.load(Relaxed) as usize;
-        self.classes[class].remove(memory, thread);
+        let class = memory.shared_at::<Thread>(thread.granule()).urgency();
+        self.classes[class as usize].remove(memory, thread);
     }
 
-    /// Takes a ready thread out if it is in this queue: it is not while it runs.
-    pub fn remove_if_queued(&mut self, memory: &Memory, thread: Id<Thread>) {
-        use crate::memory::list::LinksOf;
-        if Queue::links(memory.shared_at::<Thread>(thread.granule())).linked() {
+    /// Takes a ready thread out if it is in this queue: it is not while it runs. Yields whether it was.
+    pub fn remove_if_queued(&mut self, memory: &Memory, thread: Id<Thread>) -> bool {
+        let queued = Queue::links(memory.shared_at::<Thread>(thread.granule())).linked();
+        if queued {
             self.remove(memory, thread);
         }
+        queued
+    }
+
+    /// Whoever is ready, most urgent class first.
+    #[cfg(feature = "host")]
+    pub fn iter<'m>(&self, memory: &'m Memory) -> impl Iterator<Item = Id<Thread>> + use<'m> {
+        let classes: std::vec::Vec<_> = self.classes.iter().rev().map(|class| class.iter(memory)).collect();
+        classes.into_iter().flatten()
     }
 
     /// Takes the thread that runs next.
@@ -100,13 +111,102 @@ impl<A: Arch> Kernel<A> {
 
     /// Makes a thread ready whose registers already hold what it waited for.
     pub(crate) fn make_ready(&self, hart: &mut Hart, id: Id<Thread>, thread: &mut Guard<'_, Thread>) {
+        if matches!(thread.state, State::Listening(_)) {
+            self.stop_listening(thread.process, id);
+        }
         thread.state = State::Ready;
         thread.deadline = FOREVER;
-        let urgency = thread.urgency;
+        let urgency = thread.shared().urgency();
         self.run_queues[hart.index].lock().push(&self.memory, id, urgency);
+        self.look_up_to(hart, urgency);
+    }
+
+    /// Somebody of this class is ready: whoever runs less urgently gives way.
+    fn look_up_to(&self, hart: &mut Hart, class: Qos) {
         let current = hart.current.and_then(|id| self.memory.shared(id));
-        if current.is_some_and(|current| current.queue_class.load(Relaxed) < urgency as u32) {
-            hart.reschedule = true;
+        hart.reschedule |= current.is_some_and(|current| current.urgency() < class);
+    }
+
+    /// A caller of this class waits for a thread (by its raw id): it, and whoever that waits for in turn, runs
+    /// at least at this class until it answers, hands the answer on or receives again.
+    pub(crate) fn lend_urgency<L: Before<sync::Thread>>(
+        &self,
+        hart: &mut Hart,
+        held: &mut Held<'_, L>,
+        class: Qos,
+        mut worker: u64,
+    ) {
+        for _ in 0..CHAIN_MAX {
+            let Some(id) = Id::<Thread>::from_raw(worker) else { return };
+            let Some((thread, _)) = self.lock(held, id) else { return };
+            let shared = thread.shared();
+            let before = shared.urgency();
+            if before >= class {
+                return;
+            }
+            worker = match thread.state {
+                State::Calling(endpoint) => self.memory.shared(endpoint).map_or(0, |endpoint| {
+                    endpoint.uncount(before);
+                    endpoint.count(class);
+                    endpoint.server.load(Relaxed)
+                }),
+                State::Called => shared.served_by.load(Relaxed),
+                _ => 0,
+            };
+            let mut queue = self.run_queues[hart.index].lock();
+            if thread.state == State::Ready && queue.remove_if_queued(&self.memory, id) {
+                queue.push(&self.memory, id, class);
+                drop(queue);
+                self.look_up_to(hart, class);
+            } else {
+                shared.set_urgency(class);
+            }
+        }
+    }
+
+    /// A thread works for nobody any more but whoever waits at the endpoint that it serves.
+    pub(crate) fn fall_back(&self, hart: &mut Hart, thread: &Guard<'_, Thread>) {
+        let shared = thread.shared();
+        if shared.urgency() == thread.qos {
+            return;
+        }
+        let waiting = thread.serves.and_then(|endpoint| self.memory.shared(endpoint)?.most_urgent());
+        let class = waiting.map_or(thread.qos, |waiting| waiting.max(thread.qos));
+        shared.set_urgency(class);
+        hart.reschedule |= self.run_queues[hart.index].lock().most_urgent() > Some(class);
+    }
+
+    /// Takes a call that waits out of the endpoint's queue.
+    pub(crate) fn remove_caller(&self, endpoint: &mut Guard<'_, Endpoint>, caller: Id<Thread>) {
+        endpoint.callers.remove(&self.memory, caller);
+        endpoint.shared().uncount(self.memory.shared_at::<Thread>(caller.granule()).urgency());
+    }
+
+    /// A thread no longer waits for one of its process's open calls to become free.
+    pub(crate) fn stop_listening(&self, process: Id<Process>, thread: Id<Thread>) {
+        if Listening::links(self.memory.shared_at::<Thread>(thread.granule())).linked()
+            && let Some(mut body) = self.memory.lock_slot(process)
+        {
+            body.listeners.remove(&self.memory, thread);
+        }
+    }
+
+    /// An open call of a process may have become free: a thread that waited for that receives anew.
+    pub(crate) fn open_call_freed<L>(&self, hart: &mut Hart, held: &mut Held<'_, L>, process: Id<Process>)
+    where
+        L: Before<sync::Object> + Before<sync::Thread> + Before<sync::Process>,
+    {
+        let listener = self.lock(held, process).and_then(|(body, _)| {
+            let free = body.table.open_calls < body.table.open_calls_max;
+            body.listeners.first(&self.memory).filter(|_| free)
+        });
+        let Some(listener) = listener else { return };
+        let Some(state) = self.lock(held, listener).map(|(thread, _)| thread.state) else { return };
+        self.leave_queue(held, listener, state);
+        if let Some((mut thread, _)) = self.lock(held, listener) {
+            thread.context.repeat_call();
+            thread.wait_sequence += 1;
+            self.make_ready(hart, listener, &mut thread);
         }
     }
 
@@ -208,11 +308,14 @@ impl<A: Arch> Kernel<A> {
     }
 
     /// Takes a waiting thread out of whatever it waits at.
-    pub(crate) fn leave_queue(&self, held: &mut Held<'_, Nothing>, id: Id<Thread>, state: State) {
+    pub(crate) fn leave_queue<L>(&self, held: &mut Held<'_, L>, id: Id<Thread>, state: State)
+    where
+        L: Before<sync::Object>,
+    {
         match state {
             State::Calling(endpoint) => {
                 if let Some((mut endpoint, _)) = self.lock(held, endpoint) {
-                    endpoint.callers.remove(&self.memory, id);
+                    self.remove_caller(&mut endpoint, id);
                 }
             }
             State::Receiving(endpoint) => {
@@ -267,7 +370,7 @@ impl<A: Arch> Kernel<A> {
             && thread.state == State::Ready
         {
             let mut queue = self.run_queues[hart.index].lock();
-            if queue.most_urgent().is_none_or(|other| other <= thread.urgency) {
+            if queue.most_urgent().is_none_or(|other| other <= thread.shared().urgency()) {
                 queue.remove(&self.memory, next);
                 return Some(next);
             }

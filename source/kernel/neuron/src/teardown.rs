@@ -122,6 +122,7 @@ impl<A: Arch> Kernel<A> {
             return;
         };
         self.leave_queue(held, thread, state);
+        self.stop_listening(process, thread);
         if let Some((mut body, _)) = self.lock(held, thread) {
             self.thaw(&mut body);
             body.state = State::Ended;
@@ -142,7 +143,7 @@ impl<A: Arch> Kernel<A> {
         if entry != 0
             && let Some((mut body, _)) = self.lock(held, process)
         {
-            body.free_entry(&self.memory, entry, crate::object::capability::Use::OpenCall);
+            body.free_entry(&self.memory, entry);
         }
         if let Some((guard, mut inner)) = self.lock(held, thread) {
             self.destroy(&mut inner, thread, guard);
@@ -281,9 +282,7 @@ impl<A: Arch> Kernel<A> {
             let links =
                 crate::object::endpoint::Gone::links(self.memory.shared_at::<Session>(session.granule()));
             if links.linked() {
-                let gone = body.gone.iter(&self.memory).any(|other| other == session);
-                let list = if gone { &mut body.gone } else { &mut body.sessions };
-                list.remove(&self.memory, session);
+                body.gone.remove(&self.memory, session);
             }
         }
         if let Some((guard, mut inner)) = self.lock(held, session) {

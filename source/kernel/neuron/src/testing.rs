@@ -28,6 +28,7 @@ use nexus_abi::records::{ProcessParameters, ProcessStatus, STATE_KILLED};
 use nexus_abi::{Error, Handle, Kind, Rights, SystemCall};
 use std::alloc::{Layout, alloc_zeroed};
 use std::boxed::Box;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::vec;
 use std::vec::Vec;
@@ -52,6 +53,8 @@ pub struct Machine {
     pub hart: Hart,
     held: Held<'static, Nothing>,
     next_service: u64,
+    /// Where each thread made its last call, by its raw id.
+    begun: BTreeMap<u64, u64>,
 }
 
 /// A thread that makes system calls, and its process.
@@ -122,6 +125,7 @@ impl Machine {
             hart: Hart::new(0),
             held: Held::at_entry(),
             next_service: 1,
+            begun: BTreeMap::new(),
         }
     }
 
@@ -294,6 +298,7 @@ impl Machine {
         }
         thread.context.set_argument(7, number);
         thread.context.registers[30] = FOREVER;
+        self.begun.insert(actor.thread.raw(), thread.context.program_counter());
     }
 
     fn prepare_message(&mut self, actor: Actor, call: SystemCall, message: &Registers) {
@@ -302,6 +307,34 @@ impl Machine {
         let (mut thread, _) = self.kernel.lock(&mut self.held, actor.thread).expect("a live thread");
         thread.context.set_words(message.words);
         thread.context.registers[30] = message.deadline;
+    }
+
+    /// Lets threads whose call the kernel wants made anew make it, in the order in which they would run.
+    pub fn repeat_calls(&mut self) {
+        loop {
+            let ready: Vec<_> = self.kernel.run_queues[0].lock().iter(&self.kernel.memory).collect();
+            let again = ready.into_iter().find_map(|id| {
+                let (thread, _) = self.kernel.lock(&mut self.held, id)?;
+                let begun = self.begun.get(&id.raw()).copied();
+                let again = begun == Some(thread.context.program_counter());
+                again.then_some(Actor { process: thread.process, thread: id })
+            });
+            let Some(actor) = again else { return };
+            self.run(actor);
+        }
+    }
+
+    /// The class at which a thread runs now.
+    pub fn urgency(&self, actor: Actor) -> Option<Qos> {
+        self.kernel.memory.shared(actor.thread).map(|shared| shared.urgency())
+    }
+
+    /// Gives a thread that makes no call a class of its own.
+    pub fn set_qos(&mut self, actor: Actor, class: Qos) {
+        let (mut thread, _) = self.kernel.lock(&mut self.held, actor.thread).expect("a live thread");
+        thread.qos = class;
+        self.kernel.run_queues[0].lock().remove_if_queued(&self.kernel.memory, actor.thread);
+        thread.shared().set_urgency(class);
     }
 
     fn run(&mut self, actor: Actor) -> Step {

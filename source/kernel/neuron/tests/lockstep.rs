@@ -27,7 +27,7 @@ const EVENTS: usize = 200;
 /// Frames of the machine: a failure that is made smaller leaves many of them behind.
 const FRAMES: usize = 2_304;
 const LABEL: u16 = 0x4e58;
-const RANKS: [(u32, u32, u32); 4] = [(10, 40, 2), (10, 24, 2), (20, 24, 2), (20, 12, 1)];
+const RANKS: [(u32, u32, u32); 4] = [(10, 40, 2), (5, 28, 2), (20, 24, 2), (20, 16, 1)];
 const THREADS: usize = 2;
 
 /// Raw material of an event; what it means depends on what there is.
@@ -88,14 +88,14 @@ impl Lockstep {
         lockstep
     }
 
-    /// Process 0 supervises: it creates the endpoints; 1 serves; 2 and 3 are clients.
+    /// Process 0 supervises: it creates the endpoints; 1 serves, also process 0; 2 and 3 are clients.
     fn set_up(&mut self) {
         let owner = self.processes[0];
         let plain = Rights::CALL | Rights::POST;
         let serving = plain | Rights::RECEIVE | Rights::MINT;
-        for (bytes, caps) in [(64, 0), (4_096, 2)] {
-            let handle = self.create(owner, SystemCall::EndpointCreate, &[10, bytes, caps]);
-            let cap = self.model.add_endpoint(0, 10, bytes as u32, caps as u32);
+        for (rank, bytes, caps) in [(10, 64, 0), (10, 4_096, 2), (5, 64, 2)] {
+            let handle = self.create(owner, SystemCall::EndpointCreate, &[rank, bytes, caps]);
+            let cap = self.model.add_endpoint(0, rank as u32, bytes as u32, caps as u32);
             self.endpoints.push(self.object(owner, handle));
             self.bind(cap, handle, 0);
             for (to, rights) in [(1, serving), (2, plain), (3, plain)] {
@@ -254,8 +254,9 @@ impl Lockstep {
         };
         let caps = (0..count)
             .filter_map(|index: u8| {
+                let replies = choice % 8 == 5;
                 let cap = self.pick(thread, choice.wrapping_mul(7).wrapping_add(index * 37), |object| {
-                    !matches!(object, Object::Reply(..))
+                    matches!(object, Object::Reply(..)) == replies
                 })?;
                 Some(Sent { cap, rights: self.rights(cap, choice.wrapping_add(3)), moved: choice & 1 == 1 })
             })
@@ -371,6 +372,7 @@ impl Lockstep {
     /// One event on both; then everything is compared.
     fn step(&mut self, event: &Event) {
         self.act(event);
+        self.machine.repeat_calls();
         let answers = self.model.step(event);
         if std::env::var_os("LOCKSTEP_EVENTS").is_some() {
             eprintln!("{event:?} -> {answers:?}");

@@ -36,6 +36,8 @@ mod authority;
 mod capability;
 #[path = "refusals/handles.rs"]
 mod handles;
+#[path = "refusals/lease.rs"]
+mod lease;
 #[path = "refusals/memory.rs"]
 mod memory;
 #[path = "refusals/message.rs"]
@@ -50,6 +52,7 @@ fn every_refusal_of_the_table_has_a_test() {
         authority::COVERED,
         capability::COVERED,
         handles::COVERED,
+        lease::COVERED,
         memory::COVERED,
         message::COVERED,
         process::COVERED,

@@ -104,18 +104,19 @@ system_calls! {
     ("endpoint": Capability(Kind::Endpoint, Rights::CALL), "header": Number, "reply": Number,
      "buffers": Number) -> "header of the answer";
     {
-        InvalidHandle: "`endpoint` or a sent capability names no entry",
-        StaleHandle: "`endpoint` or a sent capability was closed or moved",
-        WrongKind: "`endpoint` is not an endpoint",
-        NotPermitted: "the endpoint capability lacks CALL, or a sent one lacks a right that is asked for",
-        InvalidArgument: "the header names more capabilities than a message can carry, an unknown mode is asked for, one capability is sent twice, or a Reply is copied",
-        Fault: "the buffers or the payload are not in readable or writable memory of the caller",
+        InvalidHandle: "`endpoint`, a sent capability or the Reply of a lease names no entry",
+        StaleHandle: "`endpoint`, a sent capability or the Reply of a lease was closed or moved",
+        WrongKind: "`endpoint` is not an endpoint, or a lease names something else than a Reply",
+        NotPermitted: "the endpoint capability lacks CALL, a sent one lacks a right that is asked for, or a lease is to allow more than the one that it lends on",
+        InvalidArgument: "the header names more capabilities or leases than a message can carry, an unknown mode is asked for, one capability is sent twice, a Reply is copied, or a lease has other rights than READ and WRITE or lends on what was not lent",
+        Fault: "the buffers, the payload or a lease are not in memory that the caller can have",
+        OutOfRange: "a lease reaches beyond the one that it lends on",
         TooLarge: "the payload or the number of capabilities exceeds what the endpoint accepts",
         WouldDeadlock: "the endpoint's rank is not strictly below the caller's",
         Sealed: "the endpoint was sealed",
         Revoked: "the capability was revoked before the call was received",
         TimedOut: "the deadline passed before the answer came",
-        PeerGone: "the receiver died or dropped the call, the endpoint was destroyed meanwhile, or the badged session is of an older generation",
+        PeerGone: "the receiver died or dropped the call, the endpoint was destroyed meanwhile, the badged session is of an older generation, or the call that a lease lends on has ended",
     }
     /// Waits for a call, a post, bits of the bound notification or the end of a badge.
     Receive = 2, "recv", message;
@@ -143,7 +144,8 @@ system_calls! {
         StaleHandle: "`reply` was used, or a sent capability was closed or moved",
         WrongKind: "`reply` is not a Reply",
         NotPermitted: "a sent capability lacks a right that is asked for",
-        InvalidArgument: "the header names more capabilities than a message can carry, an unknown mode is asked for, or one capability is sent twice",
+        InvalidArgument: "the header names leases or more capabilities than a message can carry, an unknown mode is asked for, one capability is sent twice, or a Reply is copied or sent with itself",
+        WouldDeadlock: "a Reply is sent to a process whose rank is not strictly below that of the Reply's caller",
         Fault: "the buffers or the payload are not in readable memory of the caller",
         TooLarge: "the answer does not fit what the caller gave room for; the call stays open",
         NoSlots: "the caller's table has no room for the capabilities; the call stays open",
@@ -158,15 +160,15 @@ system_calls! {
         StaleHandle: "`reply` was used, or another handle was closed or moved",
         WrongKind: "`endpoint` is not an endpoint or `reply` is not a Reply",
         NotPermitted: "a capability lacks a right that is asked for",
-        InvalidArgument: "the header names more capabilities than a message can carry, an unknown mode is asked for, or one capability is sent twice",
-        WouldDeadlock: "the caller's rank is above the endpoint's",
+        InvalidArgument: "the header names leases or more capabilities than a message can carry, an unknown mode is asked for, one capability is sent twice, or a Reply is copied or sent with itself",
+        WouldDeadlock: "the caller's rank is above the endpoint's, or a Reply is sent to a process whose rank is not strictly below that of the Reply's caller",
         BufferTooSmall: "the buffers are smaller than what the endpoint may deliver",
         NoSlots: "a table has no room for the capabilities",
         TooLarge: "the answer does not fit what the caller gave room for; the call stays open",
         Fault: "the buffers or the payload are not in the caller's memory",
         Sealed: "the endpoint was sealed; the answer was given",
         TimedOut: "the deadline passed and nothing had come; the answer was given",
-        PeerGone: "the endpoint was destroyed meanwhile; the answer was given",
+        PeerGone: "the caller is gone or gave up, nothing was received, and the capabilities stay with the sender; or the endpoint was destroyed meanwhile",
     }
     /// Leaves a message of register size at an endpoint, without waiting for anybody.
     Post = 5, "post", message;
@@ -176,6 +178,7 @@ system_calls! {
         StaleHandle: "`endpoint` was closed or its object is gone",
         WrongKind: "`endpoint` is not an endpoint",
         NotPermitted: "the capability lacks POST",
+        InvalidArgument: "the header names leases: only a call lends",
         TooLarge: "the payload exceeds 64 bytes or carries capabilities",
         NoCredit: "as many posts of this capability as its credit allows wait to be received",
         NoMemory: "the caller's quota has no page for a waiting post",
@@ -201,7 +204,6 @@ system_calls! {
         WrongKind: "`endpoint` is not an endpoint",
         NotPermitted: "the capability lacks MINT or one of `rights`",
         InvalidArgument: "`badge` is 0, or the capability is badged already, or `rights` holds more than CALL and POST",
-        Busy: "a session with this badge is alive at the endpoint",
         NoMemory: "the caller's quota is used up",
         NoSlots: "the caller's table is full",
         Revoked: "the capability is being revoked",
@@ -640,5 +642,30 @@ system_calls! {
         NotPermitted: "the capability lacks RESET",
         InvalidArgument: "`mode` is neither 0 nor 1",
         Unsupported: "the firmware cannot",
+    }
+    /// Copies out of (`into` 0) or into (1) memory that the caller of a received call lends, with that caller's present mappings.
+    LeaseCopy = 48, "lease_copy";
+    ("reply": Capability(Kind::Reply, Rights::empty()), "index": Number, "offset": Bytes, "address": InBytes,
+     "bytes": Bytes, "into": Number) -> "0";
+    {
+        InvalidHandle: "`reply` names no entry",
+        StaleHandle: "`reply` was used or moved",
+        WrongKind: "`reply` is not a Reply",
+        NotPermitted: "the lease does not allow to read, or to write",
+        InvalidArgument: "the call has no lease `index`, or `into` is neither 0 nor 1",
+        OutOfRange: "the range reaches beyond the lease's end",
+        TooLarge: "`bytes` is above 64 KiB",
+        Fault: "`address` is not in memory of the caller that allows it, or a page of the lease is missing or forbids it now; the call stays open, and pages before it were copied",
+        PeerGone: "the call, or the one that lent, has ended",
+    }
+    /// Tells how many bytes a caller lends; bit 63 is set when they may be written, bit 62 when they may be read.
+    LeaseQuery = 49, "lease_query";
+    ("reply": Capability(Kind::Reply, Rights::empty()), "index": Number) -> "the bytes";
+    {
+        InvalidHandle: "`reply` names no entry",
+        StaleHandle: "`reply` was used or moved",
+        WrongKind: "`reply` is not a Reply",
+        InvalidArgument: "the call has no lease `index`",
+        PeerGone: "the call, or the one that lent, has ended",
     }
 }

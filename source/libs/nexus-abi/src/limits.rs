@@ -10,9 +10,11 @@ pub const REGISTER_WORDS: usize = REGISTER_BYTES / 8;
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// Capabilities that one message may carry.
 pub const MESSAGE_CAPABILITIES_MAX: usize = 4;
+/// Leases that one call may carry.
+pub const LEASES_MAX: usize = 4;
 /// Posts that one post capability may have under way.
 pub const POST_CREDIT: u32 = 4;
-/// Bytes that one `vmo_read`, `vmo_write`, `ring_read` or `ring_write` may move.
+/// Bytes that one `vmo_read`, `vmo_write`, `lease_copy`, `ring_read` or `ring_write` may move.
 pub const TRANSFER_BYTES_MAX: usize = 64 * 1024;
 /// Pages of the largest `Vmo` (1 GiB).
 pub const VMO_PAGES_MAX: usize = 262_144;

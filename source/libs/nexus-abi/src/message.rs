@@ -19,8 +19,8 @@ use crate::capability::{Handle, Rights};
 use crate::limits::{MESSAGE_CAPABILITIES_MAX, REGISTER_WORDS};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// A message's header: `label` in bits 48 to 63, [`Arrival`] in bits 40 to 47, the number of
-/// capabilities in bits 32 to 39, the number of payload bytes in bits 0 to 31.
+/// A message's header: `label` in bits 48 to 63, the number of leases in bits 44 to 47, [`Arrival`] in bits
+/// 40 to 43, the number of capabilities in bits 32 to 39, the number of payload bytes in bits 0 to 31.
 ///
 /// The label travels untouched: it names the operation in a request and the outcome in an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,14 +48,24 @@ impl Header {
         (self.0 >> 32) as u8 as usize
     }
 
+    /// Ranges of memory that a call lends.
+    pub const fn leases(self) -> usize {
+        (self.0 >> 44) as usize & 0xf
+    }
+
+    /// The same header with this many of the leases at [`Buffers::leases`], at most 15.
+    pub const fn with_leases(self, count: u8) -> Self {
+        Header(self.0 & !(0xf << 44) | (count as u64 & 0xf) << 44)
+    }
+
     /// What a `recv` yielded; `None` for a value that the kernel never gives.
     pub const fn arrival(self) -> Option<Arrival> {
-        Arrival::from_number((self.0 >> 40) as u8)
+        Arrival::from_number((self.0 >> 40) as u8 & 0xf)
     }
 
     /// The same header with the kind of arrival put in (the kernel does this when it delivers).
     pub const fn with_arrival(self, arrival: Arrival) -> Self {
-        Header(self.0 & !(0xff << 40) | (arrival as u64) << 40)
+        Header(self.0 & !(0xf << 40) | (arrival as u64) << 40)
     }
 }
 
@@ -115,6 +125,36 @@ impl CapabilityTransfer {
     }
 }
 
+/// Memory that a call lends to whoever holds its Reply, until it is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Lease {
+    /// [`Handle::NONE`] lends the caller's own memory. A Reply lends on what that Reply's caller lent.
+    pub reply: Handle,
+    /// The first address; when lending on, the offset into that lease.
+    pub address: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// What the borrower may do: READ, WRITE or both.
+    pub rights: u32,
+    /// When lending on: which of the caller's leases.
+    pub index: u32,
+}
+
+impl Lease {
+    /// The caller's own memory, to be read.
+    pub fn of(memory: &[u8]) -> Self {
+        let (address, bytes) = (memory.as_ptr() as u64, memory.len() as u64);
+        Lease { address, bytes, rights: Rights::READ.bits(), ..Lease::default() }
+    }
+
+    /// The caller's own memory, to be read and written.
+    pub fn of_writable(memory: &mut [u8]) -> Self {
+        let (address, bytes) = (memory.as_mut_ptr() as u64, memory.len() as u64);
+        Lease { address, bytes, rights: (Rights::READ | Rights::WRITE).bits(), ..Lease::default() }
+    }
+}
+
 /// Buffers of a message that does not fit the registers. Addresses are of the caller's own memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -125,6 +165,8 @@ pub struct Buffers {
     pub receive_address: u64,
     /// Room at `receive_address`, in bytes.
     pub receive_bytes: u64,
+    /// Where the [`Lease`]s of a call stand; the header's count tells how many.
+    pub leases: u64,
     /// Capabilities to send; the header's count tells how many of them.
     pub send_capabilities: [CapabilityTransfer; MESSAGE_CAPABILITIES_MAX],
     /// Where the kernel writes the handles of capabilities that came.

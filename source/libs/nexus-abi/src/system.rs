@@ -122,6 +122,25 @@ pub unsafe fn reply_recv(
     invoke_message(SystemCall::ReplyReceive, registers)
 }
 
+/// Copies out of memory that a caller lends.
+pub fn lease_read(reply: Handle, index: u32, offset: u64, to: &mut [u8]) -> Result<()> {
+    let arguments = [reply.0, index.into(), offset, to.as_mut_ptr() as u64, to.len() as u64, 0];
+    invoke(SystemCall::LeaseCopy, arguments).map(drop)
+}
+
+/// Copies into memory that a caller lends.
+pub fn lease_write(reply: Handle, index: u32, offset: u64, from: &[u8]) -> Result<()> {
+    let arguments = [reply.0, index.into(), offset, from.as_ptr() as u64, from.len() as u64, 1];
+    invoke(SystemCall::LeaseCopy, arguments).map(drop)
+}
+
+/// Tells how many bytes a caller lends, and what for.
+pub fn lease_query(reply: Handle, index: u32) -> Result<(u64, Rights)> {
+    let value = invoke(SystemCall::LeaseQuery, [reply.0, index.into(), 0, 0, 0, 0])?;
+    let right = |bit: u32, right: Rights| if value >> bit & 1 == 1 { right } else { Rights::empty() };
+    Ok((value & !(0b11 << 62), right(63, Rights::WRITE) | right(62, Rights::READ)))
+}
+
 /// Leaves a message of at most 64 bytes.
 pub fn post(endpoint: Handle, header: Header, words: [u64; 8]) -> Result<()> {
     let mut registers = Registers { target: endpoint.0, header, words, ..Registers::default() };

@@ -4,7 +4,7 @@
 use nexus_abi::capability::Qos;
 use nexus_abi::image::{self, File, Head};
 use nexus_abi::message::{
-    Buffers, CAP_COPY, CAP_MOVE, CapabilityTransfer, Header, RECEIVED_CAPABILITIES_OFFSET, Registers,
+    Buffers, CAP_COPY, CAP_MOVE, CapabilityTransfer, Header, Lease, RECEIVED_CAPABILITIES_OFFSET, Registers,
 };
 use nexus_abi::records::{
     CapabilityInfo, FaultCause, FaultReport, ProcessParameters, ProcessStatus, RingLevel, RingRecord,
@@ -49,11 +49,12 @@ fn layout_of_the_records_that_calls_read_and_fill_in() {
 #[test]
 fn layout_of_a_message() {
     assert_layout!(CapabilityTransfer: 16, 8; handle 0, rights 8, mode 12);
-    assert_layout!(Buffers: 120, 8; send_address 0, receive_address 8, receive_bytes 16,
-        send_capabilities 24, received_capabilities 88);
+    assert_layout!(Lease: 32, 8; reply 0, address 8, bytes 16, rights 24, index 28);
+    assert_layout!(Buffers: 128, 8; send_address 0, receive_address 8, receive_bytes 16, leases 24,
+        send_capabilities 32, received_capabilities 96);
     assert_layout!(Registers: 112, 8; target 0, header 8, reply 16, buffers 24, words 32, deadline 96,
         process_id 104);
-    assert_eq!(RECEIVED_CAPABILITIES_OFFSET, 88);
+    assert_eq!(RECEIVED_CAPABILITIES_OFFSET, 96);
     assert_eq!((CAP_COPY, CAP_MOVE), (0, 1));
     assert_eq!((size_of::<Header>(), size_of::<Handle>()), (8, 8));
 }
@@ -220,7 +221,10 @@ fn bytes_of_a_message() {
     assert_bytes(&copy, &[(0, "0302000005040000 20000000 00000000")]);
     let moved = CapabilityTransfer::moved(HANDLE, Rights::empty());
     assert_bytes(&moved, &[(0, "0302000005040000 00000000 01000000")]);
+    let lease = Lease { reply: HANDLE, address: 1, bytes: 2, rights: Rights::READ.bits(), index: 3 };
+    assert_bytes(&lease, &[(0, "0302000005040000 0100000000000000 0200000000000000 01000000 03000000")]);
     let mut buffers = Buffers { send_address: 1, receive_address: 2, receive_bytes: 3, ..Buffers::default() };
+    buffers.leases = 4;
     buffers.send_capabilities[0] = copy;
     buffers.send_capabilities[3] = moved;
     buffers.received_capabilities[0] = HANDLE;
@@ -228,11 +232,11 @@ fn bytes_of_a_message() {
     assert_bytes(
         &buffers,
         &[
-            (0, "0100000000000000 0200000000000000 0300000000000000"),
-            (24, "0302000005040000 20000000 00000000"),
-            (72, "0302000005040000 00000000 01000000"),
-            (88, "0302000005040000"),
-            (112, "ffffffffffffffff"),
+            (0, "0100000000000000 0200000000000000 0300000000000000 0400000000000000"),
+            (32, "0302000005040000 20000000 00000000"),
+            (80, "0302000005040000 00000000 01000000"),
+            (96, "0302000005040000"),
+            (120, "ffffffffffffffff"),
         ],
     );
 }

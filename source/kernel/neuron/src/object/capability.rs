@@ -19,6 +19,8 @@ use nexus_abi::{Error, Handle, Kind, Rights};
 const FROZEN: u32 = 1 << 8;
 const RESERVED: u32 = 1 << 9;
 const REVOKING: u32 = 1 << 10;
+/// The entry counts among the open calls, not among the ordinary entries.
+const OPEN_CALL: u32 = 1 << 11;
 const KIND: u32 = 0xff;
 
 /// One entry. `node` stands where the tree expects it.
@@ -82,7 +84,8 @@ pub struct Table {
     first_free: Granule,
     /// Entries in use, reserved ones not counted.
     pub used: u32,
-    /// Entries in use for Replies, and reserved for Replies to come.
+    /// Entries of received calls, and reserved for calls to come. The entry of a Reply that came in a
+    /// message is an ordinary one.
     pub open_calls: u32,
     /// The most that `used` may become.
     pub used_max: u32,
@@ -143,7 +146,8 @@ impl CapabilitySlot {
         self.link.store(session as u32, Relaxed);
         self.session_generation.store((session >> 32) as u32, Relaxed);
         self.posts.store(0, Relaxed);
-        self.kind.store(capability.kind as u32, Relaxed);
+        let open_call = self.kind.load(Relaxed) & OPEN_CALL;
+        self.kind.store(capability.kind as u32 | open_call, Relaxed);
     }
 
     /// Granule of the process whose table the entry is in.
@@ -184,12 +188,6 @@ impl CapabilitySlot {
     /// The entry's generation.
     pub fn generation(&self) -> u32 {
         self.generation.load(Relaxed)
-    }
-
-    /// Makes every handle that was given for the entry stale, and reserves it for the next Reply.
-    pub fn renew_reservation(&self) {
-        self.generation.fetch_add(1, Relaxed);
-        self.kind.store(RESERVED, Relaxed);
     }
 
     fn set_flag(&self, flag: u32, value: bool) {
@@ -298,21 +296,21 @@ impl Process {
             Use::Ordinary => self.table.used += 1,
             Use::OpenCall => {
                 self.table.open_calls += 1;
-                slot.kind.store(RESERVED, Relaxed);
+                slot.kind.store(RESERVED | OPEN_CALL, Relaxed);
             }
         }
         Ok(granule)
     }
 
     /// Gives an entry back; handles to it are stale from here on.
-    pub fn free_entry(&mut self, memory: &Memory, granule: Granule, purpose: Use) {
+    pub fn free_entry(&mut self, memory: &Memory, granule: Granule) {
         let slot = memory.capability_slot(granule);
-        slot.kind.store(0, Relaxed);
-        slot.node.reset();
-        match purpose {
-            Use::Ordinary => self.table.used -= 1,
-            Use::OpenCall => self.table.open_calls -= 1,
+        if slot.kind.swap(0, Relaxed) & OPEN_CALL != 0 {
+            self.table.open_calls -= 1;
+        } else {
+            self.table.used -= 1;
         }
+        slot.node.reset();
         if slot.generation.fetch_add(1, Relaxed) < u32::MAX - 1 {
             slot.link.store(self.table.first_free, Relaxed);
             self.table.first_free = granule;

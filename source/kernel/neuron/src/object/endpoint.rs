@@ -9,6 +9,8 @@ use super::thread::{Queue, Thread};
 use crate::memory::list::LinksOf;
 use crate::memory::{Granule, Id, Links, List, Memory, Object};
 use crate::sync;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use nexus_abi::capability::Qos;
 use nexus_abi::message::Header;
 
 /// What an endpoint is made of.
@@ -23,8 +25,6 @@ pub struct Endpoint {
     pub posts: List<Post, Waiting>,
     /// Sessions whose last capability is gone and whose end was not yet received.
     pub gone: List<Session, Gone>,
-    /// Sessions that are alive.
-    pub sessions: List<Session, Gone>,
     /// Receivers must not rank above this, callers must.
     pub rank: u32,
     /// Bytes that a message may have.
@@ -48,7 +48,6 @@ impl Endpoint {
             listeners: List::new(),
             posts: List::new(),
             gone: List::new(),
-            sessions: List::new(),
             rank,
             max_bytes,
             max_capabilities,
@@ -64,12 +63,46 @@ impl Endpoint {
     }
 }
 
+/// What is reached without the lock: who is waited for, and how urgently.
+#[derive(Default)]
+pub struct EndpointShared {
+    /// How many calls of each class wait, 16 bits a class.
+    waiting: AtomicU64,
+    /// Raw id of the thread that received from it last.
+    pub server: AtomicU64,
+}
+
+impl EndpointShared {
+    /// One more call of this class waits.
+    pub fn count(&self, class: Qos) {
+        self.waiting.fetch_add(1 << (CLASS_BITS * class as u32), Relaxed);
+    }
+
+    /// One call of this class waits no longer.
+    pub fn uncount(&self, class: Qos) {
+        self.waiting.fetch_sub(1 << (CLASS_BITS * class as u32), Relaxed);
+    }
+
+    /// The class of the most urgent call that waits.
+    pub fn most_urgent(&self) -> Option<Qos> {
+        let waiting = self.waiting.load(Relaxed);
+        waiting.checked_ilog2().and_then(|bit| Qos::from_number((bit / CLASS_BITS).into()))
+    }
+}
+
+/// Bits of the count of one class: there are fewer threads in the system than they can count.
+const CLASS_BITS: u32 = 16;
+const _: () = assert!(nexus_abi::limits::THREADS_MAX < 1 << CLASS_BITS);
+
 impl Object for Endpoint {
     const SLAB: u8 = 2;
     const NAME: &'static str = "endpoint";
     type Level = sync::Object;
-    type Shared = ();
-    fn reset(_: &()) {}
+    type Shared = EndpointShared;
+    fn reset(shared: &EndpointShared) {
+        shared.waiting.store(0, Relaxed);
+        shared.server.store(0, Relaxed);
+    }
 }
 
 /// A message of register size that waits to be received. The sender's account holds it.
@@ -119,7 +152,7 @@ pub struct Session {
     pub generation: u32,
 }
 
-/// The links of an endpoint's sessions: alive ones, then those that are gone.
+/// The links of sessions whose end waits to be received.
 pub struct Gone;
 impl LinksOf<Session> for Gone {
     fn links(shared: &Links) -> &Links {

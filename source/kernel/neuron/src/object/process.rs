@@ -9,6 +9,7 @@ use super::account::Account;
 use super::capability::Table;
 use super::mapping::{InProcess, Mapping};
 use super::notification::Notification;
+use super::thread::{Listening, Thread};
 use crate::memory::list::LinksOf;
 use crate::memory::page_table::PageTable;
 use crate::memory::{FrameNumber, Id, Links, List, Object};
@@ -33,6 +34,8 @@ pub struct Process {
     pub region_count: u32,
     /// Live threads.
     pub threads: u32,
+    /// Those of them that wait for something else than a call, because no open call is free.
+    pub listeners: List<Thread, Listening>,
     /// The most urgent class that its threads may have.
     pub qos_max: u32,
     /// One of the `STATE_` constants of the contract.
@@ -160,6 +163,7 @@ impl Process {
             regions: List::new(),
             region_count: 0,
             threads: 0,
+            listeners: List::new(),
             qos_max: 0,
             state: nexus_abi::records::STATE_ALIVE,
             exit_code: 0,

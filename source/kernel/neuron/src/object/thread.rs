@@ -2,7 +2,8 @@
 //!
 //! States: see [`State`]. A thread is on at most one list (a run queue, an endpoint's callers or receivers)
 //! and in at most one place of the deadline heap. A call that waits lives here: its message stays in the
-//! registers and memory of the caller until it is delivered, so waiting allocates nothing.
+//! registers and memory of the caller until it is delivered, so waiting allocates nothing. What it lends
+//! is remembered here until it is answered.
 
 use super::endpoint::Endpoint;
 use super::notification::Notification;
@@ -11,8 +12,9 @@ use crate::memory::list::LinksOf;
 use crate::memory::{Granule, Id, Links, Object};
 use crate::sync;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use nexus_abi::Rights;
 use nexus_abi::capability::Qos;
-use nexus_abi::limits::{FOREVER, MESSAGE_CAPABILITIES_MAX};
+use nexus_abi::limits::{FOREVER, LEASES_MAX, MESSAGE_CAPABILITIES_MAX};
 use nexus_abi::message::Buffers;
 
 /// User registers while the thread does not run, and what the machine needs to go on with it.
@@ -36,6 +38,8 @@ impl Default for Context {
 /// Register numbers of the message words, in order: `a4 a5 a6 t0 t1 t2 t3 t4`.
 const WORDS: [usize; 8] = [14, 15, 16, 5, 6, 7, 28, 29];
 const A0: usize = 10;
+/// Bytes of the instruction that makes a system call.
+const CALL_BYTES: u64 = 4;
 const T5: usize = 30;
 const T6: usize = 31;
 
@@ -48,6 +52,17 @@ impl Context {
     /// Sets the program counter.
     pub fn set_program_counter(&mut self, address: u64) {
         self.registers[0] = address;
+    }
+
+    /// Has the system call that was just stepped over made anew.
+    pub fn repeat_call(&mut self) {
+        self.registers[0] -= CALL_BYTES;
+    }
+
+    /// Steps over the instruction of a system call.
+    #[inline]
+    pub fn step_over_call(&mut self) {
+        self.registers[0] += CALL_BYTES;
     }
 
     /// Argument `a0` to `a7`.
@@ -126,6 +141,24 @@ pub struct Outgoing {
     pub via: (Granule, u32),
     /// How far a long payload was copied, and to or from whom.
     pub progress: Progress,
+    /// Memory that the call lends.
+    pub leases: [Lease; LEASES_MAX],
+    /// How many of them there are.
+    pub lease_count: usize,
+}
+
+/// Memory that a call lends until it is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lease {
+    /// Whose memory it is, if not the caller's own: the thread whose open call, of this `wait_sequence`,
+    /// lent it to the caller.
+    pub lent: Option<(Id<Thread>, u64)>,
+    /// First address.
+    pub address: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// READ and WRITE, as the borrower may.
+    pub access: Rights,
 }
 
 /// How far a copy between two threads has come.
@@ -149,14 +182,14 @@ pub struct Thread {
     pub state: State,
     /// Its own class.
     pub qos: Qos,
-    /// The class at which it runs now: its own, or that of the caller it works for if higher.
-    pub urgency: Qos,
     /// When its wait ends.
     pub deadline: u64,
     /// The message that it sends or can take.
     pub message: Outgoing,
     /// The notification whose bits end its `recv`.
     pub bound: Option<Id<Notification>>,
+    /// The endpoint that it received from last.
+    pub serves: Option<Id<Endpoint>>,
     /// The entry reserved for the Reply of the next call it receives; 0: none.
     pub reply_entry: Granule,
     /// Goes up with each wait: tells one call, or one receive, from the next.
@@ -167,10 +200,14 @@ pub struct Thread {
 #[derive(Default)]
 pub struct ThreadShared {
     queue: Links,
+    listening: Links,
     /// Place in the deadline heap plus 1; 0: not in it. Guarded by the heap's lock.
     pub heap_place: AtomicU32,
-    /// The class of the run queue it is in.
-    pub queue_class: AtomicU32,
+    /// The class at which it runs now: its own, or a higher one that was lent to it. While it is ready it
+    /// is in the run queue of this class, while it calls it is counted under it at the endpoint.
+    urgency: AtomicU32,
+    /// Raw id of the thread that holds the answer to its call.
+    pub served_by: AtomicU64,
     /// Granule of its process.
     pub process: AtomicU32,
     /// The deadline under which it is in the heap.
@@ -185,6 +222,28 @@ impl LinksOf<Thread> for Queue {
     }
 }
 
+/// The links of a process's threads that wait because it owes as many answers as it may.
+pub struct Listening;
+impl LinksOf<Thread> for Listening {
+    fn links(shared: &ThreadShared) -> &Links {
+        &shared.listening
+    }
+}
+
+impl ThreadShared {
+    /// The class at which the thread runs now.
+    #[inline]
+    pub fn urgency(&self) -> Qos {
+        Qos::ALL[self.urgency.load(Relaxed) as usize % Qos::ALL.len()]
+    }
+
+    /// Changes it. Whoever does has seen to the list that the thread is counted in.
+    #[inline]
+    pub fn set_urgency(&self, class: Qos) {
+        self.urgency.store(class as u32, Relaxed);
+    }
+}
+
 impl Object for Thread {
     const SLAB: u8 = 1;
     const NAME: &'static str = "thread";
@@ -193,8 +252,10 @@ impl Object for Thread {
 
     fn reset(shared: &ThreadShared) {
         shared.queue.reset();
+        shared.listening.reset();
         shared.heap_place.store(0, Relaxed);
-        shared.queue_class.store(0, Relaxed);
+        shared.urgency.store(0, Relaxed);
+        shared.served_by.store(0, Relaxed);
         shared.process.store(0, Relaxed);
         shared.heap_key.store(FOREVER, Relaxed);
     }
@@ -212,10 +273,10 @@ impl Thread {
             process,
             state: State::Ready,
             qos,
-            urgency: qos,
             deadline: FOREVER,
             message: Outgoing::default(),
             bound: None,
+            serves: None,
             reply_entry: 0,
             wait_sequence: 0,
         }

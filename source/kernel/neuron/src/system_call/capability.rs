@@ -5,7 +5,6 @@ use crate::arch::Arch;
 use crate::kernel::{Hart, Kernel, StructureState};
 use crate::memory::slab::Object;
 use crate::memory::{Granule, Id, Memory};
-use crate::message::purpose_of;
 use crate::object::capability::{Capability, CapabilitySlot, Use};
 use crate::object::derivation::NodeOf;
 use crate::object::{Device, Endpoint, Irq, Mapping, Notification, Process, Thread, Timer, Vmo};
@@ -247,9 +246,12 @@ impl<A: Arch> Kernel<A> {
             if self.memory.node_dissolve_step(granule) {
                 // The entry is out of the tree.
                 if let Some((mut body, _)) = self.lock(&mut held, process) {
-                    body.free_entry(&self.memory, granule, purpose_of(capability.kind));
+                    body.free_entry(&self.memory, granule);
                 }
                 self.release_object(hart, &mut structure, &mut held, &capability);
+                if capability.kind == Kind::Reply {
+                    self.open_call_freed(hart, &mut held, process);
+                }
                 return true;
             }
         }

@@ -122,9 +122,7 @@ impl<A: Arch> Kernel<A> {
     pub(crate) fn end_endpoint(&self, hart: &mut Hart, held: &mut Held<'_, Structure>, id: Id<Endpoint>) {
         self.empty_endpoint(hart, held, id, Error::PeerGone);
         let Some((mut guard, mut inner)) = self.lock(held, id) else { return };
-        while let Some(session) =
-            guard.gone.pop_front(&self.memory).or_else(|| guard.sessions.pop_front(&self.memory))
-        {
+        while let Some(session) = guard.gone.pop_front(&self.memory) {
             if let Some((session_guard, mut leaf)) = self.lock(&mut inner, session) {
                 self.destroy(&mut leaf, session, session_guard);
             }

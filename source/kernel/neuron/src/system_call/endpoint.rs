@@ -4,10 +4,9 @@ use super::message::{answer_event, answer_post};
 use super::{Outcome, Request};
 use crate::arch::Arch;
 use crate::kernel::{Hart, Kernel};
-use crate::memory::{Granule, Id, List, Memory};
+use crate::memory::{Granule, Id};
 use crate::object::capability::Capability;
-use crate::object::endpoint::{Gone, Session};
-use crate::object::{Endpoint, Post};
+use crate::object::{Endpoint, Post, Session};
 use crate::sync::{self, Held};
 use core::sync::atomic::Ordering::Relaxed;
 use nexus_abi::limits::{MESSAGE_BYTES_MAX, MESSAGE_CAPABILITIES_MAX, POST_CREDIT, RANK_MAX, REGISTER_BYTES};
@@ -28,6 +27,9 @@ impl<A: Arch> Kernel<A> {
         let caller = &request.caller;
         let capability = self.memory.capability(caller.shared, target, Kind::Endpoint, Rights::POST)?;
         let endpoint = Id::<Endpoint>::from_raw(capability.object).ok_or(Error::StaleHandle)?;
+        if header.leases() > 0 {
+            return Err(Error::InvalidArgument.into());
+        }
         if header.bytes() > REGISTER_BYTES || header.capabilities() > 0 {
             return Err(Error::TooLarge.into());
         }
@@ -96,26 +98,12 @@ impl<A: Arch> Kernel<A> {
         if !source.rights.contains(rights) {
             return Err(Error::NotPermitted.into());
         }
-        let (generation, taken) = self
-            .lock(request.held, endpoint)
-            .map(|(body, mut held)| {
-                let same = |id: Id<Session>| self.lock(&mut held, id).is_some_and(|(s, _)| s.badge == badge);
-                (body.generation, body.sessions.iter(&self.memory).any(same))
-            })
-            .ok_or(Error::StaleHandle)?;
-        if taken {
-            return Err(Error::Busy.into());
-        }
+        let generation = self.lock(request.held, endpoint).ok_or(Error::StaleHandle)?.0.generation;
         let session = self.create(request.held, caller.process, Session { endpoint, badge, generation })?;
         let mut capability = Capability::new(Kind::Endpoint, rights, source.object);
         (capability.badge, capability.session) = (badge, Some(session));
         match self.insert(request.held, caller, source.granule, capability) {
-            Ok(handle) => {
-                if let Some((mut body, _)) = self.lock(request.held, endpoint) {
-                    body.sessions.push_back(&self.memory, session);
-                }
-                Ok(handle.0)
-            }
+            Ok(handle) => Ok(handle.0),
             Err(error) => {
                 if let Some((guard, mut held)) = self.lock(request.held, session) {
                     self.destroy(&mut held, session, guard);
@@ -150,7 +138,6 @@ impl<A: Arch> Kernel<A> {
             }
             return;
         };
-        remove_session(&mut body.sessions, &self.memory, id);
         let Some(receiver) = body.pop_any(&self.memory) else {
             body.gone.push_back(&self.memory, id);
             return;
@@ -183,8 +170,11 @@ impl<A: Arch> Kernel<A> {
     ) {
         let Some((mut body, mut held)) = self.lock(held, endpoint) else { return };
         loop {
-            let waiting = body.callers.pop_front(&self.memory);
-            let Some(id) = waiting.or_else(|| body.pop_any(&self.memory)) else { break };
+            let caller = body.callers.first(&self.memory);
+            if let Some(caller) = caller {
+                self.remove_caller(&mut body, caller);
+            }
+            let Some(id) = caller.or_else(|| body.pop_any(&self.memory)) else { break };
             if let Some((mut thread, _)) = self.lock(&mut held, id) {
                 self.thaw(&mut thread);
                 thread.wait_sequence += 1;
@@ -198,12 +188,5 @@ impl<A: Arch> Kernel<A> {
                 self.return_credit(via);
             }
         }
-    }
-}
-
-fn remove_session(list: &mut List<Session, Gone>, memory: &Memory, session: Id<Session>) {
-    use crate::memory::list::LinksOf;
-    if Gone::links(memory.shared_at::<Session>(session.granule())).linked() {
-        list.remove(memory, session);
     }
 }

@@ -13,7 +13,8 @@ use crate::object::thread::State;
 use crate::object::{Endpoint, Thread};
 use crate::sync::{self, Held, Nothing};
 use core::sync::atomic::Ordering::Relaxed;
-use nexus_abi::limits::{MESSAGE_BYTES_MAX, MESSAGE_CAPABILITIES_MAX, REGISTER_BYTES};
+use nexus_abi::capability::Qos;
+use nexus_abi::limits::{LEASES_MAX, MESSAGE_BYTES_MAX, MESSAGE_CAPABILITIES_MAX, REGISTER_BYTES};
 use nexus_abi::message::{Arrival, Header};
 use nexus_abi::{Error, Handle, Kind, Rights};
 use zerocopy::IntoBytes;
@@ -27,10 +28,24 @@ impl<A: Arch> Kernel<A> {
         let endpoint = Id::<Endpoint>::from_raw(capability.object).ok_or(Error::StaleHandle)?;
         self.check_call(request.held, &request.caller, endpoint, &capability, header)?;
         self.begin_message(&mut request, buffers, header, &capability)?;
+        if header.leases() > 0
+            && let Err(error) = self.lend(&mut request, header.leases())
+        {
+            self.thaw_current(&mut request);
+            return Err(error.into());
+        }
+        let outcome = self.call_until_taken(&mut request, endpoint);
+        if header.capabilities() > 0 {
+            self.open_call_freed(request.hart, request.held, request.caller.process);
+        }
+        outcome
+    }
+
+    fn call_until_taken(&self, request: &mut Request<'_, '_, '_>, endpoint: Id<Endpoint>) -> Outcome {
         loop {
-            let outcome = self.call_once(&mut request, endpoint);
+            let outcome = self.call_once(request, endpoint);
             if matches!(outcome, Err(Stop::Error(_) | Stop::Again)) {
-                self.thaw_current(&mut request);
+                self.thaw_current(request);
             }
             // A receiver that could not take the message was told so; the next one is tried.
             if outcome != Ok(0) {
@@ -58,7 +73,7 @@ impl<A: Arch> Kernel<A> {
             return Err(Error::PeerGone);
         }
         let room = (body.max_bytes as usize).max(REGISTER_BYTES);
-        if header.capabilities() > MESSAGE_CAPABILITIES_MAX {
+        if header.capabilities() > MESSAGE_CAPABILITIES_MAX || header.leases() > LEASES_MAX {
             return Err(Error::InvalidArgument);
         }
         if header.bytes() > room || header.capabilities() > body.max_capabilities as usize {
@@ -75,7 +90,8 @@ impl<A: Arch> Kernel<A> {
         header: Header,
         via: &Capability,
     ) -> Result<(), Error> {
-        let needs_buffers = header.bytes() > REGISTER_BYTES || header.capabilities() > 0;
+        let needs_buffers =
+            header.bytes() > REGISTER_BYTES || header.capabilities() > 0 || header.leases() > 0;
         let (mut thread, mut held) = self.lock(request.held, request.caller.thread).ok_or(Error::PeerGone)?;
         self.load_buffers(&mut held, &mut thread, buffers)?;
         if needs_buffers && !thread.message.has_buffers {
@@ -83,6 +99,7 @@ impl<A: Arch> Kernel<A> {
         }
         let generation = self.memory.capability_slot(via.granule).generation();
         (thread.message.badge, thread.message.via) = (via.badge, (via.granule, generation));
+        thread.message.lease_count = 0;
         match header.capabilities() {
             0 => Ok(()),
             count => self.freeze(&mut held, &mut thread, count),
@@ -116,17 +133,7 @@ impl<A: Arch> Kernel<A> {
         let (mut body, mut held) = self.lock(request.held, endpoint).ok_or(Error::StaleHandle)?;
         let caller = request.caller.thread;
         let Some(receiver) = body.receivers.first(&self.memory) else {
-            let (mut thread, _) = self.lock(&mut held, caller).ok_or(Error::PeerGone)?;
-            let deadline = thread.context.deadline();
-            if deadline <= self.arch.now() {
-                return Err(Error::TimedOut.into());
-            }
-            thread.state = State::Calling(endpoint);
-            thread.wait_sequence += 1;
-            self.stop_running(request.hart, &mut thread);
-            body.callers.push_back(&self.memory, caller);
-            self.arm(request.hart, caller, &mut thread, deadline);
-            return Err(Stop::Waits);
+            return self.queue_call(request.hart, &mut held, body, endpoint, caller);
         };
         let (sender, receiver_guard, mut held) =
             self.lock_pair(&mut held, caller, receiver).ok_or(Error::PeerGone)?;
@@ -137,9 +144,13 @@ impl<A: Arch> Kernel<A> {
             receiver: &mut receiver_guard,
             receiver_id: receiver,
             sender_runs: true,
+            handed_on: false,
         };
         match self.meet(&mut held, &mut pair) {
             Delivery::Done => {
+                if pair.handed_on {
+                    self.fall_back(request.hart, &sender);
+                }
                 body.receivers.remove(&self.memory, receiver);
                 let deadline = sender.context.deadline();
                 self.stop_running(request.hart, &mut sender);
@@ -158,6 +169,34 @@ impl<A: Arch> Kernel<A> {
                 Ok(0)
             }
         }
+    }
+
+    /// The call waits to be received, and its urgency goes to whoever it waits for.
+    fn queue_call(
+        &self,
+        hart: &mut Hart,
+        held: &mut Held<'_, sync::Object>,
+        mut body: Guard<'_, Endpoint>,
+        endpoint: Id<Endpoint>,
+        caller: Id<Thread>,
+    ) -> Outcome {
+        let (mut thread, _) = self.lock(held, caller).ok_or(Error::PeerGone)?;
+        let deadline = thread.context.deadline();
+        if deadline <= self.arch.now() {
+            return Err(Error::TimedOut.into());
+        }
+        thread.state = State::Calling(endpoint);
+        thread.wait_sequence += 1;
+        self.stop_running(hart, &mut thread);
+        let class = thread.shared().urgency();
+        body.shared().count(class);
+        body.callers.push_back(&self.memory, caller);
+        self.arm(hart, caller, &mut thread, deadline);
+        drop(thread);
+        let server = body.shared().server.load(Relaxed);
+        drop(body);
+        self.lend_urgency(hart, held, class, server);
+        Err(Stop::Waits)
     }
 
     /// A call meets a receiver: the message is delivered, the caller waits for the answer, the receiver
@@ -183,7 +222,9 @@ impl<A: Arch> Kernel<A> {
         receiver.context.set_argument(2, slot.handle().0);
         receiver.context.set_argument(3, sender.message.badge);
         receiver.context.set_sender(service_id, process_id);
-        receiver.urgency = receiver.qos.max(sender.urgency);
+        let (lent, worker) = (sender.shared(), receiver.shared());
+        lent.served_by.store(pair.receiver_id.raw(), Relaxed);
+        worker.set_urgency(worker.urgency().max(lent.urgency()));
         Delivery::Done
     }
 
@@ -191,7 +232,7 @@ impl<A: Arch> Kernel<A> {
         let [target, _, _, buffers, ..] = request.arguments;
         let endpoint = self.object(&request.caller, target, Kind::Endpoint, Rights::RECEIVE)?;
         self.check_receive(&mut request, endpoint, buffers)?;
-        self.prepare_receive(&mut request)?;
+        self.prepare_receive(&mut request, endpoint)?;
         self.receive(&mut request, endpoint)
     }
 
@@ -229,8 +270,12 @@ impl<A: Arch> Kernel<A> {
         Ok(())
     }
 
-    /// Reserves the entry of the next call's Reply; the caller works for nobody any more.
-    fn prepare_receive(&self, request: &mut Request<'_, '_, '_>) -> Result<(), Error> {
+    /// Reserves the entry of the next call's Reply; the caller works for nobody any more but whoever waits.
+    fn prepare_receive(
+        &self,
+        request: &mut Request<'_, '_, '_>,
+        endpoint: Id<Endpoint>,
+    ) -> Result<(), Error> {
         let caller = &request.caller;
         let (mut thread, mut held) = self.lock(request.held, caller.thread).ok_or(Error::PeerGone)?;
         let (mut process, _) = self.lock(&mut held, caller.process).ok_or(Error::PeerGone)?;
@@ -240,7 +285,9 @@ impl<A: Arch> Kernel<A> {
             let taken = process.take_entry(&self.memory, caller.shared, owner, Use::OpenCall);
             thread.reply_entry = taken.unwrap_or(0);
         }
-        thread.urgency = thread.qos;
+        thread.serves = Some(endpoint);
+        self.memory.shared(endpoint).ok_or(Error::StaleHandle)?.server.store(caller.thread.raw(), Relaxed);
+        self.fall_back(request.hart, &thread);
         Ok(())
     }
 
@@ -270,7 +317,15 @@ impl<A: Arch> Kernel<A> {
             body.calls_first = false;
             let Some(caller) = body.callers.first(&self.memory) else { continue };
             match self.take_call(request.hart, &mut held, &mut body, caller, me)? {
-                Delivery::Done => return Err(Stop::Answered),
+                Delivery::Done => {
+                    drop(body);
+                    if let Some(sender) = self.memory.shared(caller)
+                        && let Some(process) = self.memory.id_at(sender.process.load(Relaxed))
+                    {
+                        self.open_call_freed(request.hart, request.held, process);
+                    }
+                    return Err(Stop::Answered);
+                }
                 Delivery::Interrupted => return Err(Stop::Again),
                 Delivery::ReceiverFailed(error) => return Err(error.into()),
                 // That caller was told; the next one is tried.
@@ -287,7 +342,7 @@ impl<A: Arch> Kernel<A> {
         endpoint: Id<Endpoint>,
         me: Id<Thread>,
     ) -> Outcome {
-        let (mut thread, _) = self.lock(held, me).ok_or(Error::PeerGone)?;
+        let (mut thread, mut inner) = self.lock(held, me).ok_or(Error::PeerGone)?;
         let deadline = thread.context.deadline();
         if deadline <= self.arch.now() {
             return Err(Error::TimedOut.into());
@@ -300,6 +355,8 @@ impl<A: Arch> Kernel<A> {
         } else {
             thread.state = State::Listening(endpoint);
             body.listeners.push_back(&self.memory, me);
+            let (mut process, _) = self.lock(&mut inner, thread.process).ok_or(Error::PeerGone)?;
+            process.listeners.push_back(&self.memory, me);
         }
         self.arm(hart, me, &mut thread, deadline);
         Err(Stop::Waits)
@@ -320,16 +377,21 @@ impl<A: Arch> Kernel<A> {
             receiver: &mut receiver,
             receiver_id: me,
             sender_runs: false,
+            handed_on: false,
         };
         let delivery = self.meet(&mut held, &mut pair);
         match delivery {
             Delivery::Done => {
-                body.callers.remove(&self.memory, caller);
-                let shared = self.memory.shared_at::<Thread>(me.granule());
-                shared.queue_class.store(receiver.urgency as u32, Relaxed);
+                self.remove_caller(body, caller);
+                if pair.handed_on {
+                    self.fall_back(hart, &sender);
+                }
+                let worker = receiver.shared();
+                let waiting = body.shared().most_urgent().unwrap_or(Qos::Idle);
+                worker.set_urgency(worker.urgency().max(waiting));
             }
             Delivery::SenderFailed(error) => {
-                body.callers.remove(&self.memory, caller);
+                self.remove_caller(body, caller);
                 self.thaw(&mut sender);
                 sender.wait_sequence += 1;
                 self.wake(hart, caller, &mut sender, Err(error));
@@ -394,18 +456,14 @@ impl<A: Arch> Kernel<A> {
             checked?;
         }
         if !Handle(reply).is_none() {
-            match self.answer(&mut request, Header(header), reply, buffers) {
-                // Nobody is left to be answered: no reason not to receive the next call.
-                Ok(_) | Err(Stop::Error(Error::PeerGone)) => {}
-                other => return other,
-            }
+            self.answer(&mut request, Header(header), reply, buffers)?;
             // The answer is given: should the call be made again, it must only receive.
             if let Some((mut thread, _)) = self.lock(request.held, request.caller.thread) {
                 thread.context.set_argument(2, 0);
             }
         }
         checked?;
-        self.prepare_receive(&mut request)?;
+        self.prepare_receive(&mut request, endpoint)?;
         self.receive(&mut request, endpoint)
     }
 
@@ -413,6 +471,9 @@ impl<A: Arch> Kernel<A> {
     fn answer(&self, request: &mut Request<'_, '_, '_>, header: Header, reply: u64, buffers: u64) -> Outcome {
         let caller = &request.caller;
         let capability = self.memory.capability(caller.shared, reply, Kind::Reply, Rights::empty())?;
+        if header.leases() > 0 {
+            return Err(Error::InvalidArgument.into());
+        }
         if header.bytes() > MESSAGE_BYTES_MAX {
             return Err(Error::TooLarge.into());
         }
@@ -424,6 +485,7 @@ impl<A: Arch> Kernel<A> {
         }
         if matches!(outcome, Ok(_) | Err(Stop::Error(Error::PeerGone))) {
             self.free_reply(request, capability.granule);
+            self.open_call_freed(request.hart, request.held, request.caller.process);
         }
         outcome
     }
@@ -446,6 +508,7 @@ impl<A: Arch> Kernel<A> {
             receiver: &mut receiver,
             receiver_id: waiting,
             sender_runs: true,
+            handed_on: false,
         };
         match self.deliver(&mut held, &mut pair, Arrival::Call) {
             Delivery::Done => {}
@@ -460,7 +523,7 @@ impl<A: Arch> Kernel<A> {
             }
         }
         receiver.wait_sequence += 1;
-        sender.urgency = sender.qos;
+        self.fall_back(request.hart, &sender);
         self.make_ready(request.hart, waiting, &mut receiver);
         request.hart.handoff = Some(waiting);
         Ok(0)
@@ -468,7 +531,7 @@ impl<A: Arch> Kernel<A> {
 
     fn free_reply(&self, request: &mut Request<'_, '_, '_>, entry: Granule) {
         if let Some((mut process, _)) = self.lock(request.held, request.caller.process) {
-            process.free_entry(&self.memory, entry, Use::OpenCall);
+            process.free_entry(&self.memory, entry);
         }
     }
 }

@@ -6,6 +6,7 @@
 pub(crate) mod capability;
 mod device;
 mod endpoint;
+mod lease;
 pub(crate) mod memory;
 mod message;
 mod notification;
@@ -54,9 +55,6 @@ pub struct Caller<'k> {
     pub shared: &'k ProcessShared,
 }
 
-/// Bytes of an instruction that makes a system call.
-const CALL_BYTES: u64 = 4;
-
 /// What every call's function gets.
 pub(crate) struct Request<'a, 'k, 'h> {
     pub hart: &'a mut Hart,
@@ -89,8 +87,7 @@ impl<A: Arch> Kernel<A> {
             Err(Stop::Waits | Stop::Answered) => return,
             Err(Stop::Again) => {
                 if let Some((mut body, _)) = self.lock(held, thread) {
-                    let again = body.context.program_counter() - CALL_BYTES;
-                    body.context.set_program_counter(again);
+                    body.context.repeat_call();
                 }
                 return;
             }
@@ -107,8 +104,7 @@ impl<A: Arch> Kernel<A> {
         thread: Id<Thread>,
     ) -> Option<(u64, [u64; 6], Id<Process>)> {
         let (mut body, _) = self.lock(held, thread)?;
-        let next = body.context.program_counter() + CALL_BYTES;
-        body.context.set_program_counter(next);
+        body.context.step_over_call();
         let arguments = core::array::from_fn(|index| body.context.argument(index));
         Some((body.context.argument(7), arguments, body.process))
     }
@@ -162,6 +158,8 @@ impl<A: Arch> Kernel<A> {
             SystemCall::ProcessList => self.process_list(request),
             SystemCall::CapList => self.cap_list(request),
             SystemCall::SystemReset => self.system_reset(request),
+            SystemCall::LeaseCopy => self.lease_copy(request),
+            SystemCall::LeaseQuery => self.lease_query(request),
         }
     }
 

@@ -180,7 +180,9 @@ impl<A: Arch> Kernel<A> {
         }
         let thread = Thread::new(process, entry, stack, argument, qos);
         let id = body.account.create(&self.memory, process.granule(), thread)?;
-        self.memory.shared_at::<Thread>(id.granule()).process.store(process.granule(), Relaxed);
+        let shared = self.memory.shared_at::<Thread>(id.granule());
+        shared.process.store(process.granule(), Relaxed);
+        shared.set_urgency(qos);
         body.threads += 1;
         self.counters.threads.fetch_add(1, Relaxed);
         Ok(id)
@@ -198,6 +200,7 @@ impl<A: Arch> Kernel<A> {
             self.end_process(&mut structure, &mut held, process, STATE_EXITED, 0);
         } else {
             self.end_thread(request.held, me);
+            self.open_call_freed(request.hart, request.held, process);
         }
         Err(Stop::Waits)
     }

@@ -45,7 +45,7 @@ impl Model {
         {
             return Err(Error::TooLarge);
         }
-        self.freeze(thread, &message.caps)?;
+        self.freeze(thread, None, &message.caps)?;
         while let Some(&receiver) = self.endpoints[endpoint].receivers.front() {
             self.leave(endpoint, receiver);
             match self.deliver(thread, receiver, message) {
@@ -77,16 +77,20 @@ impl Model {
         let process = self.threads[receiver].process;
         let owed = Object::Reply(sender, self.threads[sender].sequence);
         let reply = self.add_cap(process, owed, Rights::empty(), None);
+        self.cap(reply).open_call = true;
+        self.processes[process].used -= 1;
         self.threads[receiver].reserved = false;
         let from = self.threads[sender].process;
         let (tag, bytes) = (message.tag, message.bytes);
         self.answer(receiver, Answer::Call { from, badge, tag, bytes, caps, reply });
     }
 
-    fn freeze(&mut self, thread: usize, sent: &[Sent]) -> Result<(), Error> {
+    /// Freezes what a message carries; `answered` is the Reply that it answers, if it does.
+    fn freeze(&mut self, thread: usize, answered: Option<CapId>, sent: &[Sent]) -> Result<(), Error> {
         for (index, one) in sent.iter().enumerate() {
             let checked = self.held(thread, one.cap).and_then(|cap| {
-                if cap.frozen || matches!(cap.object, Object::Reply(..)) {
+                let copied_reply = matches!(cap.object, Object::Reply(..)) && !one.moved;
+                if cap.frozen || copied_reply || answered == Some(one.cap) {
                     return Err(Error::InvalidArgument);
                 }
                 if cap.rights.contains(one.rights) { Ok(()) } else { Err(Error::NotPermitted) }
@@ -115,6 +119,9 @@ impl Model {
         }
         let to = self.threads[receiver].process;
         let from = self.threads[sender].process;
+        if message.caps.iter().any(|one| self.would_be_owed_upwards(self.caps[&one.cap].object, to)) {
+            return Err(Refused::Sender(Error::WouldDeadlock));
+        }
         if self.processes[to].used + message.caps.len() as u32 > self.processes[to].used_max {
             return Err(Refused::Receiver(Error::NoSlots));
         }
@@ -125,11 +132,23 @@ impl Model {
             let rights = self.caps[&one.cap].rights & one.rights;
             new.push(self.add_cap(to, object, rights, Some(one.cap)));
             if one.moved {
+                let was_open_call = self.caps[&one.cap].open_call;
                 self.take_place(one.cap, new[new.len() - 1]);
-                self.processes[from].used -= 1;
+                if was_open_call {
+                    self.open_call_freed(from);
+                } else {
+                    self.processes[from].used -= 1;
+                }
             }
         }
         Ok(new)
+    }
+
+    /// Whether an object is a Reply whose caller does not rank strictly above a process.
+    fn would_be_owed_upwards(&self, object: Object, process: usize) -> bool {
+        let Object::Reply(caller, _) = object else { return false };
+        let caller = &self.threads[caller];
+        caller.alive && self.processes[caller.process].rank <= self.processes[process].rank
     }
 
     /// A copy becomes what it was copied from: the same place in the tree, and the original is gone.
@@ -153,6 +172,7 @@ impl Model {
 
     pub(super) fn receive_call(&mut self, thread: usize, via: CapId, deadline: u64) -> Result<(), Error> {
         let endpoint = self.endpoint_of(thread, via, Rights::RECEIVE)?;
+        self.threads[thread].receives_via = via;
         self.check_receive(thread, endpoint)?;
         self.receive(thread, endpoint, deadline)
     }
@@ -208,6 +228,9 @@ impl Model {
         let wait = if reserved { Wait::Receiving(endpoint) } else { Wait::Listening(endpoint) };
         let queue = if reserved { &mut state.receivers } else { &mut state.listeners };
         queue.push_back(thread);
+        if !reserved {
+            process.listeners.push_back(thread);
+        }
         self.begin_wait(thread, wait, deadline);
         Ok(())
     }
@@ -238,7 +261,7 @@ impl Model {
         if message.caps.len() > CAPS_MAX {
             return Err(Error::InvalidArgument);
         }
-        self.freeze(thread, &message.caps)?;
+        self.freeze(thread, Some(reply), &message.caps)?;
         let waiting = &self.threads[caller];
         if !waiting.alive || !matches!(waiting.wait, Wait::Called) || waiting.sequence != sequence {
             self.thaw(&message.caps);
@@ -259,8 +282,11 @@ impl Model {
     }
 
     fn drop_reply(&mut self, reply: CapId) {
-        if let Some(cap) = self.caps.remove(&reply) {
-            self.processes[cap.holder].open_calls -= 1;
+        let Some(cap) = self.caps.remove(&reply) else { return };
+        if cap.open_call {
+            self.open_call_freed(cap.holder);
+        } else {
+            self.processes[cap.holder].used -= 1;
         }
     }
 
@@ -277,11 +303,9 @@ impl Model {
         if !matches!(checked, Ok(()) | Err(Error::Sealed)) {
             return checked;
         }
-        match self.reply(thread, reply, message) {
-            Ok(()) | Err(Error::PeerGone) => {}
-            refused => return refused,
-        }
+        self.reply(thread, reply, message)?;
         checked?;
+        self.threads[thread].receives_via = via;
         self.receive(thread, endpoint, deadline)
     }
 

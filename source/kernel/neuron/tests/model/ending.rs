@@ -27,7 +27,11 @@ impl Model {
         let process = &mut self.processes[closed.holder];
         match closed.object {
             Object::Reply(caller, sequence) => {
-                process.open_calls -= 1;
+                if closed.open_call {
+                    self.open_call_freed(closed.holder);
+                } else {
+                    process.used -= 1;
+                }
                 let waiting = &self.threads[caller];
                 if waiting.alive && matches!(waiting.wait, Wait::Called) && waiting.sequence == sequence {
                     self.answer(caller, Answer::Failed(Error::PeerGone));

@@ -45,6 +45,8 @@ pub struct Cap {
     pub frozen: bool,
     /// Posts under way.
     pub posts: u32,
+    /// Whether it counts among its holder's open calls: a Reply that came by message does not.
+    pub open_call: bool,
 }
 
 /// A capability that a message is to carry.
@@ -88,6 +90,8 @@ pub struct Thread {
     /// Whether it has an entry for the Reply of the next call.
     pub reserved: bool,
     pub bound: Option<usize>,
+    /// The capability through which it receives.
+    pub receives_via: CapId,
     /// Tells one call from the next.
     pub sequence: u64,
 }
@@ -100,6 +104,8 @@ pub struct Process {
     pub used_max: u32,
     pub open_calls: u32,
     pub open_calls_max: u32,
+    /// Threads that wait for something else than a call, in the order in which they began to.
+    pub listeners: VecDeque<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -268,11 +274,16 @@ pub struct Model {
     pub now: u64,
     next_cap: CapId,
     answers: Answers,
+    /// Threads that receive anew, and their deadlines.
+    repeats: VecDeque<(usize, u64)>,
 }
 
 impl Model {
     pub fn add_process(&mut self, rank: u32, used_max: u32, open_calls_max: u32) -> usize {
-        self.processes.push(Process { alive: true, rank, used: 0, used_max, open_calls: 0, open_calls_max });
+        let listeners = VecDeque::new();
+        let process =
+            Process { alive: true, rank, used: 0, used_max, open_calls: 0, open_calls_max, listeners };
+        self.processes.push(process);
         self.processes.len() - 1
     }
 
@@ -284,6 +295,7 @@ impl Model {
             deadline: NEVER,
             reserved: false,
             bound: None,
+            receives_via: 0,
             sequence: 0,
         });
         self.threads.len() - 1
@@ -335,15 +347,14 @@ impl Model {
             children: Vec::new(),
             frozen: false,
             posts: 0,
+            open_call: false,
         };
         self.caps.insert(self.next_cap, cap);
         if let Some(parent) = parent {
             let new = self.next_cap;
             self.cap(parent).children.insert(0, new);
         }
-        if !matches!(object, Object::Reply(..)) {
-            self.processes[holder].used += 1;
-        }
+        self.processes[holder].used += 1;
         self.next_cap
     }
 
@@ -362,7 +373,25 @@ impl Model {
                 Err(error) => self.answers.push((thread, Answer::Failed(error))),
             }
         }
+        while let Some((thread, deadline)) = self.repeats.pop_front() {
+            if self.threads[thread].alive
+                && let Err(error) = self.receive_call(thread, self.threads[thread].receives_via, deadline)
+            {
+                self.answers.push((thread, Answer::Failed(error)));
+            }
+        }
         std::mem::take(&mut self.answers)
+    }
+
+    /// A process may owe one more answer: the thread that waited longest for that receives anew.
+    fn open_call_freed(&mut self, process: usize) {
+        self.processes[process].open_calls -= 1;
+        let Some(thread) = self.processes[process].listeners.pop_front() else { return };
+        if let Wait::Listening(endpoint) = self.threads[thread].wait {
+            self.leave(endpoint, thread);
+        }
+        self.threads[thread].wait = Wait::Nothing;
+        self.repeats.push_back((thread, self.threads[thread].deadline));
     }
 
     /// What a thread is answered at once; `None` inside: it waits, or was answered already.
@@ -423,6 +452,7 @@ impl Model {
         let state = &mut self.threads[thread];
         (state.wait, state.deadline) = (Wait::Nothing, NEVER);
         state.sequence += 1;
+        self.processes[state.process].listeners.retain(|&other| other != thread);
         self.answers.push((thread, answer));
     }
 
@@ -519,12 +549,6 @@ impl Model {
         let owner = source.holder;
         if !self.endpoints[endpoint].alive {
             return Err(Error::StaleHandle);
-        }
-        let taken = |session: &Session| {
-            session.alive && session.references > 0 && session.endpoint == endpoint && session.badge == badge
-        };
-        if self.sessions.iter().any(taken) {
-            return Err(Error::Busy);
         }
         if self.processes[owner].used >= self.processes[owner].used_max {
             return Err(Error::NoSlots);

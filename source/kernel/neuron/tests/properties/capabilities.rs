@@ -81,9 +81,8 @@ proptest! {
                     }
                 }
                 TableStep::Free(choice) if !live.is_empty() => {
-                    let (granule, handle, open_call, _) = live.swap_remove(choice % live.len());
-                    let purpose = if open_call { Use::OpenCall } else { Use::Ordinary };
-                    process.free_entry(&memory, granule, purpose);
+                    let (granule, handle, ..) = live.swap_remove(choice % live.len());
+                    process.free_entry(&memory, granule);
                     stale.push(handle);
                 }
                 TableStep::Free(_) => {}

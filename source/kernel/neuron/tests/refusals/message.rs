@@ -247,6 +247,38 @@ refusals! {
         s.receive_from_one_that_dies(SystemCall::ReplyReceive)
     };
 
+    test_reject_reply_recv_to_a_caller_that_died: ReplyReceive, PeerGone => |s| {
+        let (caller, reply) = s.owe_answer(false);
+        s.machine.kill(caller.process);
+        s.machine.settle();
+        s.send(SystemCall::ReplyReceive, &answer(s, reply))
+    };
+    test_reject_reply_sent_to_its_own_callers_rank: Reply, WouldDeadlock => |s| {
+        let ((_, first), (_, second)) = (s.owe_answer(true), s.owe_answer(true));
+        s.put_buffers(s.me, &[CapabilityTransfer::moved(Handle(second), Rights::empty())]);
+        let message = Registers { header: header(0, 1), buffers: BUFFERS, ..answer(s, first) };
+        s.send(SystemCall::Reply, &message)
+    };
+    test_reject_reply_that_is_copied: Call, InvalidArgument => |s| {
+        let (_, reply) = s.owe_answer(false);
+        s.put_buffers(s.me, &[CapabilityTransfer::copy(Handle(reply), Rights::empty())]);
+        s.send(SystemCall::Call, &Registers { header: header(0, 1), ..long(s.endpoint) })
+    };
+    test_reject_reply_sent_with_itself: Reply, InvalidArgument => |s| {
+        let (_, reply) = s.owe_answer(true);
+        s.put_buffers(s.me, &[CapabilityTransfer::moved(Handle(reply), Rights::empty())]);
+        let message = Registers { header: header(0, 1), buffers: BUFFERS, ..answer(s, reply) };
+        s.send(SystemCall::Reply, &message)
+    };
+    test_reject_reply_that_lends: Reply, InvalidArgument => |s| {
+        let (_, reply) = s.owe_answer(true);
+        s.send(SystemCall::Reply, &Registers { header: header(0, 0).with_leases(1), ..answer(s, reply) })
+    };
+    test_reject_post_that_lends: Post, InvalidArgument => |s| {
+        let lends = header(0, 0).with_leases(1);
+        s.send(SystemCall::Post, &Registers { target: s.endpoint, header: lends, ..forever() })
+    };
+
     test_reject_post_beyond_the_registers: Post, TooLarge => |s| {
         s.send(SystemCall::Post, &Registers { target: s.endpoint, header: header(65, 0), ..forever() })
     };
@@ -296,10 +328,6 @@ refusals! {
     test_reject_badge_on_a_badge: EndpointMint, InvalidArgument => |s| {
         let mint = u64::from(Rights::MINT.bits());
         s.call(SystemCall::EndpointMint, &[s.endpoint, 7, CALL | mint])
-    };
-    test_reject_badge_that_lives: EndpointMint, Busy => |s| {
-        s.make(SystemCall::EndpointMint, &[s.endpoint, 7, CALL]);
-        s.call(SystemCall::EndpointMint, &[s.endpoint, 7, CALL])
     };
     test_reject_badge_without_a_page: EndpointMint, NoMemory => |s| {
         s.exhaust_quota();

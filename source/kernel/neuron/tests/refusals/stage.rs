@@ -6,7 +6,7 @@ use neuron::object::Process;
 use neuron::testing::{Actor, Machine, PAGE, SCRATCH, Step};
 use nexus_abi::calls::{Argument, SYSTEM_CALLS};
 use nexus_abi::limits::FOREVER;
-use nexus_abi::message::{Buffers, CapabilityTransfer, Header, Registers};
+use nexus_abi::message::{Buffers, CapabilityTransfer, Header, Lease, Registers};
 use nexus_abi::records::ProcessParameters;
 use nexus_abi::{Error, Handle, Kind, Rights, SystemCall};
 
@@ -14,6 +14,8 @@ use nexus_abi::{Error, Handle, Kind, Rights, SystemCall};
 pub const HOLE: u64 = 0x3000_0000;
 /// Where [`Buffers`] stand.
 pub const BUFFERS: u64 = SCRATCH;
+/// Where leases stand.
+pub const LEASES: u64 = SCRATCH + 512;
 /// Where payloads are sent from.
 pub const SEND: u64 = SCRATCH + PAGE;
 /// Where payloads are received.
@@ -219,6 +221,27 @@ impl Stage {
         (caller, reply)
     }
 
+    /// As [`Stage::owe_answer`], to a caller that lends.
+    pub fn owe_leases(&mut self, leases: &[Lease]) -> (Actor, u64) {
+        let caller = self.machine.process_of_rank(20);
+        let endpoint = self.machine.hand(self.me, self.own, caller, Rights::CALL);
+        let (buffers, count) = self.put_leases(caller, leases);
+        let message = Registers { target: endpoint, header: count, buffers, ..forever() };
+        assert_eq!(self.machine.message(caller, SystemCall::Call, &message), Step::Waits);
+        assert!(self.send(SystemCall::Receive, &Registers { target: self.own, ..forever() }).is_ok());
+        (caller, self.machine.registers(self.me).reply.0)
+    }
+
+    /// Puts leases into an actor's memory; yields the buffers' address and the header of a call with them.
+    pub fn put_leases(&mut self, actor: Actor, leases: &[Lease]) -> (u64, Header) {
+        let record = Buffers { leases: LEASES, ..Buffers::default() };
+        self.machine.put(actor, BUFFERS, &record);
+        for (place, lease) in leases.iter().enumerate() {
+            self.machine.put(actor, LEASES + (place * size_of::<Lease>()) as u64, lease);
+        }
+        (BUFFERS, header(0, 0).with_leases(leases.len() as u8))
+    }
+
     /// More derived capabilities than one step of a revocation takes back, and its first step.
     pub fn begin_revoking(&mut self, capability: u64, rights: u64) {
         for _ in 0..40 {
@@ -267,6 +290,7 @@ impl Stage {
             SystemCall::ProcessList => vec![self.control, 0, SCRATCH],
             SystemCall::CapList => vec![self.control, 1, 0, SCRATCH],
             SystemCall::SystemReset => vec![self.control, 0],
+            SystemCall::LeaseCopy | SystemCall::LeaseQuery => vec![self.owe_leases(&[]).1, 0],
             SystemCall::EndpointCreate
             | SystemCall::NotificationCreate
             | SystemCall::ThreadExit
