@@ -7,7 +7,7 @@ use neuron::object::thread::State;
 use neuron::object::{Process, Thread};
 use neuron::testing::{Actor, Counts, Machine, PAGE, SCRATCH, SCRATCH_PAGES, Step};
 use nexus_abi::calls::{SYSTEM_CALLS, Specification};
-use nexus_abi::grammar::{Caller, Known, Places, Random, any_call, given_kind};
+use nexus_abi::grammar::{Caller, Known, LEASES_OFFSET, Places, Random, any_call, given_kind};
 use nexus_abi::limits::FOREVER;
 use nexus_abi::records::{FaultCause, ProcessParameters};
 use nexus_abi::{Error, Kind, Rights, SystemCall};
@@ -53,15 +53,6 @@ struct Record {
     outcome: Option<Step>,
 }
 
-/// What a thread is in the middle of.
-#[derive(Clone, Copy)]
-enum Pending {
-    /// It waits in this call.
-    Waits(&'static Specification),
-    /// It makes this call again.
-    Again(&'static Specification),
-}
-
 /// See the head of the file.
 pub struct World {
     machine: Machine,
@@ -73,7 +64,8 @@ pub struct World {
     threads: Vec<Actor>,
     processes: Vec<Id<Process>>,
     known: BTreeMap<u64, Vec<Known>>,
-    pending: BTreeMap<u64, Pending>,
+    /// Calls in which threads wait, or that they make again.
+    pending: BTreeMap<u64, &'static Specification>,
     last: VecDeque<Record>,
     steps: u64,
     tally: Tally,
@@ -283,16 +275,13 @@ impl World {
             return;
         };
         self.tally.calls += 1;
-        match self.pending.remove(&actor.thread.raw()) {
-            Some(Pending::Again(call)) => {
+        if let Some(call) = self.pending.remove(&actor.thread.raw()) {
+            if self.machine.repeats(actor) {
                 let step = self.machine.again(actor);
                 return self.judge(actor, call, step);
             }
-            Some(Pending::Waits(call)) => {
-                let outcome = Step::Done(self.machine.result(actor));
-                self.judge(actor, call, Some(outcome));
-            }
-            None => {}
+            let outcome = Step::Done(self.machine.result(actor));
+            self.judge(actor, call, Some(outcome));
         }
         self.call(actor);
     }
@@ -320,6 +309,8 @@ impl World {
             let (registers, buffers) = caller.message(&mut self.random, arguments);
             // Its memory may be gone: then the call finds that too.
             let _ = self.machine.try_put(actor, PLACES.arena, buffers.as_bytes());
+            let leases = caller.leases(&mut self.random);
+            let _ = self.machine.try_put(actor, PLACES.arena + LEASES_OFFSET, leases.as_bytes());
             self.machine.message_once(actor, call.call, &registers)
         } else {
             if call.call == SystemCall::ProcessCreate {
@@ -338,8 +329,7 @@ impl World {
         }
         let thread = actor.thread.raw();
         match step {
-            None => drop(self.pending.insert(thread, Pending::Again(call))),
-            Some(Step::Waits) => drop(self.pending.insert(thread, Pending::Waits(call))),
+            None | Some(Step::Waits) => drop(self.pending.insert(thread, call)),
             Some(Step::Ended) => {}
             Some(Step::Done(Ok(_))) => {
                 self.tally.answered[call.call as usize - 1] += 1;
@@ -366,11 +356,16 @@ impl World {
     }
 }
 
-/// A call: those that end somebody are rare, and who has much closes.
+/// A call: those that end somebody are rare, who has much closes, and who owes an answer serves.
 fn draw_call(random: &mut Random, known: &[Known]) -> &'static Specification {
     let owes = known.iter().any(|known| known.kind == Kind::Reply);
     if known.len() > CROWDED && random.one_in(4) {
         return &SYSTEM_CALLS[SystemCall::CapClose as usize - 1];
+    }
+    if owes && random.one_in(8) {
+        let for_servers =
+            [SystemCall::LeaseCopy, SystemCall::LeaseQuery, SystemCall::Reply, SystemCall::ReplyReceive];
+        return &SYSTEM_CALLS[random.one_of(&for_servers).unwrap_or(SystemCall::Reply) as usize - 1];
     }
     loop {
         let call = any_call(random);

@@ -11,7 +11,7 @@ extern crate alloc;
 
 use alloc::vec::Vec;
 use nexus_abi::calls::Specification;
-use nexus_abi::grammar::{Caller, Known, Places, Random, any_call, given_kind};
+use nexus_abi::grammar::{Caller, Known, LEASES_OFFSET, Places, Random, any_call, given_kind};
 use nexus_abi::limits::PAGE_SIZE;
 use nexus_abi::{Error, Handle, Kind, Rights, SystemCall, system};
 use nexus_rt::{Environment, error, info};
@@ -137,22 +137,23 @@ fn make(
 ) -> nexus_abi::Result<u64> {
     if call.message {
         let (mut registers, buffers) = caller.message(random, arguments);
-        put(buffers);
+        put(0, buffers);
+        put(LEASES_OFFSET, caller.leases(random));
         // SAFETY: the addresses are of memory that is for this alone, or are refused.
         return unsafe { system::raw_message(call.call, &mut registers) }.map(|()| registers.header.0);
     }
     if call.call == SystemCall::ProcessCreate {
-        put(caller.parameters(random));
+        put(0, caller.parameters(random));
     }
     // SAFETY: as above.
     unsafe { system::raw(call.call, arguments) }
 }
 
-/// Puts a structure where the arena begins.
-fn put<T>(value: T) {
+/// Puts a structure into the arena, at a multiple of 8 bytes in its first page.
+fn put<T>(offset: u64, value: T) {
     // SAFETY: the arena is mapped for good, begins at a page, is larger than any structure, and is reached in
     // no other way than this and by the kernel.
-    unsafe { core::ptr::write_volatile(PLACES.arena as *mut T, value) }
+    unsafe { core::ptr::write_volatile((PLACES.arena + offset) as *mut T, value) }
 }
 
 /// Keeps a capability; closes one when there are too many.

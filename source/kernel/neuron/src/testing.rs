@@ -309,6 +309,11 @@ impl Machine {
         thread.context.registers[30] = message.deadline;
     }
 
+    /// Whether a thread that is ready makes its last call anew.
+    pub fn repeats(&mut self, actor: Actor) -> bool {
+        self.begun.get(&actor.thread.raw()).copied() == Some(self.program_counter(actor))
+    }
+
     /// Lets threads whose call the kernel wants made anew make it, in the order in which they would run.
     pub fn repeat_calls(&mut self) {
         loop {

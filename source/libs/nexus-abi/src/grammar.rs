@@ -7,14 +7,16 @@
 //! Where to start reading: [`Caller::arguments`].
 
 use crate::calls::{Argument, SYSTEM_CALLS, Specification};
-use crate::limits::{FOREVER, PAGE_SIZE, USER_END};
-use crate::message::{Buffers, CapabilityTransfer, Header, Registers};
+use crate::limits::{FOREVER, LEASES_MAX, PAGE_SIZE, USER_END};
+use crate::message::{Buffers, CapabilityTransfer, Header, Lease, Registers};
 use crate::records::ProcessParameters;
 use crate::{Handle, Kind, Rights, SystemCall};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 /// Pages in which mappings are tried.
 pub const MAP_PAGES: u64 = 96;
+/// Where the leases of a call stand in the arena, beyond the buffers that its begin holds.
+pub const LEASES_OFFSET: u64 = 512;
 /// Pages of mappings: the last are more than the kernel removes in one step.
 const MAPPING_PAGES: [u64; 6] = [1, 2, 3, 40, 140, 170];
 /// Addresses of the kernel: its window onto RAM and its image.
@@ -169,7 +171,12 @@ impl Caller<'_> {
             self.make_sensible(random, call.call, &mut arguments);
         }
         if call.message {
-            arguments[1] = message_header(random).0;
+            let lends = if call.call == SystemCall::Call && random.one_in(3) {
+                if random.one_in(8) { random.below(16) } else { 1 + random.below(2) }
+            } else {
+                0
+            };
+            arguments[1] = message_header(random).with_leases(lends as u8).0;
             if !random.one_in(4) {
                 arguments[2] = self.handle(random, Some(Kind::Reply)).0;
             }
@@ -251,6 +258,17 @@ impl Caller<'_> {
             }
             SystemCall::IrqCapCreate => arguments[1] = random.below(40),
             SystemCall::ProcessCreate => arguments[1] = self.places.arena,
+            SystemCall::LeaseCopy => {
+                let (offset, bytes) = (random.below(PAGE), random.below(2 * PAGE));
+                arguments[1..].copy_from_slice(&[
+                    random.below(3),
+                    offset,
+                    self.places.arena,
+                    bytes,
+                    random.below(2),
+                ]);
+            }
+            SystemCall::LeaseQuery => arguments[1] = random.below(3),
             _ => {}
         }
     }
@@ -270,6 +288,11 @@ impl Caller<'_> {
             send_address: self.places.address(random),
             receive_address: self.places.address(random),
             receive_bytes: if random.one_in(4) { random.size(70_000) } else { 65_536 },
+            leases: if random.one_in(8) {
+                self.places.address(random)
+            } else {
+                self.places.arena + LEASES_OFFSET
+            },
             ..Buffers::default()
         };
         for transfer in &mut buffers.send_capabilities {
@@ -281,6 +304,22 @@ impl Caller<'_> {
             }
         }
         (registers, buffers)
+    }
+
+    /// What a call lends, to be put [`LEASES_OFFSET`] bytes into the arena.
+    pub fn leases(&self, random: &mut Random) -> [Lease; LEASES_MAX] {
+        core::array::from_fn(|_| {
+            let lends_on = random.one_in(8);
+            let own = if random.one_in(4) { self.places.address(random) } else { self.places.arena };
+            let reply = if lends_on { self.handle(random, Some(Kind::Reply)) } else { Handle::NONE };
+            Lease {
+                reply,
+                address: if lends_on { random.below(PAGE) } else { own },
+                bytes: if !random.one_in(4) { 4 * PAGE } else { random.size(4 * PAGE) },
+                rights: if random.one_in(8) { any_rights(random) } else { 1 + random.below(3) as u32 },
+                index: random.below(3) as u32,
+            }
+        })
     }
 
     /// Parameters of a process, to be put where the arena begins.

@@ -268,7 +268,7 @@ impl Machine {
                 match slot.read(granule) {
                     Some(capability) => {
                         found.capability(memory, slot, &capability);
-                        *(if capability.kind == Kind::Reply { &mut open_calls } else { &mut used }) += 1;
+                        *(if slot.is_open_call() { &mut open_calls } else { &mut used }) += 1;
                     }
                     None if slot.reserved() => {
                         found.reserved.insert(granule);
@@ -333,8 +333,8 @@ impl Machine {
             let endpoint = self.with(session, |session| session.endpoint).expect("it is alive");
             let memory = &self.kernel.memory;
             let Some((endpoint, _)) = self.kernel.lock(&mut self.held, endpoint) else { continue };
-            let list = if expected == 0 { &endpoint.gone } else { &endpoint.sessions };
-            assert!(list.iter(memory).any(|other| other == session), "{session:?} is on the wrong list");
+            let gone = endpoint.gone.iter(memory).any(|other| other == session);
+            assert_eq!(gone, expected == 0, "whether the end of {session:?} waits to be received");
         }
         for endpoint in self.objects_of::<Endpoint>(process) {
             self.audit_endpoint(endpoint, found);
@@ -349,6 +349,20 @@ impl Machine {
         for thread in self.objects_of::<Thread>(process) {
             self.audit_thread(process, thread, found);
         }
+        self.audit_listeners(process, found);
+    }
+
+    /// Threads that can take no call are listed by their process, while it owes as many answers as it may.
+    fn audit_listeners(&mut self, process: Id<Process>, found: &Found) {
+        let threads: BTreeSet<u64> = self.objects_of::<Thread>(process).into_iter().map(Id::raw).collect();
+        let listens = |thread: &u64| matches!(found.threads.get(thread), Some(State::Listening(_)));
+        let expected: BTreeSet<u64> = threads.into_iter().filter(listens).collect();
+        let memory = &self.kernel.memory;
+        let (body, _) = self.kernel.lock(&mut self.held, process).expect("it is alive");
+        let listed: BTreeSet<u64> = body.listeners.iter(memory).map(Id::raw).collect();
+        assert_eq!(listed, expected, "who of {process:?} can take no call");
+        let free = body.table.open_calls < body.table.open_calls_max;
+        assert!(!free || listed.is_empty(), "{process:?} may owe one more answer, and somebody cannot");
     }
 
     fn audit_references<T: Object>(
@@ -380,6 +394,9 @@ impl Machine {
             let waiting: BTreeSet<u64> = waiting.map(|(thread, _)| *thread).collect();
             assert_eq!(queued, waiting, "who is {state:?}");
         }
+        let urgencies = endpoint.callers.iter(memory).filter_map(|id| memory.shared(id));
+        let most_urgent = urgencies.map(|caller| caller.urgency()).max();
+        assert_eq!(endpoint.shared().most_urgent(), most_urgent, "the most urgent call that waits at {id:?}");
         let idle = endpoint.receivers.is_empty();
         assert!(idle || endpoint.callers.is_empty(), "call and receiver miss each other at {id:?}");
         let somebody = !idle || !endpoint.listeners.is_empty();
