@@ -1,4 +1,4 @@
-//! `neuron-fuzz --calls N` or `--minutes N`: seed after seed until that is done; `--seed S` begins there.
+//! `neuron-fuzz --calls N` or `--seconds N`: seed after seed until that is done; `--seed S` begins there.
 //!
 //! A line of progress a few times a minute; a failure ends the run with the line that replays it.
 
@@ -25,9 +25,9 @@ struct Arguments {
     /// Calls to make
     #[arg(long)]
     calls: Option<u64>,
-    /// Minutes to go on, when no number of calls is given
-    #[arg(long, default_value_t = 1)]
-    minutes: u64,
+    /// Seconds to go on, when no number of calls is given
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
     /// Print and audit each call of the first seed from this one on
     #[arg(long, default_value_t = u64::MAX)]
     look_from: u64,
@@ -39,7 +39,7 @@ struct Arguments {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let began = Instant::now();
-    let end = began + Duration::from_secs(60 * arguments.minutes);
+    let end = began + Duration::from_secs(arguments.seconds);
     let watched = watch();
     let mut total = Tally::default();
     let mut last_line = Instant::now();

@@ -299,7 +299,7 @@ impl World {
         let known = self.known.get(&actor.process.raw()).map_or(&[][..], Vec::as_slice);
         let call = draw_call(&mut self.random, known);
         let now = self.machine.now();
-        let caller = Caller { places: &PLACES, known, now, patience: FOREVER };
+        let caller = Caller { places: &PLACES, known, guess_from: 0, now, patience: FOREVER };
         let arguments = caller.arguments(&mut self.random, call);
         self.last.push_back(Record { actor, name: call.name, arguments, outcome: None });
         if self.last.len() > LAST_CALLS {

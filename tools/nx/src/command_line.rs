@@ -5,7 +5,7 @@ use crate::drift::Doors;
 use crate::gates::{self, Gate};
 use crate::project::Project;
 use crate::{
-    architecture, bench, build, dependencies, drift, figures, image, interactive, os_test, run, setup,
+    architecture, bench, build, dependencies, drift, figures, fuzz, image, interactive, os_test, run, setup,
 };
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -42,6 +42,8 @@ enum Command {
     },
     /// Measure under a counted clock, and print the figures; `statefs` is measured on this machine
     Bench(bench::Arguments),
+    /// Try random input for so many minutes
+    Fuzz(fuzz::Arguments),
     /// List, read, write, check and dump a state partition from outside
     Statefs(nx_statefs::Arguments),
     /// Write every page that is printed from the sources (abi, limits, ladder, services, unsafe)
@@ -93,6 +95,7 @@ pub fn run() -> Result<()> {
         Command::Test(Test::Interactive(arguments)) => interactive::run(project, &arguments),
         Command::Gate { gate } => gates::run(project, gate, &doors(project)?),
         Command::Bench(arguments) => bench::run(project, &arguments),
+        Command::Fuzz(arguments) => fuzz::run(project, &arguments),
         Command::Statefs(arguments) => nx_statefs::run(&arguments, &mut std::io::stdout().lock()),
         Command::Pages(arguments) => {
             Page::ALL.iter().try_for_each(|page| documents::run(project, *page, &arguments))

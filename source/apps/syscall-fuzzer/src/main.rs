@@ -44,9 +44,14 @@ fn run(environment: &Environment) -> u64 {
     };
     let given = environment.page().entries().filter_map(|(_, entry)| {
         let kind = u8::try_from(entry.kind).ok().and_then(Kind::from_number)?;
-        Some(Known { handle: entry.handle, kind })
+        // What it says goes through memory that it was given: random bytes there would be its last words.
+        (kind != Kind::Vmo).then_some(Known { handle: entry.handle, kind })
     });
-    let outcome = map_memory().map_err(Finding::of_memory).and_then(|()| fuzz(given.collect(), seed, calls));
+    // The heap's first memory comes with this, so before anything is guessed at.
+    let given: Vec<Known> = given.collect();
+    let prepared = map_memory().and_then(|()| system::notification_create()).map_err(Finding::of_memory);
+    // Below the first entry that is free stands what the runtime lives on.
+    let outcome = prepared.and_then(|free| fuzz(given, free.index(), seed, calls));
     match outcome {
         Ok(answers) => {
             info!("syscall-fuzzer: seed {seed}, {calls} calls, {answers} of them answered without an error");
@@ -91,7 +96,7 @@ impl Finding {
 }
 
 /// Makes so many calls; yields how many were not refused.
-fn fuzz(given: Vec<Known>, seed: u64, calls: u64) -> Result<u64, Finding> {
+fn fuzz(given: Vec<Known>, guess_from: u32, seed: u64, calls: u64) -> Result<u64, Finding> {
     let mut random = Random::new(seed);
     let mut known = given.clone();
     let mut answered = 0;
@@ -100,7 +105,8 @@ fn fuzz(given: Vec<Known>, seed: u64, calls: u64) -> Result<u64, Finding> {
         if ends_the_fuzzer(call.call) {
             continue;
         }
-        let caller = Caller { places: &PLACES, known: &known, now: system::ticks(), patience: PATIENCE };
+        let now = system::ticks();
+        let caller = Caller { places: &PLACES, known: &known, guess_from, now, patience: PATIENCE };
         let mut arguments = caller.arguments(&mut random, call);
         if call.call == SystemCall::CapRevoke {
             // Revoking what its own heap derives from would only end the fuzzer.

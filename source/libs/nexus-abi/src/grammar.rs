@@ -128,6 +128,8 @@ pub struct Caller<'a> {
     pub places: &'a Places,
     /// Its capabilities, stale ones among them.
     pub known: &'a [Known],
+    /// The first entry of its table at which handles are guessed: below may stand what keeps it alive.
+    pub guess_from: u32,
     /// The clock, in ticks.
     pub now: u64,
     /// Ticks that a wait may take.
@@ -343,7 +345,7 @@ impl Caller<'_> {
     pub fn handle(&self, random: &mut Random, kind: Option<Kind>) -> Handle {
         match random.below(24) {
             0 => Handle(random.next()),
-            1 => Handle::new(random.below(64) as u32, random.below(4) as u32),
+            1 => Handle::new(self.guess_from + random.below(64) as u32, random.below(4) as u32),
             2 => Handle::NONE,
             _ => self.known_handle(random, kind),
         }
