@@ -242,6 +242,13 @@ impl Machine {
         granules.filter_map(entry).collect()
     }
 
+    /// Whether a process has a capability with this handle that a message under way carries.
+    pub fn is_frozen(&self, process: Id<Process>, handle: Handle) -> bool {
+        let memory = &self.kernel.memory;
+        let found = memory.shared(process).and_then(|shared| memory.find_capability(shared, handle).ok());
+        found.is_some_and(|(slot, _)| slot.frozen())
+    }
+
     /// Whether an object is alive.
     pub fn lives<T: Object>(&self, id: Id<T>) -> bool {
         self.kernel.memory.shared(id).is_some()
@@ -311,7 +318,8 @@ impl Machine {
 
     /// Whether a thread that is ready makes its last call anew.
     pub fn repeats(&mut self, actor: Actor) -> bool {
-        self.begun.get(&actor.thread.raw()).copied() == Some(self.program_counter(actor))
+        let begun = self.begun.get(&actor.thread.raw()).copied();
+        self.state(actor) == Some(State::Ready) && begun == Some(self.program_counter(actor))
     }
 
     /// Lets threads whose call the kernel wants made anew make it, in the order in which they would run.

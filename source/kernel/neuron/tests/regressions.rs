@@ -1,5 +1,6 @@
 //! Bugs that were found: each test tells the story, and fails on the kernel that had it.
 
+use neuron::object::thread::State;
 use neuron::testing::{Actor, Machine, PAGE, SCRATCH, Step};
 use nexus_abi::limits::FOREVER;
 use nexus_abi::message::{Buffers, CapabilityTransfer, Header, Registers};
@@ -215,4 +216,52 @@ fn a_change_of_protection_reaches_every_page_though_another_was_begun() {
     machine.call(me, SystemCall::VmoProtect, &[0, BASE, READ]).unwrap();
     assert_eq!(machine.try_put(me, BASE, &[0]), Err(Error::Fault), "it may only be read");
     machine.audit();
+}
+
+/// A server whose quota had no page for its table waited as if it owed as many answers as it may, and no answer
+/// ever ended that: calls were not received any more, and it was not told.
+#[test]
+fn a_server_whose_table_cannot_grow_is_told_and_waits_for_nothing() {
+    let mut machine = Machine::new();
+    let parameters = ProcessParameters { capabilities_max: 200, ..machine.parameters() };
+    let server = machine.process_with(&parameters);
+    let endpoint = machine.call(server, SystemCall::EndpointCreate, &[10, 64, 0]).unwrap();
+    let mut last = endpoint;
+    while last as u32 != 63 {
+        last = machine.call(server, SystemCall::CapDup, &[endpoint, 0]).unwrap();
+    }
+    machine.with(server.process, |process| process.account.limit = process.account.reserved);
+    let receive = Registers { target: endpoint, deadline: FOREVER, ..Registers::default() };
+    let refused = machine.message(server, SystemCall::Receive, &receive);
+    assert_eq!(refused, Step::Done(Err(Error::NoSlots)));
+    machine.call(server, SystemCall::CapClose, &[last]).unwrap();
+    assert_eq!(machine.message(server, SystemCall::Receive, &receive), Step::Waits);
+}
+
+/// An open call that was free again was left to the thread that had listened longest. When that thread's receive
+/// then failed, nobody else was told, and went on without calls while one could have been received.
+#[test]
+fn an_open_call_that_one_thread_cannot_take_is_another_ones() {
+    let mut machine = Machine::new();
+    let parameters = ProcessParameters { open_calls_max: 1, ..machine.parameters() };
+    let server = machine.process_with(&parameters);
+    let client = machine.process_of_rank(20);
+    let endpoint = machine.call(server, SystemCall::EndpointCreate, &[10, 64, 0]).unwrap();
+    let other = machine.call(server, SystemCall::CapDup, &[endpoint, Rights::RECEIVE.bits().into()]).unwrap();
+    let target = machine.hand(server, endpoint, client, Rights::CALL);
+    let receive = Registers { target: endpoint, deadline: FOREVER, ..Registers::default() };
+    assert_eq!(machine.message(client, SystemCall::Call, &Registers { target, ..receive }), Step::Waits);
+    assert!(matches!(machine.message(server, SystemCall::Receive, &receive), Step::Done(Ok(_))));
+    let reply = machine.registers(server).reply;
+    let (first, second) = (machine.thread(server.process), machine.thread(server.process));
+    for (listener, target) in [(first, other), (second, endpoint)] {
+        let receive = Registers { target, ..receive };
+        assert_eq!(machine.message(listener, SystemCall::Receive, &receive), Step::Waits);
+    }
+    let answer = Registers { reply, ..Registers::default() };
+    assert_eq!(machine.message(server, SystemCall::Reply, &answer), Step::Done(Ok(0)));
+    machine.call(server, SystemCall::CapClose, &[other]).unwrap();
+    machine.repeat_calls();
+    assert_eq!(machine.result(first), Err(Error::StaleHandle));
+    assert!(matches!(machine.state(second), Some(State::Receiving(_))));
 }
