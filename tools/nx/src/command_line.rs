@@ -46,7 +46,7 @@ enum Command {
     Fuzz(fuzz::Arguments),
     /// List, read, write, check and dump a state partition from outside
     Statefs(nx_statefs::Arguments),
-    /// Write every page that is printed from the sources (abi, limits, ladder, services, unsafe)
+    /// Write every page that is printed from the sources (abi, limits, ladder, messages, services, unsafe)
     Pages(documents::Arguments),
     /// Write docs/abi.md from the tables of nexus-abi
     Abi(documents::Arguments),
@@ -54,6 +54,8 @@ enum Command {
     Limits(documents::Arguments),
     /// Write docs/testing/ladder.md from tests/qemu/ladder.toml
     Ladder(documents::Arguments),
+    /// Write docs/messages.md from tests/neuron/messages.toml
+    Messages(documents::Arguments),
     /// Write docs/services/reference.md from the declarations in nexus-proto
     Services(documents::Arguments),
     /// Write docs/unsafe.md from the SAFETY lines; fail where one is missing
@@ -103,6 +105,7 @@ pub fn run() -> Result<()> {
         Command::Abi(arguments) => documents::run(project, Page::Abi, &arguments),
         Command::Limits(arguments) => documents::run(project, Page::Limits, &arguments),
         Command::Ladder(arguments) => documents::run(project, Page::Ladder, &arguments),
+        Command::Messages(arguments) => documents::run(project, Page::Messages, &arguments),
         Command::Services(arguments) => documents::run(project, Page::Services, &arguments),
         Command::Unsafe(arguments) => documents::run(project, Page::Unsafe, &arguments),
         Command::Drift => drift::run(project, &doors(project)?),
