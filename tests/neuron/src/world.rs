@@ -277,7 +277,7 @@ impl World {
         self.tally.calls += 1;
         if let Some(call) = self.pending.remove(&actor.thread.raw()) {
             if self.machine.repeats(actor) {
-                let step = self.machine.again(actor);
+                let step = self.machine.resume_once(actor);
                 return self.judge(actor, call, step);
             }
             let outcome = Step::Done(self.machine.result(actor));

@@ -125,9 +125,10 @@ fn answers(store: &mut Store<Medium>, case: &Case<'_>, seen: &mut Seen) -> Resul
     Ok(stepped_back)
 }
 
-/// Loses the newest superblock of a store: how many keys of the model still answer their value, and of how many.
-pub fn without_newest_superblock(seed: u64) -> Result<(usize, usize), String> {
-    let run = scenario::run(seed, Mutant::None).map_err(|error| error.to_string())?;
+/// Loses the newest superblock of a store: how many keys still answer what the model holds, absence included,
+/// and of how many.
+pub fn without_newest_superblock(seed: u64, mutant: Mutant) -> Result<(usize, usize), String> {
+    let run = scenario::run(seed, mutant).map_err(|error| error.to_string())?;
     let newest = run.trace.iter().rev().find_map(|event| match event {
         Event::Write(at, _) if *at < 2 => Some(*at),
         _ => None,
@@ -140,6 +141,7 @@ pub fn without_newest_superblock(seed: u64) -> Result<(usize, usize), String> {
     let mut random = Random::new(seed);
     let mut store = Store::open(image, scenario::options(&mut random, Mutant::None))
         .map_err(|error| error.to_string())?;
-    let good = model.iter().filter(|(key, (_, value))| store.get(key).as_ref() == Ok(value)).count();
-    Ok((good, model.len()))
+    let wanted = |key: &Vec<u8>| model.get(key).map(|(_, value)| value.clone()).ok_or(Error::NotFound);
+    let good = (0..KEYS).map(scenario::key).filter(|key| store.get(key) == wanted(key)).count();
+    Ok((good, KEYS))
 }

@@ -1,5 +1,6 @@
 //! Damage answers `Corrupt` or `Uncertain`, never an older value and never absence.
 
+use statefs::Mutant;
 use statefs_proofs::damage::{Seen, scenario, without_newest_superblock};
 
 /// Scenarios, and images of each.
@@ -21,9 +22,9 @@ fn damage_is_seen_and_never_answered_by_something_older() {
 }
 
 #[test]
-fn a_lost_superblock_costs_no_value() {
+fn a_lost_superblock_costs_no_answer() {
     for seed in 0..30 {
-        let (good, all) = without_newest_superblock(seed).expect("opens");
+        let (good, all) = without_newest_superblock(seed, Mutant::None).expect("opens");
         assert_eq!(good, all, "seed {seed}");
     }
 }

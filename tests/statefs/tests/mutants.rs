@@ -1,7 +1,8 @@
-//! The proofs find faults: each deliberate fault of the engine is found by the power-cut campaign.
+//! The proofs find faults: each deliberate fault of the engine is found, by power cuts or by damage.
 
 use statefs::Mutant;
 use statefs_proofs::campaign::runs_until_found;
+use statefs_proofs::damage::without_newest_superblock;
 
 /// Scenarios that each mutant gets.
 const SCENARIOS: u64 = 40;
@@ -35,4 +36,20 @@ fn a_superblock_before_its_data_is_found() {
 #[test]
 fn a_tombstone_dropped_early_is_found() {
     found_by_power_cuts(Mutant::TombstoneDroppedEarly);
+}
+
+#[test]
+fn a_segment_reused_before_its_checkpoint_is_durable_is_found() {
+    found_by_power_cuts(Mutant::SegmentReusedBeforeFreed);
+}
+
+/// No power cut alone needs the superblock before the newest: this one shows when the newest is damaged.
+#[test]
+fn a_segment_reused_while_the_superblock_before_needs_it_is_found() {
+    let costs_an_answer = |seed: &u64| {
+        without_newest_superblock(*seed, Mutant::SegmentReusedTooEarly).is_ok_and(|(good, all)| good < all)
+    };
+    let found = (0..SCENARIOS).filter(costs_an_answer).count();
+    println!("{:?}: {found} of {SCENARIOS} runs", Mutant::SegmentReusedTooEarly);
+    assert!(found > 0, "not found in {SCENARIOS} runs");
 }

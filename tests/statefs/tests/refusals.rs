@@ -98,6 +98,35 @@ fn test_reject_one_bad_record_refuses_the_batch() {
 }
 
 #[test]
+fn test_reject_touches_neither_medium_nor_group() {
+    let mut store = store(SMALL);
+    store.put(b"/state/a", b"1").expect("room");
+    let (bytes, space) = (store.device_mut().bytes().to_vec(), store.space());
+    let keys: Vec<Vec<u8>> = (0..=BATCH_RECORDS_MAX).map(|at| format!("/state/{at}").into_bytes()).collect();
+    let many: Vec<Write<'_>> = keys.iter().map(|key| write(key, b"x")).collect();
+    let (long, heavy) = (vec![1; VALUE_BYTES_MAX + 1], vec![1; BATCH_BYTES_MAX / 4]);
+    let heavy: Vec<Write<'_>> = keys[..5].iter().map(|key| write(key, &heavy)).collect();
+    let good = write(b"/state/good", b"2");
+    let refusals = [
+        (vec![good, write(b"/state/../a", b"2")], Error::KeyInvalid(KeyFault::DotPart)),
+        (vec![good, write(b"/state//a", b"2")], Error::KeyInvalid(KeyFault::EmptyPart)),
+        (vec![good, write(b"/state/\xff", b"2")], Error::KeyInvalid(KeyFault::NotUtf8)),
+        (vec![good, write(b"/state/b", &long)], Error::ValueTooLarge),
+        (vec![good, good], Error::DuplicateKey),
+        (vec![good, Write { key: b"/state/b", value: None, expect: None }], Error::NotFound),
+        (many, Error::BatchTooManyRecords),
+        (heavy, Error::BatchTooLarge),
+        (vec![], Error::BatchEmpty),
+    ];
+    for (writes, error) in refusals {
+        assert_eq!(store.apply_batch(&Batch { writes: &writes, operation: None }), Err(error));
+        assert!(store.commit().is_empty(), "{error:?}, and something is staged");
+        assert!(store.device_mut().bytes() == bytes, "{error:?}, and the medium changed");
+        assert_eq!(store.space(), space, "{error:?}, and something is counted");
+    }
+}
+
+#[test]
 fn test_delete_nonexistent() {
     assert_eq!(store(SMALL).delete(b"/state/none"), Err(Error::NotFound));
 }
@@ -163,17 +192,25 @@ fn only_the_last_operations_of_a_client_are_remembered() {
     assert_ne!(put(&mut store, 0), first, "forgotten: a new operation");
 }
 
+/// The error of an opening that leaves every byte as it was.
+fn refused_image(mut device: MemoryDevice) -> Error {
+    let before = device.bytes().to_vec();
+    let error = open_error(&mut device);
+    assert!(device.bytes() == before, "{error:?}, and the medium changed");
+    error
+}
+
 #[test]
 fn test_reject_foreign_newer_truncated_and_lost() {
-    assert_eq!(open_error(MemoryDevice::new(1 << 20)), Error::Foreign);
-    assert_eq!(open_error(MemoryDevice::new(0)), Error::Foreign);
+    assert_eq!(refused_image(MemoryDevice::new(1 << 20)), Error::Foreign);
+    assert_eq!(refused_image(MemoryDevice::new(0)), Error::Foreign);
     let good = device(SMALL);
     let half = good.bytes()[..good.bytes().len() / 2].to_vec();
-    assert_eq!(open_error(MemoryDevice::from_bytes(half)), Error::Truncated);
+    assert_eq!(refused_image(MemoryDevice::from_bytes(half)), Error::Truncated);
     let mut lost = good.clone();
     lost.bytes_mut()[50] ^= 1;
     lost.bytes_mut()[4096 + 50] ^= 1;
-    assert_eq!(open_error(lost), Error::SuperblockLost);
+    assert_eq!(refused_image(lost), Error::SuperblockLost);
     let mut newer = good.clone();
     for slot in [0, 4096] {
         newer.bytes_mut()[slot + 8] = 2;
@@ -182,7 +219,7 @@ fn test_reject_foreign_newer_truncated_and_lost() {
         let crc = crc32c_by_bits(&covered);
         newer.bytes_mut()[slot + 4092..slot + 4096].copy_from_slice(&crc.to_le_bytes());
     }
-    assert_eq!(open_error(newer), Error::NewerFormat { version: 2 });
+    assert_eq!(refused_image(newer), Error::NewerFormat { version: 2 });
 }
 
 fn crc32c_by_bits(bytes: &[u8]) -> u32 {

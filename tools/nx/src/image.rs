@@ -166,7 +166,8 @@ fn entries(project: &Project, recipe: &Recipe, only: &[String]) -> Result<Vec<En
     let mut entries = vec![Entry { name: MANIFEST.to_string(), bytes: recipe.bytes.clone() }];
     let services: BTreeSet<&str> =
         recipe.manifest.services.iter().map(|service| service.binary.as_str()).collect();
-    for name in std::iter::once(INIT).chain(services) {
+    // Naming the manifest as a program is how a recipe tries what init does with a file that is none.
+    for name in std::iter::once(INIT).chain(services).filter(|name| *name != MANIFEST) {
         if !only.is_empty() && !only.iter().any(|wanted| wanted == name) {
             continue;
         }

@@ -31,6 +31,8 @@ fn entry_of(record: &RecordHeader, place: Place) -> Option<Entry> {
         RecordKind::Entry => (State::Live, record.segment, record.offset),
         RecordKind::Delete => (State::Deleted, 0, 0),
     };
+    // A segment that no store can have holds no value.
+    let (state, segment) = u16::try_from(segment).map_or((State::Corrupt, 0), |segment| (state, segment));
     Some(Entry {
         version: record.version,
         payload_crc: record.payload_crc,

@@ -11,6 +11,8 @@ use crate::index::{Entry, State};
 use crate::pending::record_bytes;
 use crate::segments::SegmentState;
 use crate::sorted::Sorted;
+#[cfg(feature = "mutants")]
+use crate::store::Mutant;
 use crate::store::{Mode, Store};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -123,6 +125,8 @@ impl<D: BlockDevice> Store<D> {
             walk: Walk::Clients(None),
             victims: self.victims(),
         });
+        #[cfg(feature = "mutants")]
+        self.release_early(Mutant::SegmentReusedBeforeFreed, self.end.next_segment_generation);
     }
 
     /// The emptiest segments, as many as half of the room beside the snapshot can take; none while space is
@@ -225,11 +229,11 @@ impl<D: BlockDevice> Store<D> {
     /// Writes the next key: where its value lies, or the value itself when it is to be moved.
     fn add_key(&mut self, after: Option<&[u8]>, victims: &[bool]) -> Option<Added> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let (key, entry) = self.index.entries.range::<[u8], _>((from, Bound::Unbounded)).next()?;
-        let (key, mut entry): (Box<[u8]>, Entry) = (key.clone(), *entry);
+        let (key, entry) = self.index.starting(from).next()?;
+        let (key, mut entry): (Box<[u8]>, Entry) = (key.into(), *entry);
         let may_move = self.segments.free() > self.snapshot_segments() + 2;
         let moves =
-            entry.state == State::Live && may_move && victims.get(entry.segment as usize) == Some(&true);
+            entry.state == State::Live && may_move && victims.get(usize::from(entry.segment)) == Some(&true);
         let kind = if moves { RecordKind::Moved } else { RecordKind::Entry };
         let (body, table) = record_bytes(kind, key.len(), entry.length as usize);
         if !self.has_room(body, table) {
@@ -256,7 +260,7 @@ impl<D: BlockDevice> Store<D> {
             value_length: entry.length,
             version: entry.version,
             payload_crc: entry.payload_crc,
-            segment: if kind == RecordKind::Entry && !corrupt { entry.segment } else { 0 },
+            segment: if kind == RecordKind::Entry && !corrupt { entry.segment.into() } else { 0 },
             offset: if kind == RecordKind::Entry && !corrupt { entry.offset } else { 0 },
         };
         self.counters.bytes_moved += value.len() as u64;
@@ -269,7 +273,7 @@ impl<D: BlockDevice> Store<D> {
             return Ok(&[]);
         }
         let sector = crate::device::SECTOR as u64;
-        let at = self.superblock.geometry.segment_offset(entry.segment) + u64::from(entry.offset);
+        let at = self.superblock.geometry.segment_offset(entry.segment.into()) + u64::from(entry.offset);
         let start = at / sector * sector;
         let end = (at + u64::from(entry.length)).div_ceil(sector) * sector;
         let buffer = sectors.get_mut(..(end - start) as usize).ok_or(Error::Corrupt)?;
@@ -282,7 +286,7 @@ impl<D: BlockDevice> Store<D> {
 
     /// From now on the key answers `Corrupt`, until it is written or deleted.
     pub(crate) fn mark_corrupt(&mut self, key: &[u8]) {
-        if let Some(entry) = self.index.entries.get_mut(key) {
+        if let Some(entry) = self.index.get_mut(key) {
             let place = entry.live_bytes(key);
             entry.state = State::Corrupt;
             self.damage.report(Damage::PayloadCorrupt { version: entry.version });
@@ -315,6 +319,8 @@ impl<D: BlockDevice> Store<D> {
         self.counters.checkpoints += 1;
         self.superblock = superblock;
         self.segments.superblock_durable(generation, checkpoint.replay_start);
+        #[cfg(feature = "mutants")]
+        self.release_early(Mutant::SegmentReusedTooEarly, checkpoint.replay_start);
         Ok(())
     }
 }

@@ -70,7 +70,7 @@ impl<D: BlockDevice> Store<D> {
     /// `progress` is told keys done and keys in all.
     pub fn check_all(&mut self, progress: &mut dyn FnMut(u64, u64)) -> CheckReport {
         let mut report = CheckReport { hole: self.hole, ..CheckReport::default() };
-        let keys: Vec<Box<[u8]>> = self.index.entries.keys().cloned().collect();
+        let keys: Vec<Box<[u8]>> = self.index.iter().map(|(key, _)| key.into()).collect();
         let mut value = Vec::new();
         for (done, key) in keys.iter().enumerate() {
             match self.get_into(key, &mut value) {
@@ -108,10 +108,10 @@ impl<D: BlockDevice> Store<D> {
             return Err(Error::ReadOnly);
         }
         let mut corrupt = Vec::new();
-        for (key, entry) in &mut self.index.entries {
-            entry.uncertain = false;
+        self.index.values_mut().for_each(|entry| entry.uncertain = false);
+        for (key, entry) in self.index.iter() {
             if entry.state != State::Deleted && check(entry).is_err() {
-                corrupt.push(key.clone());
+                corrupt.push(Box::<[u8]>::from(key));
             }
         }
         self.index.drop_deleted();
@@ -133,8 +133,9 @@ pub(crate) fn groups(device: &mut impl BlockDevice, show: &mut dyn FnMut(GroupSu
     let mut damage = DamageLog::default();
     let superblock = read_superblock(device, &mut damage)?;
     let heads = segment_heads(device, &superblock, &mut damage);
+    let mut image = SegmentImage::new(&superblock);
     for head in log_heads(&heads, &superblock) {
-        let image = SegmentImage::read(device, superblock.geometry, head, superblock.salt);
+        image.read(device, &head);
         let mut unit = 1;
         while let Some(group) = image.next_group(unit) {
             unit = group.end();

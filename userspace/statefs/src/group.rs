@@ -202,8 +202,14 @@ impl RecordHeader {
         RECORD + pad8(usize::from(self.key_length))
     }
 
-    /// The record at the start of these bytes, with its key, if it is a valid one.
+    /// The record at the start of these bytes, with its key, if its own CRC agrees.
     pub fn decode(bytes: &[u8], salt: u64) -> Option<(RecordHeader, &[u8])> {
+        let (header, key) = RecordHeader::of_table(bytes)?;
+        (header.encode(salt, key) == field(bytes, 0)).then_some((header, key))
+    }
+
+    /// The record at the start of these bytes of a table whose CRC agreed, with its key.
+    fn of_table(bytes: &[u8]) -> Option<(RecordHeader, &[u8])> {
         let kind = match bytes.first()? {
             1 => RecordKind::Put,
             2 => RecordKind::Delete,
@@ -226,20 +232,19 @@ impl RecordHeader {
         let in_bounds = key.len() <= KEY_BYTES_MAX
             && header.value_length as usize <= VALUE_BYTES_MAX
             && header.version < COUNTER_END;
-        (in_bounds && header.encode(salt, key) == field(bytes, 0)).then_some((header, key))
+        in_bounds.then_some((header, key))
     }
 }
 
-/// The records of a table, in order; ends early at the first that is not valid.
+/// The records of a table whose CRC agreed, in order; ends early at the first that is out of bounds.
 pub(crate) struct Records<'a> {
     rest: &'a [u8],
-    salt: u64,
 }
 
 impl<'a> Records<'a> {
-    /// Records in these bytes of a segment with this salt.
-    pub fn new(table: &'a [u8], salt: u64) -> Records<'a> {
-        Records { rest: table, salt }
+    /// Records in these bytes.
+    pub fn new(table: &'a [u8]) -> Records<'a> {
+        Records { rest: table }
     }
 }
 
@@ -247,7 +252,7 @@ impl<'a> Iterator for Records<'a> {
     type Item = (RecordHeader, &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (header, key) = RecordHeader::decode(self.rest, self.salt)?;
+        let (header, key) = RecordHeader::of_table(self.rest)?;
         self.rest = self.rest.get(header.head_bytes()..).unwrap_or(&[]);
         Some((header, key))
     }

@@ -1,10 +1,19 @@
 //! The ordered index in memory: what each key is known to be, and the operations that were answered.
+//!
+//! Keys stand in sorted pages, and pages in one list. Beside each key stands its *rank*, by which nearly all
+//! comparisons are decided without following a pointer: an opening spends most of its time here.
 
+use crate::key::ROOT;
 use crate::limits::{OPERATION_CLIENTS_MAX, OPERATIONS_PER_CLIENT};
 use crate::sorted::Sorted;
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::vec;
 use alloc::vec::Vec;
+use core::cmp::Ordering;
+use core::ops::Bound;
+
+/// Keys of a page at the most.
+const PAGE_KEYS_MAX: usize = 64;
 
 /// What is known of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,8 +32,9 @@ pub(crate) struct Entry {
     pub version: u64,
     pub payload_crc: u32,
     pub length: u32,
-    pub segment: u32,
     pub offset: u32,
+    /// A store has at most 30,000 segments.
+    pub segment: u16,
     pub state: State,
     /// A lost group may have changed the key since.
     pub uncertain: bool,
@@ -34,39 +44,211 @@ impl Entry {
     /// Bytes that the key keeps occupied in its segment.
     pub fn live_bytes(&self, key: &[u8]) -> Option<(u32, u64)> {
         (self.state == State::Live)
-            .then(|| (self.segment, crate::quota::segment_bytes(key.len(), self.length as usize)))
+            .then(|| (self.segment.into(), crate::quota::segment_bytes(key.len(), self.length as usize)))
+    }
+}
+
+/// The first bytes of a key behind [`ROOT`], as a number: keys with a lower one are lower.
+fn rank(key: &[u8]) -> u64 {
+    let Some(rest) = key.strip_prefix(ROOT.as_bytes()) else {
+        return if key < ROOT.as_bytes() { 0 } else { u64::MAX };
+    };
+    let mut first = [0; 8];
+    for (byte, known) in first.iter_mut().zip(rest) {
+        *byte = *known;
+    }
+    u64::from_be_bytes(first)
+}
+
+#[derive(Debug)]
+struct Slot {
+    rank: u64,
+    key: Box<[u8]>,
+    entry: Entry,
+}
+
+impl Slot {
+    fn order(&self, rank: u64, key: &[u8]) -> Ordering {
+        self.rank.cmp(&rank).then_with(|| (*self.key).cmp(key))
+    }
+}
+
+/// Slots in order, at least one.
+#[derive(Debug)]
+struct Page {
+    /// Of the first slot.
+    rank: u64,
+    slots: Vec<Slot>,
+}
+
+impl Page {
+    /// Whether its first key is this one or lower.
+    fn begins_at(&self, rank: u64, key: &[u8]) -> bool {
+        self.rank < rank || (self.rank == rank && self.slots.first().is_some_and(|first| *first.key <= *key))
+    }
+
+    fn insert(&mut self, at: usize, slot: Slot) {
+        self.slots.insert(at, slot);
+        self.rank_again();
+    }
+
+    /// After a change at the front.
+    fn rank_again(&mut self) {
+        self.rank = self.slots.first().map_or(0, |first| first.rank);
     }
 }
 
 /// Keys in order.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    pub entries: BTreeMap<Box<[u8]>, Entry>,
+    pages: Vec<Page>,
+    /// The page that was last set in: what a checkpoint wrote comes back in order.
+    newest: usize,
+    /// Whether a key may be known to be absent.
+    has_deleted: bool,
 }
 
 impl Index {
+    /// The page of a key, and its slot there, or where that would be.
+    fn find(&self, rank: u64, key: &[u8]) -> (usize, Result<usize, usize>) {
+        let begins = |page: usize| self.pages.get(page).is_some_and(|page| page.begins_at(rank, key));
+        let page = if begins(self.newest) && !begins(self.newest + 1) {
+            self.newest
+        } else {
+            self.pages.partition_point(|page| page.begins_at(rank, key)).saturating_sub(1)
+        };
+        let slots = self.pages.get(page).map_or(&[][..], |page| &page.slots);
+        if slots.last().is_some_and(|last| last.order(rank, key) == Ordering::Less) {
+            return (page, Err(slots.len()));
+        }
+        (page, slots.binary_search_by(|slot| slot.order(rank, key)))
+    }
+
+    /// What is known of a key.
+    pub fn get(&self, key: &[u8]) -> Option<&Entry> {
+        let (page, slot) = self.find(rank(key), key);
+        Some(&self.pages.get(page)?.slots.get(slot.ok()?)?.entry)
+    }
+
+    /// What is known of a key, to be changed.
+    pub fn get_mut(&mut self, key: &[u8]) -> Option<&mut Entry> {
+        let (page, slot) = self.find(rank(key), key);
+        Some(&mut self.pages.get_mut(page)?.slots.get_mut(slot.ok()?)?.entry)
+    }
+
     /// Sets a key unless something newer is known; returns what was there and whether it was set.
     pub fn set(&mut self, key: &[u8], entry: Entry) -> (Option<Entry>, bool) {
-        match self.entries.get_mut(key) {
-            Some(known) if known.version > entry.version => (Some(*known), false),
-            Some(known) => (Some(core::mem::replace(known, entry)), true),
-            None => {
-                self.entries.insert(key.into(), entry);
+        let rank = rank(key);
+        let (page, slot) = self.find(rank, key);
+        self.newest = page;
+        self.has_deleted |= entry.state == State::Deleted;
+        match slot {
+            Ok(slot) => {
+                let known = &mut self.pages[page].slots[slot].entry;
+                if known.version > entry.version {
+                    (Some(*known), false)
+                } else {
+                    (Some(core::mem::replace(known, entry)), true)
+                }
+            }
+            Err(slot) => {
+                self.insert(page, slot, Slot { rank, key: key.into(), entry });
                 (None, true)
             }
         }
     }
 
+    /// Inserts a slot where it belongs. A full page is cut in half; behind its end, where rising keys go, the
+    /// next page takes the slot, or a fresh one if that is full too.
+    fn insert(&mut self, page: usize, at: usize, slot: Slot) {
+        let has_room = |page: &&mut Page| page.slots.len() < PAGE_KEYS_MAX;
+        if let Some(found) = self.pages.get_mut(page).filter(has_room) {
+            found.insert(at, slot);
+        } else if at < PAGE_KEYS_MAX
+            && let Some(found) = self.pages.get_mut(page)
+        {
+            let mut upper = Page { rank: 0, slots: found.slots.split_off(PAGE_KEYS_MAX / 2) };
+            upper.rank_again();
+            match at.checked_sub(PAGE_KEYS_MAX / 2) {
+                Some(at) => upper.insert(at, slot),
+                None => found.insert(at, slot),
+            }
+            self.pages.insert(page + 1, upper);
+        } else if let Some(next) = self.pages.get_mut(page + 1).filter(has_room) {
+            next.insert(0, slot);
+        } else {
+            let place = self.pages.len().min(page + 1);
+            self.newest = place;
+            self.pages.insert(place, Page { rank: slot.rank, slots: vec![slot] });
+        }
+    }
+
+    /// Forgets a key.
+    pub fn remove(&mut self, key: &[u8]) {
+        let (page, Ok(slot)) = self.find(rank(key), key) else { return };
+        self.pages[page].slots.remove(slot);
+        self.pages[page].rank_again();
+        self.join(page);
+        self.join(page.saturating_sub(1));
+    }
+
+    /// Joins a page with the next where few keys are left: few keys must not hold much memory.
+    fn join(&mut self, page: usize) {
+        let Some([found, next, ..]) = self.pages.get_mut(page..) else {
+            self.pages.pop_if(|last| last.slots.is_empty());
+            return;
+        };
+        let both = found.slots.len() + next.slots.len();
+        if both <= PAGE_KEYS_MAX / 2 || found.slots.is_empty() {
+            found.slots.append(&mut next.slots);
+            found.rank_again();
+            self.pages.remove(page + 1);
+        }
+    }
+
+    /// Keys from here on, in order.
+    pub fn starting(&self, from: Bound<&[u8]>) -> impl Iterator<Item = (&[u8], &Entry)> {
+        let (page, skipped) = match from {
+            Bound::Unbounded => (0, 0),
+            Bound::Included(key) => {
+                let (page, slot) = self.find(rank(key), key);
+                (page, slot.unwrap_or_else(|at| at))
+            }
+            Bound::Excluded(key) => {
+                let (page, slot) = self.find(rank(key), key);
+                (page, slot.map_or_else(|at| at, |at| at + 1))
+            }
+        };
+        let slots = self.pages.iter().skip(page).flat_map(|page| &page.slots).skip(skipped);
+        slots.map(|slot| (&*slot.key, &slot.entry))
+    }
+
+    /// All keys, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Entry)> {
+        self.starting(Bound::Unbounded)
+    }
+
+    /// What is known of all keys, to be changed.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.pages.iter_mut().flat_map(|page| &mut page.slots).map(|slot| &mut slot.entry)
+    }
+
     /// Everything known so far, absence included, may have been changed by a lost group.
     pub fn mark_uncertain(&mut self) {
-        for entry in self.entries.values_mut() {
-            entry.uncertain = true;
-        }
+        self.values_mut().for_each(|entry| entry.uncertain = true);
     }
 
     /// Forgets the keys that are known to be absent.
     pub fn drop_deleted(&mut self) {
-        self.entries.retain(|_, entry| entry.state != State::Deleted);
+        if !core::mem::take(&mut self.has_deleted) {
+            return;
+        }
+        for page in (0..self.pages.len()).rev() {
+            let found = &mut self.pages[page];
+            found.slots.retain(|slot| slot.entry.state != State::Deleted);
+            found.rank_again();
+            self.join(page);
+        }
     }
 }
 
@@ -101,5 +283,84 @@ impl Operations {
             let quietest = quietest.map(|(client, _)| *client);
             self.clients.retain(|(client, _)| Some(*client) != quietest);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::collections::BTreeMap;
+    use alloc::format;
+
+    fn entry(version: u64, state: State) -> Entry {
+        Entry { version, payload_crc: 0, length: 0, offset: 0, segment: 0, state, uncertain: false }
+    }
+
+    /// Keys of every kind of rank: with and without the root, short, long behind a common start, of any bytes.
+    fn key(bits: u64) -> Vec<u8> {
+        let number = bits >> 8 & 0xFFF;
+        match bits % 6 {
+            0 => format!("/state/{number:x}").into_bytes(),
+            1 => format!("/state/a-long-common-start/{number}").into_bytes(),
+            2 => [b"/state/", &number.to_be_bytes()[6..]].concat(),
+            3 => [b"/state/\xff\xff\xff\xff\xff\xff\xff\xff", &number.to_be_bytes()[7..]].concat(),
+            4 => number.to_be_bytes()[6..].to_vec(),
+            _ => format!("/state0{number}").into_bytes(),
+        }
+    }
+
+    fn assert_same(index: &Index, model: &BTreeMap<Vec<u8>, Entry>, from: &[u8]) {
+        for from in [Bound::Unbounded, Bound::Included(from), Bound::Excluded(from)] {
+            let listed = index.starting(from).map(|(key, entry)| (key, *entry));
+            let wanted = model.range::<[u8], _>((from, Bound::Unbounded));
+            assert!(listed.eq(wanted.map(|(key, entry)| (&key[..], *entry))), "from {from:?}");
+        }
+        let kept = index.pages.iter().map(|page| page.slots.len());
+        assert!(kept.clone().all(|kept| (1..=PAGE_KEYS_MAX).contains(&kept)));
+        let few = kept.clone().zip(kept.skip(1)).filter(|(one, next)| one + next <= PAGE_KEYS_MAX / 2);
+        assert_eq!(few.count(), 0, "neighbours that should be one page");
+    }
+
+    #[test]
+    fn the_index_answers_like_a_map() {
+        let (mut index, mut model, mut bits) = (Index::default(), BTreeMap::new(), 7u64);
+        for version in 0..60_000u64 {
+            bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let key = key(bits >> 16);
+            // Mostly growing, mostly shrinking, in turn.
+            let removes = (bits >> 61) < if version / 10_000 % 2 == 0 { 2 } else { 6 };
+            if removes {
+                index.remove(&key);
+                model.remove(&key);
+            } else {
+                let new = entry(version ^ (bits >> 60 & 1), State::Live);
+                let old = model.get(&key).copied();
+                let is_newer = old.is_none_or(|old: Entry| old.version <= new.version);
+                assert_eq!(index.set(&key, new), (old, is_newer));
+                if is_newer {
+                    model.insert(key.clone(), new);
+                }
+            }
+            assert_eq!(index.get(&key), model.get(&key));
+            assert_eq!(index.get_mut(&key).copied(), model.get(&key).copied());
+            if version % 1_000 == 0 {
+                assert_same(&index, &model, &key);
+            }
+        }
+        let gone = index.iter().enumerate().filter(|(at, _)| at / 100 % 2 == 0 || at % 40 == 0);
+        let gone: Vec<Vec<u8>> = gone.map(|(_, (key, _))| key.to_vec()).collect();
+        for key in &gone {
+            index.set(key, entry(u64::MAX, State::Deleted));
+        }
+        let kept: Vec<Vec<u8>> = index
+            .iter()
+            .filter(|(_, entry)| entry.state == State::Live)
+            .map(|(key, _)| key.to_vec())
+            .collect();
+        model.retain(|key, _| kept.contains(key));
+        index.drop_deleted();
+        assert_same(&index, &model, b"/state/a");
+        kept.iter().for_each(|key| index.remove(key));
+        assert_eq!(index.iter().count() + index.pages.len(), 0);
     }
 }

@@ -3,7 +3,8 @@
 use crate::error::{Error, KeyFault};
 use crate::limits::KEY_BYTES_MAX;
 
-const ROOT: &str = "/state/";
+/// What every key starts with.
+pub(crate) const ROOT: &str = "/state/";
 
 /// Checks a key against the rules of RFC-0001, section 5.
 pub fn validate_key(key: &[u8]) -> Result<(), Error> {

@@ -19,6 +19,13 @@ impl<D: BlockDevice> Store<D> {
         }
     }
 
+    /// Segments that this mutant takes before it may.
+    pub(crate) fn release_early(&mut self, mutant: Mutant, replay_start: u64) {
+        if self.options.mutant == mutant {
+            self.segments.release(replay_start);
+        }
+    }
+
     /// The flush that was answered before it was done.
     pub(crate) fn pay_owed_flush(&mut self) -> Result<(), Error> {
         if core::mem::take(&mut self.flush_owed) {

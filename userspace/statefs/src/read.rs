@@ -41,11 +41,11 @@ pub struct Page {
 
 impl<D: BlockDevice> Store<D> {
     fn entry(&self, key: &[u8]) -> Result<Entry, Error> {
-        validate_key(key)?;
-        let entry = self.index.entries.get(key).copied();
-        entry.map_or(Err(if self.hole { Error::Uncertain } else { Error::NotFound }), |entry| {
-            check(&entry).map(|()| entry)
-        })
+        let Some(entry) = self.index.get(key) else {
+            validate_key(key)?;
+            return Err(if self.hole { Error::Uncertain } else { Error::NotFound });
+        };
+        check(entry).map(|()| *entry)
     }
 
     /// Version and length of a key.
@@ -82,15 +82,14 @@ impl<D: BlockDevice> Store<D> {
         let limit = limit.min(LIST_KEYS_MAX);
         let mut matching = self
             .index
-            .entries
-            .range::<[u8], _>((from, Bound::Unbounded))
+            .starting(from)
             .take_while(|(key, _)| key.starts_with(prefix))
             .filter(|(_, entry)| entry.state != State::Deleted);
         let keys = matching
             .by_ref()
             .take(limit)
             .map(|(key, entry)| Listed {
-                key: key.clone(),
+                key: key.into(),
                 stat: check(entry).map(|()| Stat { version: entry.version, length: entry.length }),
             })
             .collect();

@@ -105,8 +105,9 @@ pub(crate) fn load(device: &mut impl BlockDevice, keep_tombstones: bool) -> Resu
     if log.len() as u32 > superblock.geometry.replay_bound() {
         replay.damage.report(Damage::ReplayOverBound { segments: log.len() as u32 });
     }
+    let mut image = SegmentImage::new(&superblock);
     for head in &log {
-        let image = SegmentImage::read(device, superblock.geometry, *head, superblock.salt);
+        image.read(device, head);
         replay.bytes += superblock.geometry.segment_bytes() as u64;
         let mut unit = 1;
         while let Some(group) = image.next_group(unit) {
@@ -311,7 +312,7 @@ impl Replay {
                 info.generation = head.generation;
             }
         }
-        for (key, entry) in &self.index.entries {
+        for (key, entry) in self.index.iter() {
             segments.add_live(entry.live_bytes(key));
         }
         for (segment, was_free) in superblock.free.iter().enumerate() {

@@ -32,40 +32,50 @@ impl FoundGroup {
 
     /// The records, as far as they are known.
     pub fn records(&self) -> Records<'_> {
-        Records::new(self.table.as_deref().unwrap_or(&[]), self.header.salt)
+        Records::new(self.table.as_deref().unwrap_or(&[]))
     }
 }
 
-/// A segment in memory, with what reads could not bring as zeros.
+/// One segment after the other in the same memory, with what reads could not bring as zeros.
 pub(crate) struct SegmentImage {
     bytes: Vec<u8>,
     /// Units that are zeros because they could not be read: no payload in them verifies, be it of zeros.
     unreadable: Vec<bool>,
     geometry: Geometry,
-    head: SegmentHead,
+    segment: u32,
+    salt: u64,
     store_salt: u64,
 }
 
 impl SegmentImage {
+    /// Room for a segment of this store.
+    pub fn new(store: &Superblock) -> SegmentImage {
+        let geometry = store.geometry;
+        SegmentImage {
+            bytes: vec![0; geometry.segment_bytes()],
+            unreadable: vec![false; geometry.segment_units as usize],
+            geometry,
+            segment: 0,
+            salt: 0,
+            store_salt: store.salt,
+        }
+    }
+
     /// Reads a segment; what is unreadable as a whole is read unit by unit.
-    pub fn read(
-        device: &mut impl BlockDevice,
-        geometry: Geometry,
-        head: SegmentHead,
-        store_salt: u64,
-    ) -> SegmentImage {
-        let mut bytes = vec![0; geometry.segment_bytes()];
-        let mut unreadable = vec![false; geometry.segment_units as usize];
-        let offset = geometry.segment_offset(head.segment);
-        if device.read(offset, &mut bytes).is_err() {
-            for (unit, part) in bytes.chunks_mut(geometry.unit_bytes()).enumerate() {
-                if device.read(offset + (unit * geometry.unit_bytes()) as u64, part).is_err() {
-                    part.fill(0);
-                    unreadable[unit] = true;
-                }
+    pub fn read(&mut self, device: &mut impl BlockDevice, head: &SegmentHead) {
+        (self.segment, self.salt) = (head.segment, head.salt);
+        self.unreadable.fill(false);
+        let offset = self.geometry.segment_offset(head.segment);
+        if device.read(offset, &mut self.bytes).is_ok() {
+            return;
+        }
+        let units = self.bytes.chunks_mut(self.geometry.unit_bytes());
+        for (unit, (part, unreadable)) in units.zip(&mut self.unreadable).enumerate() {
+            if device.read(offset + (unit * self.geometry.unit_bytes()) as u64, part).is_err() {
+                part.fill(0);
+                *unreadable = true;
             }
         }
-        SegmentImage { bytes, unreadable, geometry, head, store_salt }
     }
 
     /// The next group at or after a unit.
@@ -81,7 +91,7 @@ impl SegmentImage {
             self.store_salt,
             self.geometry.unit_bytes(),
         )?;
-        (header.salt == self.head.salt).then_some(header)
+        (header.salt == self.salt).then_some(header)
     }
 
     /// The group whose first unit this is.
@@ -108,15 +118,15 @@ impl SegmentImage {
         let copy = |role, at: usize| {
             let found = GroupHeader::decode(group.get(at..)?, role, self.store_salt, unit)?;
             let table = group.get(at + HEADER..)?.get(..header.table as usize)?;
-            (found.crc() == header.crc() && salted(header.salt, table) == header.table_crc)
-                .then(|| table.to_vec())
+            (found == header && salted(header.salt, table) == header.table_crc).then_some(table)
         };
         let head_is_there = self.header_at(start as usize * unit, Role::Head).is_some();
         let (a, b) = (copy(Role::CommitA, places.commit_a), copy(Role::CommitB, places.commit_b));
         let all_copies = head_is_there && a.is_some() && b.is_some();
-        let table = a.or(b).or_else(|| self.table_from_body(&header, group));
+        let copied = a.or(b).map(<[u8]>::to_vec);
+        let table = copied.or_else(|| self.table_from_body(&header, group));
         let whole = table.as_ref().is_some_and(|table| self.payloads_verify(&header, start, table));
-        Some(FoundGroup { header, segment: self.head.segment, start, table, whole, all_copies })
+        Some(FoundGroup { header, segment: self.segment, start, table, whole, all_copies })
     }
 
     /// The table, put together from the records in the body; only if that gives exactly the one written.
@@ -133,7 +143,7 @@ impl SegmentImage {
 
     fn payloads_verify(&self, header: &GroupHeader, start: u32, table: &[u8]) -> bool {
         let mut count = 0;
-        for (record, _) in Records::new(table, header.salt) {
+        for (record, _) in Records::new(table) {
             count += 1;
             if record.kind.has_payload() && !self.payload_verifies(&record, start, header.units) {
                 return false;

@@ -86,6 +86,18 @@ impl Segments {
         self.table.iter().map(|info| free(info.state)).collect()
     }
 
+    /// Frees what lies before `replay_start` and holds no live value, to be taken next, as nothing but a
+    /// mutant may.
+    #[cfg(feature = "mutants")]
+    pub fn release(&mut self, replay_start: u64) {
+        for (segment, info) in self.table.iter_mut().enumerate() {
+            if info.state != SegmentState::Free && info.generation < replay_start && info.live == 0 {
+                info.state = SegmentState::Free;
+                self.last_taken = segment.saturating_sub(1);
+            }
+        }
+    }
+
     /// Superblock `generation` is durable: what its predecessor freed may be taken, what it frees must wait.
     pub fn superblock_durable(&mut self, generation: u64, replay_start: u64) {
         for info in &mut self.table {

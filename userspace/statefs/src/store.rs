@@ -34,7 +34,7 @@ impl Entropy {
     }
 }
 
-/// A deliberate fault of the engine. Each has to be found by the power-cut campaign.
+/// A deliberate fault of the engine. Each has to be found by the campaigns.
 #[cfg(feature = "mutants")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mutant {
@@ -49,6 +49,10 @@ pub enum Mutant {
     SuperblockBeforeData,
     /// Replay forgets a deletion as soon as it has seen it.
     TombstoneDroppedEarly,
+    /// What a checkpoint will free is taken from its beginning on, before its superblock is durable.
+    SegmentReusedBeforeFreed,
+    /// What a superblock frees is taken at once, while an opening may still need the superblock before it.
+    SegmentReusedTooEarly,
 }
 
 /// How a store is opened.
@@ -236,7 +240,7 @@ impl<D: BlockDevice> Store<D> {
     /// Takes over what replay found, and begins a new incarnation.
     fn adopt(&mut self, loaded: Loaded) -> Result<(), Error> {
         let mut usage = Usage::new(&self.options.quotas);
-        for (key, entry) in &loaded.index.entries {
+        for (key, entry) in loaded.index.iter() {
             let new = (entry.state != State::Deleted).then_some(entry.length as usize);
             usage.apply(&self.options.quotas, Difference { key, old: None, new });
         }

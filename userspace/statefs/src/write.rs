@@ -153,7 +153,7 @@ impl<D: BlockDevice> Store<D> {
         if let Some(PendingKey { version, length }) = self.pending.overlay.get(key) {
             return (if length.is_some() { *version } else { 0 }, *length);
         }
-        match self.index.entries.get(key) {
+        match self.index.get(key) {
             Some(Entry { state: State::Live | State::Corrupt, version, length, .. }) => {
                 (*version, Some(*length as usize))
             }
@@ -370,8 +370,8 @@ impl<D: BlockDevice> Store<D> {
         }
         for key in deleted {
             // A later batch of the same group may have put it again.
-            if self.index.entries.get(key).is_some_and(|entry| entry.state == State::Deleted) {
-                self.index.entries.remove(key);
+            if self.index.get(key).is_some_and(|entry| entry.state == State::Deleted) {
+                self.index.remove(key);
             }
         }
         self.pending.clear();

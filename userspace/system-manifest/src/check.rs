@@ -81,6 +81,10 @@ impl Problems {
                     format!("the device `{}` has no usable `compatible`", device.name),
                 );
             }
+            if device.dma_pages > DEVICE_PAGES_MAX {
+                let message = format!("`dma_pages` is above DEVICE_PAGES_MAX ({DEVICE_PAGES_MAX})");
+                self.add(owner, &device.name, message);
+            }
         }
         if let Restart::Always { budget } = service.restart
             && (budget == 0 || budget > RESTART_BUDGET_MAX)

@@ -9,7 +9,7 @@ use crate::model::{
     Urgency,
 };
 use crate::wire::encode;
-use source::{SourceEndpoint, SourceManifest, SourceService};
+use source::{SourceDevice, SourceEndpoint, SourceManifest, SourceService};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::string::{String, ToString};
@@ -184,7 +184,13 @@ impl Compiler<'_> {
             devices: service
                 .devices
                 .iter()
-                .map(|(name, compatible)| DeviceNeed { name: name.clone(), compatible: compatible.clone() })
+                .map(|(name, device)| {
+                    let (compatible, dma_pages) = match device {
+                        SourceDevice::Compatible(compatible) => (compatible, 0),
+                        SourceDevice::Full(need) => (&need.compatible, need.dma_pages),
+                    };
+                    DeviceNeed { name: name.clone(), compatible: compatible.clone(), dma_pages }
+                })
                 .collect(),
             control: self.control(&service.control)?,
             reads_logs: service.reads_logs,

@@ -41,6 +41,8 @@ pub const OPERATIONS_MAX: usize = 63;
 pub const CALLS_MAX: usize = 24;
 /// Devices that one service can own.
 pub const DEVICES_MAX: usize = 4;
+/// Pages of memory that one device may read and write by itself (64 MiB).
+pub const DEVICE_PAGES_MAX: u32 = 16_384;
 /// Bytes that the endpoint of a service may take in one message.
 pub const MESSAGE_BYTES_MAX: u32 = 64 * 1024;
 /// Capabilities that one message may carry.

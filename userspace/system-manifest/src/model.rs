@@ -85,6 +85,8 @@ pub struct DeviceNeed {
     pub name: String,
     /// One of the device tree's `compatible` words.
     pub compatible: String,
+    /// Pages for memory that the device reads and writes by itself.
+    pub dma_pages: u32,
 }
 
 /// When a service is started.
@@ -169,9 +171,11 @@ impl Manifest {
         })
     }
 
-    /// Pages that all services which start by themselves are given together.
+    /// Pages that all services and their devices are given together, should all of them run.
     pub fn memory_pages(&self) -> u64 {
-        self.services.iter().map(|service| u64::from(service.limits.memory_pages)).sum()
+        let devices = self.services.iter().flat_map(|service| &service.devices);
+        let devices = devices.map(|device| u64::from(device.dma_pages)).sum::<u64>();
+        self.services.iter().map(|service| u64::from(service.limits.memory_pages)).sum::<u64>() + devices
     }
 }
 

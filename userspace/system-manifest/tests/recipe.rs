@@ -50,10 +50,21 @@ fn the_shipped_recipe_names_everyone_of_this_stage() {
             "faulty",
             "syscall-fuzzer",
             "selftest-peer",
-            "selftest-client"
+            "selftest-client",
+            "unfit-program",
+            "unfit-quota",
+            "unfit-table",
+            "selftest-soak",
+            "soak-peer",
+            "soak-child"
         ]
     );
-    assert_eq!(manifest.services[0].devices[0].compatible, "ns16550a");
+    let uart = &manifest.services[0].devices[0];
+    assert_eq!((uart.compatible.as_str(), uart.dma_pages), ("ns16550a", 0));
+    let clock = &manifest.service("selftest-client").unwrap().devices[0];
+    assert_eq!((clock.compatible.as_str(), clock.dma_pages), ("google,goldfish-rtc", 16));
+    let quotas: u64 = manifest.services.iter().map(|service| u64::from(service.limits.memory_pages)).sum();
+    assert_eq!(manifest.memory_pages(), quotas + 16);
     assert_eq!(manifest.service("selftest-client").unwrap().condition.as_deref(), Some("selftest"));
     assert_eq!(manifest.service("faulty").unwrap().start, StartPolicy::OnDemand);
     assert_eq!(manifest.service("faulty").unwrap().restart, Restart::Never);

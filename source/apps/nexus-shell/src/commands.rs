@@ -76,6 +76,12 @@ pub const COMMANDS: &[Command] = &[
     command("help", "", "lists the commands", help),
     command("ps", "", "lists processes and services", ps),
     service_command("caps", "PID|NAME", "lists the capabilities of a process", caps),
+    service_command(
+        "holders",
+        "PID|NAME HANDLE",
+        "lists who holds what a capability (as `caps` shows it) names",
+        holders,
+    ),
     command("log", "[LINES]", "shows the last log lines of everyone", log),
     service_command("kill", "PID|NAME", "ends a service's process; init starts it again", kill),
     service_command("run", "NAME [ARGUMENT]", "runs a program that starts on demand, as `faulty`", run),
@@ -165,6 +171,44 @@ fn caps(shell: &Shell<'_>, arguments: &[&str]) -> Result<String, String> {
     Ok(table(&rows))
 }
 
+/// `HANDLE` is of the process that is named first, in the words of `caps`.
+fn holders(shell: &Shell<'_>, arguments: &[&str]) -> Result<String, String> {
+    let [process, word] = arguments else { return Err("usage: holders PID|NAME HANDLE".into()) };
+    let process = process_of(shell, process)?;
+    let handle =
+        parse_handle(word).ok_or_else(|| format!("`{word}` is no handle; `caps` lists them, as 3.1"))?;
+    let (services, processes) = (services(shell)?, processes(shell)?);
+    let mut rows = vec![["PID", "NAME", "HANDLE", "KIND", "RIGHTS", "WHAT"].map(String::from).to_vec()];
+    let (mut holder, mut first) = (0, 0);
+    loop {
+        let (number, info) = match system::cap_holders(shell.control, (process, handle), holder, first) {
+            Ok(found) => found,
+            Err(Error::WouldBlock) => break,
+            Err(Error::InvalidArgument) => {
+                return Err(format!("there is no process {process}; `ps` lists them"));
+            }
+            Err(Error::InvalidHandle | Error::StaleHandle) => {
+                return Err(format!(
+                    "process {process} holds no {word}; `caps {process}` lists what it does"
+                ));
+            }
+            Err(error) => return Err(error.to_string()),
+        };
+        let known = processes.iter().find(|status| status.process_id == number);
+        let name = known.map_or_else(String::new, |status| name_of(&services, status.service_id));
+        rows.push([vec![number.to_string(), name], capability(&info)].concat());
+        let Some(next) = info.handle.index().checked_add(1) else { break };
+        (holder, first) = (number, next);
+    }
+    Ok(table(&rows))
+}
+
+/// A handle as it is shown: index, dot, generation.
+fn parse_handle(word: &str) -> Option<Handle> {
+    let (index, generation) = word.split_once('.')?;
+    Some(Handle::new(index.parse().ok()?, generation.parse().ok()?))
+}
+
 fn capability(info: &CapabilityInfo) -> Vec<String> {
     let kind = u8::try_from(info.kind).ok().and_then(Kind::from_number);
     let rights = Rights::from_bits_truncate(info.rights);
@@ -173,6 +217,9 @@ fn capability(info: &CapabilityInfo) -> Vec<String> {
         Some(Kind::Process) => format!("process {}", info.badge),
         Some(Kind::Irq) => format!("line {}", info.badge),
         Some(Kind::Vmo) => pages(info.bytes.div_ceil(4096)),
+        Some(Kind::DeviceMmio) if info.badge != 0 => {
+            format!("{:#x}, {} bytes, {} in quarantine", info.base, info.bytes, pages(info.badge))
+        }
         Some(Kind::DeviceMmio) => format!("{:#x}, {} bytes", info.base, info.bytes),
         Some(Kind::Endpoint) if info.badge != 0 => format!("badge {:#x}", info.badge),
         _ => String::new(),
@@ -262,6 +309,7 @@ fn mem(shell: &Shell<'_>, _arguments: &[&str]) -> Result<String, String> {
         row("in use", info.used_pages),
         row("of processes", of_processes),
         row("of no process", info.used_pages.saturating_sub(of_processes)),
+        row("in quarantine", info.quarantined_pages),
         row("free", info.quota_pages.saturating_sub(info.used_pages)),
     ]))
 }
@@ -311,7 +359,18 @@ mod tests {
             ..CapabilityInfo::default()
         };
         assert_eq!(capability(&info), ["3.2", "DeviceMmio", "map", "0x10000000, 4096 bytes"]);
+        let quarantined = CapabilityInfo { badge: 3, ..info };
+        assert_eq!(capability(&quarantined)[3], "0x10000000, 4096 bytes, 12 KiB in quarantine");
         assert_eq!(capability(&CapabilityInfo::default())[1], "?");
+    }
+
+    #[test]
+    fn handles_are_read_as_they_are_shown() {
+        let info = CapabilityInfo { handle: Handle::new(70, 9), ..CapabilityInfo::default() };
+        assert_eq!(parse_handle(&capability(&info)[0]), Some(info.handle));
+        for wrong in ["", "3", "3.", ".1", "3.1.1", "x.1", "-1.1", "4294967296.1"] {
+            assert_eq!(parse_handle(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

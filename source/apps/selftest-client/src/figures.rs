@@ -30,6 +30,18 @@ pub fn tell(subject: &Subject<'_>) -> Result<(), String> {
         system::thread_yield();
         Ok(())
     })?;
+    let meter = trying("the meter", subject.environment.to_call(nexus_proto::meter::REFERENCE.endpoint))?;
+    for bytes in [0, 8, 32, 64] {
+        let deadline = subject.deadline().ticks();
+        let tight = |rounds| {
+            crate::tight::calls(meter, bytes, rounds, deadline).map_err(|error| format!("meter: {error}"))
+        };
+        tight(8)?;
+        let clock = subject.environment.clock();
+        let before = clock.now();
+        tight(ROUNDS.into())?;
+        told(&format!("ipc/raw/roundtrip/{bytes}/cross"), clock.duration(clock.now() - before));
+    }
     let ping = nexus_proto::pong::Ping { number: 1 };
     mean(subject, "ipc/typed/roundtrip/8/cross", || {
         subject.pong.ping(&ping, subject.deadline()).map(drop).map_err(|error| format!("ping: {error}"))
@@ -61,7 +73,12 @@ fn mean(
     for _ in 0..ROUNDS {
         deed()?;
     }
-    let instructions = clock.duration(clock.now() - before).as_nanos() / u128::from(ROUNDS);
-    info!("BENCH: {name} {instructions} instructions");
+    told(name, clock.duration(clock.now() - before));
     Ok(())
+}
+
+/// Tells the mean of all rounds.
+fn told(name: &str, all: core::time::Duration) {
+    let instructions = all.as_nanos() / u128::from(ROUNDS);
+    info!("BENCH: {name} {instructions} instructions");
 }

@@ -11,6 +11,7 @@ mod figures;
 mod memory;
 mod messages;
 mod restarts;
+mod tight;
 
 use alloc::format;
 use alloc::string::String;
@@ -43,6 +44,9 @@ const PROOFS: &[Proof] = &[
     ("w^x enforced", memory::write_xor_execute),
     ("user pointer guard", memory::user_pointer_guard),
     ("mmio map refused", memory::mmio_map_refused),
+    ("device memory", memory::device_memory),
+    ("vmo resize", memory::resize),
+    ("spawn reasons", restarts::spawn_reasons),
     // The last: it leaves no peer.
     ("crash loop given up", restarts::crash_loop),
 ];

@@ -12,6 +12,8 @@ use nexus_abi::{Error, Handle, Kind, Rights, SystemCall, system};
 const KERNEL: u64 = 0xffff_ffc0_0000_0000;
 /// User memory where nothing is mapped.
 const NOWHERE: u64 = 0x30_0000_0000;
+/// Pages that the recipe gives the clock for memory of its own.
+const DEVICE_PAGES: usize = 16;
 /// Bytes that no register holds: they must be fetched from memory.
 const IN_MEMORY: u32 = 128;
 
@@ -93,4 +95,68 @@ pub fn mmio_map_refused(subject: &Subject<'_>) -> Result<(), String> {
     expect("whether the clock stands at zero", time == 0, false)?;
     // SAFETY: nothing uses the mapping any more.
     trying("unmapping", unsafe { system::vmo_unmap(Handle::NONE, at) })
+}
+
+/// Memory for a device is zeroed, where it says, never executable, bounded by what the device may have, and not
+/// given back by whoever could still have the device write to it. Ordinary memory does not tell where it is.
+pub fn device_memory(subject: &Subject<'_>) -> Result<(), String> {
+    let device = trying("the device", subject.environment.needed("device.mmio.rtc", Kind::DeviceMmio))?;
+    let ordinary = trying("creating memory", system::vmo_create(Handle::NONE, PAGE_SIZE))?;
+    let told = system::dma_address(ordinary);
+    expect("where ordinary memory is", told, Err(Error::NotPermitted))?;
+    trying("closing", system::cap_close(ordinary))?;
+    let promised = DEVICE_PAGES * PAGE_SIZE;
+    let too_much = system::dma_create(device, promised + PAGE_SIZE).map(drop);
+    expect("more than the device may have", too_much, Err(Error::NoMemory))?;
+    let memory = trying("memory for the device", system::dma_create(device, promised))?;
+    let address = trying("where it is", system::dma_address(memory))?;
+    expect("whether it begins with a page", address.is_multiple_of(PAGE_SIZE as u64), true)?;
+    let at = trying("finding addresses", subject.environment.addresses(promised))?;
+    let map = |protection| {
+        // SAFETY: the range was just handed out and nothing else uses it.
+        unsafe { system::vmo_map(Handle::NONE, memory, at, 0, promised, protection) }
+    };
+    expect("executable", map(Rights::READ | Rights::EXECUTE), Err(Error::NotPermitted))?;
+    trying("mapping it", map(Rights::READ | Rights::WRITE))?;
+    // SAFETY: just mapped with this size; nothing else has it.
+    let bytes = unsafe {
+        core::slice::from_raw_parts_mut(core::ptr::with_exposed_provenance_mut::<u8>(at as usize), promised)
+    };
+    expect("its first bytes that are not zero", bytes.iter().position(|&byte| byte != 0), None)?;
+    bytes.fill(0x5a);
+    expect("its size", system::vmo_resize(memory, PAGE_SIZE), Err(Error::NotPermitted))?;
+    // SAFETY: nothing uses the mapping any more.
+    trying("unmapping", unsafe { system::vmo_unmap(Handle::NONE, at) })?;
+    trying("closing it", system::cap_close(memory))?;
+    // The device was not reset: what it had counts as its own, and only init may say otherwise.
+    expect("memory after that", system::dma_create(device, PAGE_SIZE).map(drop), Err(Error::NoMemory))?;
+    let info = trying("the query", system::cap_query(device))?;
+    expect("pages in quarantine", info.badge, DEVICE_PAGES as u64)?;
+    let claimed = system::dma_release(device, system::DeviceReset::Done);
+    expect("claiming a reset", claimed, Err(Error::NotPermitted))
+}
+
+/// Memory grows and shrinks as far as nobody sees what would go, and what is new is zero.
+pub fn resize(subject: &Subject<'_>) -> Result<(), String> {
+    let vmo = trying("creating memory", system::vmo_create(Handle::NONE, PAGE_SIZE))?;
+    trying("writing", system::vmo_write(vmo, 0, b"stays"))?;
+    trying("growing", system::vmo_resize(vmo, 40 * PAGE_SIZE))?;
+    let last = 39 * PAGE_SIZE as u64;
+    trying("writing at the end", system::vmo_write(vmo, last, b"goes"))?;
+    let at = trying("finding addresses", subject.environment.addresses(40 * PAGE_SIZE))?;
+    // SAFETY: the range was just handed out and nothing else uses it.
+    let mapped = unsafe { system::vmo_map(Handle::NONE, vmo, at, 0, 40 * PAGE_SIZE, Rights::READ) };
+    trying("mapping", mapped)?;
+    expect("shrinking under a mapping", system::vmo_resize(vmo, PAGE_SIZE), Err(Error::Busy))?;
+    // SAFETY: nothing uses the mapping.
+    trying("unmapping", unsafe { system::vmo_unmap(Handle::NONE, at) })?;
+    trying("shrinking", system::vmo_resize(vmo, PAGE_SIZE))?;
+    let mut bytes = [0xff; 5];
+    expect("reading beyond", system::vmo_read(vmo, last, &mut bytes), Err(Error::OutOfRange))?;
+    trying("growing again", system::vmo_resize(vmo, 40 * PAGE_SIZE))?;
+    trying("reading what came back", system::vmo_read(vmo, last, &mut bytes))?;
+    expect("what came back", bytes, [0; 5])?;
+    trying("reading what stayed", system::vmo_read(vmo, 0, &mut bytes))?;
+    expect("what stayed", bytes, *b"stays")?;
+    trying("closing", system::cap_close(vmo))
 }

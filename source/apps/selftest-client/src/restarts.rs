@@ -6,7 +6,7 @@ use alloc::string::String;
 use nexus_abi::Error;
 use nexus_abi::records::{FaultCause, STATE_FAULTED};
 use nexus_ipc::CallError;
-use nexus_proto::init::{Ended, Run, ServiceState, Target};
+use nexus_proto::init::{Ended, InitError, Run, ServiceState, StartFailure, Target};
 use nexus_proto::pong::Ping;
 
 /// More crashes than the recipe's budget for the peer allows.
@@ -71,6 +71,23 @@ pub fn fault_contained(subject: &Subject<'_>) -> Result<(), String> {
     run_faulty(subject, "illegal", FaultCause::IllegalInstruction)?;
     run_faulty(subject, "divide", FaultCause::Breakpoint)?;
     trying("a call after them", subject.peer.whoami(&(), subject.deadline())).map(drop)
+}
+
+/// Whoever asks for a program that cannot be started is told why, each reason by itself.
+pub fn spawn_reasons(subject: &Subject<'_>) -> Result<(), String> {
+    for (name, refusal) in [
+        ("unfit-program", InitError::CouldNotStart(StartFailure::InvalidImage)),
+        ("unfit-quota", InitError::CouldNotStart(StartFailure::Quota)),
+        ("unfit-table", InitError::CouldNotStart(StartFailure::TableFull)),
+        ("pong", InitError::NotOnDemand),
+        ("nobody", InitError::Unknown),
+    ] {
+        let request = Run { name: name.into(), arguments: String::new() };
+        let outcome = subject.init.run(&request, subject.deadline());
+        expect(&format!("running {name}"), outcome, Err(CallError::Service(refusal)))?;
+    }
+    // Nothing of them is left in the way of another.
+    run_faulty(subject, "illegal", FaultCause::IllegalInstruction).map(drop)
 }
 
 /// Runs `faulty`, which must end by this cause.

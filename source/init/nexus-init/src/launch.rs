@@ -7,6 +7,7 @@ use nexus_abi::limits::{PAGE_SIZE, TRANSFER_BYTES_MAX};
 use nexus_abi::records::ProcessParameters;
 use nexus_abi::start_page::StartPage;
 use nexus_abi::{Error, Handle, Rights, service_id, system};
+use nexus_proto::init::StartFailure;
 use system_manifest::Service;
 use zerocopy::IntoBytes;
 
@@ -37,29 +38,64 @@ pub struct Launch<'a> {
     pub death_bits: u64,
 }
 
+/// Parts of making a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The process itself.
+    Create,
+    /// A piece of its memory.
+    Allocate,
+    /// What stands there.
+    Fill,
+    /// Putting it where it belongs.
+    Map,
+    /// Its capabilities.
+    HandOut,
+    /// Its thread.
+    Begin,
+}
+
 /// Why a process could not be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaunchError {
     /// What was tried.
-    pub step: &'static str,
+    pub step: Step,
     /// What the kernel said.
     pub error: Error,
 }
 
+impl LaunchError {
+    /// What that means for who asked.
+    pub fn failure(self) -> StartFailure {
+        match (self.step, self.error) {
+            (Step::Create, Error::NoMemory) => StartFailure::OutOfMemory,
+            (_, Error::NoSlots | Error::TableFull) => StartFailure::TableFull,
+            (_, Error::NoMemory) => StartFailure::Quota,
+            (Step::Map, _) => StartFailure::MappingFailed,
+            (Step::Fill | Step::Begin, Error::InvalidArgument | Error::OutOfRange) => {
+                StartFailure::InvalidImage
+            }
+            _ => StartFailure::NotPermitted,
+        }
+    }
+}
+
 impl fmt::Display for LaunchError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: {}", self.step, self.error)
+        let step = match self.step {
+            Step::Create => "creating the process",
+            Step::Allocate => "creating memory",
+            Step::Fill => "filling memory",
+            Step::Map => "mapping memory",
+            Step::HandOut => "handing out a capability",
+            Step::Begin => "starting the thread",
+        };
+        write!(formatter, "{step}: {}", self.error)
     }
 }
 
-trait Step<T> {
-    fn step(self, step: &'static str) -> Result<T, LaunchError>;
-}
-
-impl<T> Step<T> for Result<T, Error> {
-    fn step(self, step: &'static str) -> Result<T, LaunchError> {
-        self.map_err(|error| LaunchError { step, error })
-    }
+fn at<T>(step: Step, outcome: Result<T, Error>) -> Result<T, LaunchError> {
+    outcome.map_err(|error| LaunchError { step, error })
 }
 
 /// Makes a process and starts its first thread; yields the process. A process that could not be finished is
@@ -76,7 +112,7 @@ pub fn launch(authority: Handle, plan: &Launch<'_>, ticks_per_second: u64) -> Re
         open_calls_max: limits.open_calls,
         qos_max: plan.service.urgency as u32,
     };
-    let process = system::process_create(authority, &parameters).step("creating the process")?;
+    let process = at(Step::Create, system::process_create(authority, &parameters))?;
     match furnish(process, plan, ticks_per_second) {
         Ok(()) => Ok(process),
         Err(error) => {
@@ -109,7 +145,7 @@ fn furnish(process: Handle, plan: &Launch<'_>, ticks_per_second: u64) -> Result<
     let (entry, qos) = (plan.program.entry, plan.service.urgency as u64);
     // SAFETY: it is another process's memory.
     let thread = unsafe { system::thread_create(process, entry, STACK_END, START_PAGE, qos) };
-    close(thread.step("starting the thread")?);
+    close(at(Step::Begin, thread)?);
     Ok(())
 }
 
@@ -124,18 +160,17 @@ fn start_page(process: Handle, plan: &Launch<'_>) -> Result<StartPage, LaunchErr
     page.generation = plan.generation;
     page.set_arguments(plan.arguments);
     for grant in plan.grants {
-        let handle =
-            system::cap_transfer_to(process, grant.handle, grant.rights).step("handing out a capability")?;
-        page.add(&grant.name, handle, grant.kind, grant.rights)
-            .map_err(|_| Error::NoSlots)
-            .step("naming a capability in the start page")?;
+        let handed = system::cap_transfer_to(process, grant.handle, grant.rights);
+        let handle = at(Step::HandOut, handed)?;
+        let named = page.add(&grant.name, handle, grant.kind, grant.rights);
+        at(Step::HandOut, named.map_err(|_| Error::NoSlots))?;
     }
     Ok(page)
 }
 
 /// Makes memory that belongs to the process, fills it and maps it with exactly its protection.
 fn map_segment(process: Handle, segment: &Segment<'_>) -> Result<(), LaunchError> {
-    let vmo = system::vmo_create(process, segment.bytes).step("creating memory")?;
+    let vmo = at(Step::Allocate, system::vmo_create(process, segment.bytes))?;
     let outcome = fill_and_map(process, segment, vmo);
     close(vmo);
     outcome
@@ -144,12 +179,12 @@ fn map_segment(process: Handle, segment: &Segment<'_>) -> Result<(), LaunchError
 fn fill_and_map(process: Handle, segment: &Segment<'_>, vmo: Handle) -> Result<(), LaunchError> {
     let mut offset = segment.offset as u64;
     for piece in segment.contents.chunks(TRANSFER_BYTES_MAX) {
-        system::vmo_write(vmo, offset, piece).step("filling memory")?;
+        at(Step::Fill, system::vmo_write(vmo, offset, piece))?;
         offset += piece.len() as u64;
     }
     // SAFETY: it is another process's memory.
     let mapped = unsafe { system::vmo_map(process, vmo, segment.base, 0, segment.bytes, segment.protection) };
-    mapped.step("mapping memory")
+    at(Step::Map, mapped)
 }
 
 /// The object belongs to the process and lives on; only init's own name for it goes.

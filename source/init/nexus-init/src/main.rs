@@ -45,8 +45,8 @@ fn start(environment: &Environment) -> Result<core::convert::Infallible, String>
     let manifest =
         image.file(image::MANIFEST).map_err(|error| format!("the manifest: {}", error.message()))?;
     let manifest = system_manifest::decode(manifest).map_err(|error| format!("the manifest: {error}"))?;
-    check_memory(&manifest, control)?;
-    let programs = programs(&manifest, &image)?;
+    check_memory(&manifest, environment, control)?;
+    let programs = programs(&manifest, &image);
     let tree = capability("device-tree", Kind::Vmo)?;
     let tree = read_memory(tree).map_err(|error| format!("the device tree: {error}"))?;
     let resources =
@@ -80,22 +80,20 @@ fn map_image(environment: &Environment, vmo: Handle) -> Result<Image<'static>, S
     Image::open(contents).map_err(|error| format!("the initial image: {}", error.message()))
 }
 
-/// Every service's program, checked before anything is started.
-fn programs<'a>(manifest: &Manifest, image: &Image<'a>) -> Result<Vec<Program<'a>>, String> {
+/// Every service's program, checked before anything is started. A damaged one is its service's failure alone.
+fn programs<'a>(manifest: &Manifest, image: &Image<'a>) -> Vec<Result<Program<'a>, &'static str>> {
     let program = |name: &str| {
-        let file = image.file(name).map_err(|error| format!("the program `{name}`: {}", error.message()))?;
-        Program::read(file).map_err(|error| format!("the program `{name}`: {}", error.message()))
+        let file = image.file(name).map_err(|error| error.message())?;
+        Program::read(file).map_err(|error| error.message())
     };
     manifest.services.iter().map(|service| program(&service.binary)).collect()
 }
 
-/// Refuses a manifest that promises more memory than there is.
-fn check_memory(manifest: &Manifest, control: Handle) -> Result<(), String> {
-    let info = system::system_info(control).map_err(|error| format!("the machine's figures: {error}"))?;
-    let promised = manifest.memory_pages();
-    if promised > info.quota_pages {
-        let available = info.quota_pages;
-        return Err(format!("the manifest promises {promised} pages of memory, the machine has {available}"));
+/// Refuses a manifest that promises more memory than there is beside what init itself has.
+fn check_memory(manifest: &Manifest, environment: &Environment, control: Handle) -> Result<(), String> {
+    let own = system::process_list(control, 0).map_err(|error| format!("init's own figures: {error}"))?;
+    if own.service_id != environment.page().service_id {
+        return Err(String::from("the first process is not init"));
     }
-    Ok(())
+    nexus_init::resources::check_memory(manifest, own.quota_pages, own.reserved_pages)
 }

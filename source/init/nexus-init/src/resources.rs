@@ -6,6 +6,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+use nexus_abi::limits::PAGE_SIZE;
 use nexus_abi::{Error, Handle, Kind, Rights, service_id, system};
 use nexus_ipc::AccessEntry;
 use nexus_log::RING_BYTES;
@@ -163,6 +164,20 @@ impl Resources {
     }
 }
 
+/// Refuses a manifest whose quotas, with the rings of all services, exceed what init has (`quota_pages`) beside
+/// what it holds already (`reserved_pages`). Says the numbers.
+pub fn check_memory(manifest: &Manifest, quota_pages: u64, reserved_pages: u64) -> Result<(), String> {
+    let rings = manifest.services.len() as u64 * RING_BYTES.div_ceil(PAGE_SIZE) as u64;
+    let promised = manifest.memory_pages().saturating_add(rings);
+    let available = quota_pages.saturating_sub(reserved_pages);
+    if promised > available {
+        return Err(format!(
+            "the manifest promises {promised} pages of memory to services and rings, {available} are free"
+        ));
+    }
+    Ok(())
+}
+
 /// Who may ask this endpoint for what.
 pub fn access_entries(manifest: &Manifest, endpoint: &Endpoint) -> Vec<AccessEntry> {
     let callers =
@@ -214,7 +229,8 @@ fn device(
     given: &mut Vec<Device>,
 ) -> Result<OwnedDevice, &'static str> {
     let found = devices::find(tree, &need.compatible, given).map_err(DeviceError::message)?;
-    let window = system::device_cap_create(authority, found.base, found.bytes).map_err(Error::name)?;
+    let window = system::device_cap_create(authority, found.base, found.bytes, need.dma_pages as usize)
+        .map_err(Error::name)?;
     let line = found.line.map(|line| system::irq_cap_create(authority, line)).transpose();
     let irq = line.map_err(|error| {
         // The window alone is of no use; the refusal is what matters.

@@ -6,14 +6,15 @@ use crate::program::Program;
 use crate::resources::{Resources, access_entries};
 use crate::schedule::{BUDGET_WINDOW, Decision, History, RESTART_SPACING, may_start, restart_at};
 use crate::{KILLED_AS_LATE, KILLED_ON_REQUEST, report};
-use alloc::string::String;
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 use nexus_abi::records::{FaultReport, ProcessStatus, STATE_ALIVE, STATE_KILLED};
 use nexus_abi::{Error, Handle, service_id, system};
 use nexus_ipc::{Access, Answer, Caller, Clock, Deadline, Event, Receiver};
 use nexus_proto::init::{
-    Ended, InitError, Run, Server, ServiceEntry, ServiceState, Services, Target, dispatch,
+    Ended, InitError, Run, Server, ServiceEntry, ServiceState, Services, StartFailure, Target, dispatch,
 };
 use nexus_rt::{READY_LABEL, error, info, warning};
 use system_manifest::{Manifest, Restart, Service, StartPolicy};
@@ -22,8 +23,8 @@ use system_manifest::{Manifest, Restart, Service, StartPolicy};
 pub struct Parts<'a> {
     /// The manifest.
     pub manifest: &'a Manifest,
-    /// The program of each service, in the manifest's order.
-    pub programs: &'a [Program<'a>],
+    /// The program of each service, in the manifest's order, or what is wrong with it.
+    pub programs: &'a [Result<Program<'a>, &'static str>],
     /// The system's objects.
     pub resources: Resources,
     /// The root of processes.
@@ -125,8 +126,9 @@ impl<'a> Supervisor<'a> {
             let Some(service) = self.parts.manifest.services.get(index) else { continue };
             let due = self.slots.get(index).is_some_and(|slot| self.parts.clock.now() >= slot.due);
             match self.state(index) {
-                ServiceState::Waiting if self.may_start(service) => self.start(index, None),
-                ServiceState::Restarting if due => self.start(index, None),
+                // A failure is told and decided upon there.
+                ServiceState::Waiting if self.may_start(service) => drop(self.start(index, None)),
+                ServiceState::Restarting if due => drop(self.start(index, None)),
                 ServiceState::Starting if due => self.end_late(index, service),
                 _ => {}
             }
@@ -177,37 +179,47 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Starts a service; one that cannot be started counts as one that died at once.
-    fn start(&mut self, index: usize, arguments: Option<&str>) {
+    fn start(&mut self, index: usize, arguments: Option<&str>) -> Result<(), StartFailure> {
         let parts = &self.parts;
         let (Some(service), Some(program), Some(slot)) =
             (parts.manifest.services.get(index), parts.programs.get(index), self.slots.get_mut(index))
         else {
-            return;
+            return Err(StartFailure::InvalidImage);
         };
         info!("init: start {}", service.name);
         slot.starts = slot.starts.saturating_add(1);
         slot.started = parts.clock.now();
-        let plan = Launch {
-            service,
-            program,
-            grants: &parts.resources.grants(parts.manifest, index, service),
-            arguments: arguments.unwrap_or(parts.arguments),
-            generation: slot.starts,
-            supervisor: parts.deaths,
-            death_bits: 1u64.checked_shl(index as u32).unwrap_or(0),
+        let grants = parts.resources.grants(parts.manifest, index, service);
+        let made = match program {
+            Ok(program) => {
+                let plan = Launch {
+                    service,
+                    program,
+                    grants: &grants,
+                    arguments: arguments.unwrap_or(parts.arguments),
+                    generation: slot.starts,
+                    supervisor: parts.deaths,
+                    death_bits: 1u64.checked_shl(index as u32).unwrap_or(0),
+                };
+                launch(parts.authority, &plan, parts.ticks_per_second)
+                    .map_err(|error| (error.failure(), error.to_string()))
+            }
+            Err(reason) => Err((StartFailure::InvalidImage, format!("its program: {reason}"))),
         };
-        match launch(parts.authority, &plan, parts.ticks_per_second) {
+        match made {
             Ok(process) => {
                 let number = system::process_status(process).map_or(0, |status| status.process_id);
                 let allowed = parts.clock.ticks(Duration::from_millis(service.ready_ms.into()));
                 slot.due = slot.started.saturating_add(allowed);
                 slot.process = Some((process, number));
                 slot.state = ServiceState::Starting;
+                Ok(())
             }
-            Err(reason) => {
-                error!("init: cannot start {}: {reason}", service.name);
-                slot.last_end = alloc::format!("could not start: {reason}");
+            Err((failure, reason)) => {
+                error!("init: cannot start {}: {failure} ({reason})", service.name);
+                slot.last_end = format!("could not start: {failure}");
                 self.decide(index, false);
+                Err(failure)
             }
         }
     }
@@ -266,7 +278,8 @@ impl<'a> Supervisor<'a> {
         let ending = report::ending(status, fault.as_ref());
         info!("init: ended {} (pid {}): {ending}", service.name, status.process_id);
         if let Some(fault) = &fault {
-            for line in report::fault_lines(&service.name, fault, self.parts.programs.get(index)) {
+            let program = self.parts.programs.get(index).and_then(|program| program.as_ref().ok());
+            for line in report::fault_lines(&service.name, fault, program) {
                 error!("{line}");
             }
         }
@@ -346,8 +359,8 @@ impl<'a> Supervisor<'a> {
         if self.slots.get(index).is_some_and(|slot| slot.process.is_some()) {
             return Err(InitError::Running);
         }
-        self.start(index, Some(&request.arguments));
-        if self.state(index) == ServiceState::Starting { Ok(index) } else { Err(InitError::CouldNotStart) }
+        let started = self.start(index, Some(&request.arguments));
+        started.map(|()| index).map_err(InitError::CouldNotStart)
     }
 }
 

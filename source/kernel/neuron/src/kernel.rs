@@ -14,7 +14,7 @@ use crate::object::{Device, Process, Thread, Vmo};
 use crate::ring::{RING_BYTES, Ring};
 use crate::schedule::RunQueue;
 use crate::sync::{Before, Held, SpinGuard, SpinLock, Structure};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use nexus_abi::limits::HARTS_MAX;
 
 /// Interrupt lines that the kernel can tell apart.
@@ -54,6 +54,8 @@ pub struct Counters {
     pub init_ticks: AtomicU64,
     /// Hardware threads online.
     pub harts_online: AtomicU64,
+    /// Pages that only a device that was not reset can reach.
+    pub quarantined_pages: AtomicU64,
 }
 
 /// What boot found, for `system_info`.
@@ -87,6 +89,10 @@ pub struct Kernel<A: Arch> {
     pub(crate) init: AtomicU64,
     pub(crate) ring: SpinLock<Ring>,
     pub(crate) run_queues: [SpinLock<RunQueue>; HARTS_MAX],
+    /// Messages that went the fast path, by hart: brought up to date when the hart leaves by the long way.
+    pub(crate) fast_messages: [AtomicU64; HARTS_MAX],
+    /// The classes with somebody ready on each hart, one bit each: read without the queue's lock.
+    pub(crate) ready: [AtomicU32; HARTS_MAX],
     pub(crate) deadlines: [SpinLock<Deadlines>; HARTS_MAX],
     /// Raw ids of the `Irq` of each line.
     pub(crate) lines: &'static [AtomicU64; LINES_MAX],
@@ -109,11 +115,17 @@ pub struct Hart {
     pub index: usize,
     /// The thread that it runs.
     pub current: Option<Id<Thread>>,
+    /// Granule of that thread's process.
+    pub(crate) process: Granule,
+    /// Who is charged for the time since `running_since`.
+    pub(crate) payer: Option<Id<Process>>,
     /// A thread that is to run next without standing in a queue: the other side of a message.
     pub(crate) handoff: Option<Id<Thread>>,
     /// Whether somebody more urgent than `current` is ready.
     pub(crate) reschedule: bool,
-    /// When `current` began to run.
+    /// Messages that went the fast path here.
+    pub(crate) messages: u64,
+    /// Since when `payer` is charged.
     pub(crate) running_since: u64,
     /// When its turn ends.
     pub(crate) turn_ends: u64,
@@ -129,6 +141,9 @@ impl Hart {
         Hart {
             index,
             current: None,
+            process: 0,
+            payer: None,
+            messages: 0,
             handoff: None,
             reschedule: false,
             running_since: 0,
@@ -159,6 +174,8 @@ impl<A: Arch> Kernel<A> {
             init: AtomicU64::new(0),
             ring: SpinLock::new(Ring::new(storage.ring)),
             run_queues: [const { SpinLock::new(RunQueue::new()) }; HARTS_MAX],
+            fast_messages: [const { AtomicU64::new(0) }; HARTS_MAX],
+            ready: [const { AtomicU32::new(0) }; HARTS_MAX],
             deadlines,
             lines: storage.lines,
             structure: SpinLock::new(StructureState {

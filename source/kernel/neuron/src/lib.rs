@@ -9,8 +9,8 @@
 //!
 //! Invariants: see the head of each file; the life of a call is `system_call/message.rs` and
 //! [`message`], the life of a capability `object/capability.rs` and `object/derivation.rs`, the life of
-//! a page `memory/`. `unsafe` stands in `arch`, `memory::frame`, `memory::slab`, `object::capability`
-//! and `sync` only.
+//! a page `memory/`. `unsafe` stands in `arch`, `fast_path`, `memory::frame`, `memory::slab`,
+//! `object::capability` and `sync` only.
 //!
 //! Where to start reading: [`kernel`], then `system_call/mod.rs`.
 #![cfg_attr(not(any(test, feature = "host")), no_std)]
@@ -21,6 +21,7 @@
 pub mod arch;
 pub mod boot;
 pub mod deadline;
+pub mod fast_path;
 pub mod fault;
 pub mod kernel;
 pub mod memory;

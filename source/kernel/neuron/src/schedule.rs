@@ -4,7 +4,7 @@
 //! class over, that class gets one turn, so starvation is bounded. There is no periodic tick: the timer
 //! is set only for deadlines, and for the end of a turn while somebody else is ready.
 
-use crate::arch::{AddressSpace, Arch};
+use crate::arch::Arch;
 use crate::deadline::Node;
 use crate::kernel::{Hart, Kernel};
 use crate::memory::list::LinksOf;
@@ -46,6 +46,12 @@ impl RunQueue {
     /// Whether nobody is ready.
     pub fn is_empty(&self) -> bool {
         self.classes.iter().all(List::is_empty)
+    }
+
+    /// The classes with somebody ready, one bit each.
+    pub fn occupied(&self) -> u32 {
+        let bits = self.classes.iter().enumerate().map(|(class, list)| u32::from(!list.is_empty()) << class);
+        bits.sum()
     }
 
     /// The most urgent class with somebody ready.
@@ -97,6 +103,20 @@ impl RunQueue {
 }
 
 impl<A: Arch> Kernel<A> {
+    /// Does something with a hart's run queue, and notes which classes have somebody ready afterwards.
+    pub(crate) fn with_queue<R>(&self, hart: usize, change: impl FnOnce(&mut RunQueue) -> R) -> R {
+        let mut queue = self.run_queues[hart].lock();
+        let result = change(&mut queue);
+        self.ready[hart].store(queue.occupied(), Relaxed);
+        result
+    }
+
+    /// Whether somebody above a class is ready on a hart.
+    #[inline]
+    pub(crate) fn is_somebody_above(&self, hart: usize, class: Qos) -> bool {
+        self.ready[hart].load(Relaxed) >> class as u32 > 1
+    }
+
     /// Makes a thread ready whose lock is held, with `a0` (and `a1`) as the outcome of its wait.
     pub(crate) fn wake(
         &self,
@@ -117,7 +137,7 @@ impl<A: Arch> Kernel<A> {
         thread.state = State::Ready;
         thread.deadline = FOREVER;
         let urgency = thread.shared().urgency();
-        self.run_queues[hart.index].lock().push(&self.memory, id, urgency);
+        self.with_queue(hart.index, |queue| queue.push(&self.memory, id, urgency));
         self.look_up_to(hart, urgency);
     }
 
@@ -153,10 +173,15 @@ impl<A: Arch> Kernel<A> {
                 State::Called => shared.served_by.load(Relaxed),
                 _ => 0,
             };
-            let mut queue = self.run_queues[hart.index].lock();
-            if thread.state == State::Ready && queue.remove_if_queued(&self.memory, id) {
-                queue.push(&self.memory, id, class);
-                drop(queue);
+            let queued = thread.state == State::Ready
+                && self.with_queue(hart.index, |queue| {
+                    let queued = queue.remove_if_queued(&self.memory, id);
+                    if queued {
+                        queue.push(&self.memory, id, class);
+                    }
+                    queued
+                });
+            if queued {
                 self.look_up_to(hart, class);
             } else {
                 shared.set_urgency(class);
@@ -173,7 +198,7 @@ impl<A: Arch> Kernel<A> {
         let waiting = thread.serves.and_then(|endpoint| self.memory.shared(endpoint)?.most_urgent());
         let class = waiting.map_or(thread.qos, |waiting| waiting.max(thread.qos));
         shared.set_urgency(class);
-        hart.reschedule |= self.run_queues[hart.index].lock().most_urgent() > Some(class);
+        hart.reschedule |= self.is_somebody_above(hart.index, class);
     }
 
     /// Takes a call that waits out of the endpoint's queue.
@@ -228,15 +253,15 @@ impl<A: Arch> Kernel<A> {
     /// The current thread stops running: its time is counted, its floating point put away.
     pub(crate) fn stop_running(&self, hart: &mut Hart, thread: &mut Guard<'_, Thread>) {
         self.arch.leave_float(&mut thread.context);
-        self.count_time(hart, thread);
+        self.count_time(hart);
         hart.current = None;
     }
 
-    /// Charges the time since the current thread began to run.
-    pub(crate) fn count_time(&self, hart: &mut Hart, thread: &Thread) {
+    /// Charges the time since the current thread, or the chain of calls that it works in, began to run.
+    pub(crate) fn count_time(&self, hart: &mut Hart) {
         let now = self.arch.now();
-        if let Some(process) = self.memory.shared(thread.process) {
-            process.cpu_ticks.fetch_add(now.saturating_sub(hart.running_since), Relaxed);
+        if let Some(payer) = hart.payer.and_then(|payer| self.memory.shared(payer)) {
+            payer.cpu_ticks.fetch_add(now.saturating_sub(hart.running_since), Relaxed);
         }
         hart.running_since = now;
     }
@@ -340,6 +365,7 @@ impl<A: Arch> Kernel<A> {
     /// What the hart does next: yields the thread to run, with its address space loaded and its turn
     /// begun. Idle moments zero free frames and wait for interrupts.
     pub fn leave(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) -> Id<Thread> {
+        self.fast_messages[hart.index].store(hart.messages, Relaxed);
         loop {
             if let Some(id) = hart.current {
                 if !hart.reschedule {
@@ -369,13 +395,12 @@ impl<A: Arch> Kernel<A> {
             && let Some((thread, _)) = self.lock(held, next)
             && thread.state == State::Ready
         {
-            let mut queue = self.run_queues[hart.index].lock();
-            if queue.most_urgent().is_none_or(|other| other <= thread.shared().urgency()) {
-                queue.remove(&self.memory, next);
+            if !self.is_somebody_above(hart.index, thread.shared().urgency()) {
+                self.with_queue(hart.index, |queue| queue.remove(&self.memory, next));
                 return Some(next);
             }
         }
-        self.run_queues[hart.index].lock().pop(&self.memory)
+        self.with_queue(hart.index, |queue| queue.pop(&self.memory))
     }
 
     fn run(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>, id: Id<Thread>) {
@@ -385,23 +410,22 @@ impl<A: Arch> Kernel<A> {
             // Out of the queue it stays until the teardown comes to it.
             return;
         }
-        let root = self.memory.address(process.page_table().root).0;
-        let space = AddressSpace { root, asid: process.asid.load(Relaxed) as u16 };
+        let space = process.space();
         if hart.loaded != Some(space) {
             self.arch.load(space);
             hart.loaded = Some(space);
         }
         self.arch.enter_float(&thread.context);
         let now = self.arch.now();
-        hart.current = Some(id);
+        (hart.current, hart.process, hart.payer) = (Some(id), thread.process.granule(), Some(thread.payer));
         hart.running_since = now;
         hart.turn_ends = now + self.arch.ticks_per_second() / TURNS_PER_SECOND;
     }
 
     /// Sets the timer for the earliest deadline, and for the end of the turn while others are ready.
-    fn set_timer(&self, hart: &mut Hart) {
+    pub(crate) fn set_timer(&self, hart: &mut Hart) {
         let mut time = self.deadlines[hart.index].lock().earliest();
-        if hart.current.is_some() && !self.run_queues[hart.index].lock().is_empty() {
+        if hart.current.is_some() && self.ready[hart.index].load(Relaxed) != 0 {
             time = time.min(hart.turn_ends);
         }
         if time != hart.timer {
@@ -417,7 +441,7 @@ impl<A: Arch> Kernel<A> {
             self.device_interrupt(hart, held, line);
         }
         if hart.current.is_some() && self.arch.now() >= hart.turn_ends {
-            if self.run_queues[hart.index].lock().is_empty() {
+            if self.ready[hart.index].load(Relaxed) == 0 {
                 hart.turn_ends = self.arch.now() + self.arch.ticks_per_second() / TURNS_PER_SECOND;
             } else {
                 hart.reschedule = true;

@@ -20,6 +20,8 @@ const PAGE: u64 = PAGE_SIZE as u64;
 const BASE: u64 = 0x10_0000;
 const WINDOW: u64 = 0x20_0000;
 const QUOTA_PAGES: u64 = 128;
+/// The one service id that processes of the self-tests may have.
+const SPAWNED: u64 = nexus_abi::service_id("kernel-selftest-child");
 /// Rounds after which every count must be what it was.
 const SENTINEL_ROUNDS: u32 = 256;
 const READ: u64 = Rights::READ.bits() as u64;
@@ -30,7 +32,7 @@ type Test<A> = fn(&mut Bench<'_, '_, A>) -> Result<(), &'static str>;
 
 /// Runs every self-test; each prints its line. A failure is a kernel bug and stops the machine.
 pub fn run<A: Arch>(kernel: &Kernel<A>, hart: &mut Hart, held: &mut Held<'_, Nothing>) {
-    let tests: [(&str, Test<A>); 9] = [
+    let tests: [(&str, Test<A>); 10] = [
         ("vmo zero", vmo_zero),
         ("userptr guard", user_pointer_guard),
         ("w^x enforced", write_execute),
@@ -39,6 +41,7 @@ pub fn run<A: Arch>(kernel: &Kernel<A>, hart: &mut Hart, held: &mut Held<'_, Not
         ("test_reject_mmio_no_cap", mmio_without_capability),
         ("test_reject_device_window_of_ram", device_window_of_ram),
         ("test_reject_stale_handle", stale_handle),
+        ("spawn reasons", spawn_reasons),
         ("resource sentinel", resource_sentinel),
     ];
     let free = kernel.memory.free_count();
@@ -73,7 +76,7 @@ impl<'a, 'h, A: Arch> Bench<'a, 'h, A> {
             qos_max: Qos::Normal as u32,
             ..ProcessParameters::default()
         };
-        let made = kernel.new_process(held, kernel.root, &parameters, None).and_then(|process| {
+        let made = kernel.new_process(held, kernel.root, &parameters).and_then(|process| {
             kernel.new_thread(held, process, [BASE, BASE, 0], Qos::Normal).map(|thread| (process, thread))
         });
         match made {
@@ -121,6 +124,12 @@ impl<'a, 'h, A: Arch> Bench<'a, 'h, A> {
         let beyond = self.kernel.memory.address(self.kernel.memory.frame_count());
         self.call(SystemCall::DeviceCapCreate, &[authority, beyond.0, pages * PAGE])
             .map_err(|_| "device_cap_create")
+    }
+
+    /// Writes a structure to [`BASE`].
+    fn put(&mut self, parameters: &ProcessParameters) -> Result<(), &'static str> {
+        let written = self.kernel.write_record(&mut self.held.above(), self.process, BASE, parameters);
+        written.map_err(|_| "its memory cannot be written")
     }
 
     fn expect(
@@ -233,6 +242,44 @@ fn stale_handle<A: Arch>(bench: &mut Bench<'_, '_, A>) -> Result<(), &'static st
     }
     let signal = [first, 1];
     bench.expect(SystemCall::NotificationSignal, &signal, Error::StaleHandle, "a stale handle was taken")
+}
+
+/// Each way in which making a process can fail is provoked by the calls that make one, and told apart by which of
+/// them answers what.
+fn spawn_reasons<A: Arch>(bench: &mut Bench<'_, '_, A>) -> Result<(), &'static str> {
+    bench.memory(1)?;
+    let mut authority = Capability::new(Kind::ProcessAuthority, Rights::CREATE, SPAWNED);
+    authority.badge = SPAWNED;
+    let authority = bench.kernel.insert_into(bench.held, bench.process, 0, authority);
+    let create = [authority.map_err(|_| "a process authority")?.0, BASE];
+    let good = ProcessParameters {
+        service_id: SPAWNED,
+        quota_pages: 8,
+        capabilities_max: 1,
+        qos_max: Qos::Normal as u32,
+        ..ProcessParameters::default()
+    };
+    for (parameters, error, what) in [
+        (ProcessParameters { quota_pages: QUOTA_PAGES, ..good }, Error::NoMemory, "memory ran out unnoticed"),
+        (ProcessParameters { rank: u32::MAX, ..good }, Error::InvalidArgument, "nonsense made a process"),
+        (ProcessParameters { service_id: 1, ..good }, Error::NotPermitted, "a forbidden identity was given"),
+    ] {
+        bench.put(&parameters)?;
+        bench.expect(SystemCall::ProcessCreate, &create, error, what)?;
+    }
+    bench.put(&good)?;
+    let child = bench.call(SystemCall::ProcessCreate, &create).map_err(|_| "process_create")?;
+    let large = [child, 8 * PAGE];
+    bench.expect(SystemCall::VmoCreate, &large, Error::NoMemory, "its quota holds more than it has")?;
+    let vmo = bench.call(SystemCall::VmoCreate, &[child, PAGE]).map_err(|_| "vmo_create")?;
+    let map = [child, vmo, BASE, 0, PAGE, READ];
+    bench.call(SystemCall::VmoMap, &map).map_err(|_| "vmo_map")?;
+    bench.expect(SystemCall::VmoMap, &map, Error::Overlap, "a mapping was made over another")?;
+    let hand_over = [child, vmo, READ];
+    bench.call(SystemCall::CapTransferTo, &hand_over).map_err(|_| "cap_transfer_to")?;
+    bench.expect(SystemCall::CapTransferTo, &hand_over, Error::NoSlots, "a full table took one more")?;
+    let outside = [child, USER_END, BASE, 0, Qos::Normal as u64];
+    bench.expect(SystemCall::ThreadCreate, &outside, Error::InvalidArgument, "it began in the kernel")
 }
 
 /// Creates and closes everything a process can, many times: every count must be what it was.

@@ -5,7 +5,7 @@
 //! that it had received fail), then objects that it created, then its tables. Its supervisor hears of it
 //! when the last page is back, so that a successor finds the quota free.
 
-use crate::arch::{AddressSpace, Arch};
+use crate::arch::Arch;
 use crate::deadline::Node;
 use crate::kernel::{Hart, Kernel, StructureState};
 use crate::line;
@@ -133,11 +133,9 @@ impl<A: Arch> Kernel<A> {
             body.bound = None;
         }
         for hart in 0..self.run_queues.len() {
-            let mut queue = self.run_queues[hart].lock();
             if state == State::Ready {
-                queue.remove_if_queued(&self.memory, thread);
+                self.with_queue(hart, |queue| queue.remove_if_queued(&self.memory, thread));
             }
-            drop(queue);
             self.deadlines[hart].lock().remove(&self.memory, Node::Thread(thread.granule()));
         }
         if entry != 0
@@ -313,7 +311,7 @@ impl<A: Arch> Kernel<A> {
     ) -> Option<Teardown> {
         let shared = self.memory.shared(process)?;
         let asid = shared.asid.load(Relaxed) as u16;
-        if hart.loaded.is_some_and(|space| space.asid == asid) {
+        if hart.loaded == Some(shared.space()) {
             self.load_kernel_space(hart);
         }
         self.arch.flush_space(asid);
@@ -330,8 +328,7 @@ impl<A: Arch> Kernel<A> {
     /// Leaves the space of a process that is gone for the kernel's own.
     fn load_kernel_space(&self, hart: &mut Hart) {
         let Some(shared) = self.memory.shared(self.root) else { return };
-        let root = self.memory.address(shared.page_table().root).0;
-        let space = AddressSpace { root, asid: 0 };
+        let space = shared.space();
         self.arch.load(space);
         hart.loaded = Some(space);
     }

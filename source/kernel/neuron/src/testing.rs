@@ -169,7 +169,7 @@ impl Machine {
 
     /// A process without threads or memory, paid by the kernel's own account.
     pub fn empty_process(&mut self, parameters: &ProcessParameters) -> Id<Process> {
-        self.kernel.new_process(&mut self.held, self.kernel.root, parameters, None).expect("enough RAM")
+        self.kernel.new_process(&mut self.held, self.kernel.root, parameters).expect("enough RAM")
     }
 
     /// One more thread of a process.
@@ -280,6 +280,16 @@ impl Machine {
         self.run_once(actor)
     }
 
+    /// Goes on with a call whose first step was made.
+    pub fn resume(&mut self, actor: Actor) -> Step {
+        self.run(actor)
+    }
+
+    /// One further step of a call; `None`: it is to be made again.
+    pub fn resume_once(&mut self, actor: Actor) -> Option<Step> {
+        self.run_once(actor)
+    }
+
     /// Makes a message call; what comes back is in [`Machine::registers`] once it is done.
     pub fn message(&mut self, actor: Actor, call: SystemCall, message: &Registers) -> Step {
         self.prepare_message(actor, call, message);
@@ -289,11 +299,6 @@ impl Machine {
     /// Makes a message call's first step only.
     pub fn message_once(&mut self, actor: Actor, call: SystemCall, message: &Registers) -> Option<Step> {
         self.prepare_message(actor, call, message);
-        self.run_once(actor)
-    }
-
-    /// Makes the call again whose last step asked for that; `None` as in [`Machine::start_once`].
-    pub fn again(&mut self, actor: Actor) -> Option<Step> {
         self.run_once(actor)
     }
 
@@ -346,8 +351,9 @@ impl Machine {
     pub fn set_qos(&mut self, actor: Actor, class: Qos) {
         let (mut thread, _) = self.kernel.lock(&mut self.held, actor.thread).expect("a live thread");
         thread.qos = class;
-        self.kernel.run_queues[0].lock().remove_if_queued(&self.kernel.memory, actor.thread);
-        thread.shared().set_urgency(class);
+        drop(thread);
+        self.take_off_queue(actor);
+        self.kernel.memory.shared(actor.thread).expect("a live thread").set_urgency(class);
     }
 
     fn run(&mut self, actor: Actor) -> Step {
@@ -361,9 +367,11 @@ impl Machine {
 
     fn run_once(&mut self, actor: Actor) -> Option<Step> {
         let before = self.program_counter(actor);
-        self.kernel.run_queues[0].lock().remove_if_queued(&self.kernel.memory, actor.thread);
-        self.hart.current = Some(actor.thread);
-        self.kernel.system_call(&mut self.hart, &mut self.held);
+        self.take_off_queue(actor);
+        self.run_on_hart(actor);
+        if !self.fast_path(actor) {
+            self.kernel.system_call(&mut self.hart, &mut self.held);
+        }
         let runs = self.hart.current.take().is_some();
         (self.hart.reschedule, self.hart.handoff) = (false, None);
         let Some(state) = self.state(actor) else { return Some(Step::Ended) };
@@ -377,6 +385,51 @@ impl Machine {
             return Some(Step::Waits);
         }
         Some(Step::Done(self.result(actor)))
+    }
+
+    /// Does what the entry of the machine does with a message and with a short call: tries the fast path first.
+    fn fast_path(&mut self, actor: Actor) -> bool {
+        let mut message = self.registers(actor);
+        let number = self.with(actor.thread, |thread| thread.context.argument(7)).expect("a live thread");
+        let next = match SystemCall::from_number(number) {
+            Some(SystemCall::Call) => self.kernel.fast_call(&mut self.hart, &mut message),
+            Some(SystemCall::ReplyReceive) => self.kernel.fast_reply_receive(&mut self.hart, &mut message),
+            _ => return self.short_call(actor, number, &message),
+        };
+        if next.is_none() {
+            return false;
+        }
+        self.with(actor.thread, |thread| thread.context.step_over_call());
+        let runs = self.hart.current.expect("the other side runs");
+        self.with(runs, |thread| {
+            let context = &mut thread.context;
+            let first = [message.target, message.header.0, message.reply.0, message.buffers];
+            first.into_iter().enumerate().for_each(|(index, value)| context.set_argument(index, value));
+            context.set_words(message.words);
+            context.set_sender(message.deadline, message.process_id);
+        });
+        true
+    }
+
+    fn short_call(&mut self, actor: Actor, number: u64, message: &Registers) -> bool {
+        let arguments = [message.target, message.header.0];
+        let Some(outcome) = self.kernel.short_call(&mut self.hart, number, arguments) else { return false };
+        self.with(actor.thread, |thread| {
+            thread.context.step_over_call();
+            crate::schedule::set_outcome(thread, outcome);
+        });
+        true
+    }
+
+    fn take_off_queue(&self, actor: Actor) {
+        let memory = &self.kernel.memory;
+        self.kernel.with_queue(0, |queue| queue.remove_if_queued(memory, actor.thread));
+    }
+
+    fn run_on_hart(&mut self, actor: Actor) {
+        self.hart.current = Some(actor.thread);
+        self.hart.process = actor.process.granule();
+        self.hart.payer = self.kernel.lock(&mut self.held, actor.thread).map(|(thread, _)| thread.payer);
     }
 
     fn program_counter(&mut self, actor: Actor) -> u64 {
@@ -477,8 +530,8 @@ impl Machine {
 
     /// The current thread faults.
     pub fn fault(&mut self, actor: Actor, fault: crate::fault::Fault) {
-        self.kernel.run_queues[0].lock().remove_if_queued(&self.kernel.memory, actor.thread);
-        self.hart.current = Some(actor.thread);
+        self.take_off_queue(actor);
+        self.run_on_hart(actor);
         self.kernel.user_fault(&mut self.hart, &mut self.held, fault);
         self.hart.current = None;
     }

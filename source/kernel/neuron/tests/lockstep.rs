@@ -115,7 +115,7 @@ impl Lockstep {
         for (process, index) in [(2, 0), (3, 1)] {
             let actor = self.processes[process];
             let handle = self.create(actor, SystemCall::VmoCreate, &[0, PAGE]);
-            let rights = nexus_abi::Kind::Vmo.rights();
+            let rights = nexus_abi::Kind::Vmo.rights() - Rights::PHYSICAL;
             let cap = self.model.add_cap(process, Object::Memory(index), rights, None);
             self.memories.push(self.object(actor, handle));
             self.bind(cap, handle, process);
@@ -175,7 +175,9 @@ impl Lockstep {
                 let via = self.pick(thread, a, endpoint)?;
                 Event::Call { thread, via, message: self.message(thread, b, c), deadline }
             }
-            14..=23 => Event::Receive { thread, via: self.pick(thread, a, endpoint)?, deadline },
+            14..=23 => {
+                Event::Receive { thread, via: self.pick(thread, a, endpoint)?, plain: b % 2 == 0, deadline }
+            }
             24..=30 => {
                 let reply = self.pick(thread, a, reply)?;
                 Event::Reply { thread, reply, message: self.message(thread, b, c) }
@@ -252,7 +254,7 @@ impl Lockstep {
             12..=14 => 2,
             _ => 5,
         };
-        let caps = (0..count)
+        let caps: Vec<Sent> = (0..count)
             .filter_map(|index: u8| {
                 let replies = choice % 8 == 5;
                 let cap = self.pick(thread, choice.wrapping_mul(7).wrapping_add(index * 37), |object| {
@@ -261,7 +263,8 @@ impl Lockstep {
                 Some(Sent { cap, rights: self.rights(cap, choice.wrapping_add(3)), moved: choice & 1 == 1 })
             })
             .collect();
-        Message { tag: self.tag, bytes, caps }
+        let plain = bytes <= 64 && caps.is_empty() && choice % 2 == 0;
+        Message { tag: self.tag, plain, bytes, caps }
     }
 
     /// The process's capabilities in the order in which its end closes them.
@@ -302,7 +305,7 @@ impl Lockstep {
         Registers {
             target: self.handles.get(&target).copied().unwrap_or(0),
             header: Header::new(LABEL, message.bytes, message.caps.len() as u8),
-            buffers,
+            buffers: if message.plain { 0 } else { buffers },
             words: [message.tag; 8],
             deadline,
             ..Registers::default()
@@ -311,15 +314,15 @@ impl Lockstep {
 
     /// Lets the kernel do what the event says.
     fn act(&mut self, event: &Event) {
-        let none = Message::default();
         let handle = |cap: &CapId| self.handles[cap];
         let (thread, call, arguments) = match event {
             Event::Call { thread, via, message, deadline } => {
                 let registers = self.registers(*thread, *via, message, *deadline);
                 return self.send(*thread, SystemCall::Call, &registers);
             }
-            Event::Receive { thread, via, deadline } => {
-                let registers = self.registers(*thread, *via, &none, *deadline);
+            Event::Receive { thread, via, plain, deadline } => {
+                let nothing = Message { plain: *plain, ..Message::default() };
+                let registers = self.registers(*thread, *via, &nothing, *deadline);
                 return self.send(*thread, SystemCall::Receive, &registers);
             }
             Event::Reply { thread, reply, message } => {

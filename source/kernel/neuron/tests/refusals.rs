@@ -34,6 +34,8 @@ macro_rules! refusals {
 mod authority;
 #[path = "refusals/capability.rs"]
 mod capability;
+#[path = "refusals/device_memory.rs"]
+mod device_memory;
 #[path = "refusals/handles.rs"]
 mod handles;
 #[path = "refusals/lease.rs"]
@@ -51,6 +53,7 @@ fn every_refusal_of_the_table_has_a_test() {
     let files = [
         authority::COVERED,
         capability::COVERED,
+        device_memory::COVERED,
         handles::COVERED,
         lease::COVERED,
         memory::COVERED,

@@ -1,11 +1,12 @@
 //! Bugs that were found: each test tells the story, and fails on the kernel that had it.
 
 use neuron::object::thread::State;
+use neuron::sync::Held;
 use neuron::testing::{Actor, Machine, PAGE, SCRATCH, Step};
 use nexus_abi::limits::FOREVER;
 use nexus_abi::message::{Buffers, CapabilityTransfer, Header, Registers};
 use nexus_abi::records::ProcessParameters;
-use nexus_abi::{Error, Handle, Rights, SystemCall};
+use nexus_abi::{Error, Handle, Kind, Rights, SystemCall};
 
 /// Timers were bounded by nothing but the quota. Armed, they took the places in the deadline heap that
 /// threads rely on, and the next wait with a deadline stopped the kernel by an assertion.
@@ -172,50 +173,8 @@ fn a_copy_goes_on_with_other_buffers_and_finds_a_fault() {
     let call = Registers { target, header: Header::new(0, 65_536, 0), ..receive };
     assert_eq!(machine.message_once(caller, SystemCall::Call, &call), None, "interrupted after a page");
     machine.put(caller, SCRATCH, &Buffers { send_address: u64::MAX - PAGE + 1, ..Buffers::default() });
-    assert_eq!(machine.again(caller), Some(Step::Done(Err(Error::Fault))));
+    assert_eq!(machine.resume_once(caller), Some(Step::Done(Err(Error::Fault))));
     assert!(machine.waits(server));
-}
-
-const BASE: u64 = 0x3000_0000;
-const READ: u64 = Rights::READ.bits() as u64;
-const READ_WRITE: u64 = READ | Rights::WRITE.bits() as u64;
-
-/// A process with 200 pages at [`BASE`], mapped like this, and a second thread of it that has begun to change
-/// the protection of the first 128.
-fn protection_half_changed(before: u64, after: u64) -> (Machine, Actor) {
-    let mut machine = Machine::new();
-    let parameters = ProcessParameters { quota_pages: 512, ..machine.parameters() };
-    let me = machine.process_with(&parameters);
-    let memory = machine.call(me, SystemCall::VmoCreate, &[0, 200 * PAGE]).unwrap();
-    machine.call(me, SystemCall::VmoMap, &[0, memory, BASE, 0, 200 * PAGE, before]).unwrap();
-    // A neighbour, so that the page table stays.
-    machine.call(me, SystemCall::VmoMap, &[0, memory, BASE + 256 * PAGE, 0, PAGE, READ]).unwrap();
-    assert_eq!(machine.get::<u64>(me, BASE), 0);
-    let other = machine.thread(me.process);
-    assert_eq!(machine.start_once(other, SystemCall::VmoProtect, &[0, BASE, after]), None);
-    (machine, me)
-}
-
-/// How far a change of protection had come was kept in the mapping for whatever came next: a thread that removed
-/// the mapping meanwhile began there, and pages that had been touched again stayed in the page table, with their
-/// frames given back.
-#[test]
-fn removing_a_mapping_whose_protection_is_being_changed_leaves_no_page_behind() {
-    let (mut machine, me) = protection_half_changed(READ_WRITE, READ);
-    assert_eq!(machine.get::<u64>(me, BASE), 0, "touched again");
-    machine.call(me, SystemCall::VmoUnmap, &[0, BASE]).unwrap();
-    assert_eq!(machine.try_put(me, BASE, &[0]), Err(Error::Fault));
-    machine.audit();
-}
-
-/// As above, with another change of protection: it left out the pages that the first had come to.
-#[test]
-fn a_change_of_protection_reaches_every_page_though_another_was_begun() {
-    let (mut machine, me) = protection_half_changed(READ, READ_WRITE);
-    machine.put(me, BASE, &1u64);
-    machine.call(me, SystemCall::VmoProtect, &[0, BASE, READ]).unwrap();
-    assert_eq!(machine.try_put(me, BASE, &[0]), Err(Error::Fault), "it may only be read");
-    machine.audit();
 }
 
 /// A server whose quota had no page for its table waited as if it owed as many answers as it may, and no answer
@@ -264,4 +223,121 @@ fn an_open_call_that_one_thread_cannot_take_is_another_ones() {
     machine.repeat_calls();
     assert_eq!(machine.result(first), Err(Error::StaleHandle));
     assert!(matches!(machine.state(second), Some(State::Receiving(_))));
+}
+
+/// A process that found no entry for its capability was ended like any other, and its supervisor heard of the
+/// death of somebody whom it never got.
+#[test]
+fn a_process_that_was_never_created_tells_nobody_of_its_death() {
+    let mut machine = Machine::new();
+    let me = machine.process();
+    let authority = machine.give_root(me, Kind::ProcessAuthority);
+    let deaths = machine.call(me, SystemCall::NotificationCreate, &[]).unwrap();
+    let wanted = ProcessParameters {
+        quota_pages: 16,
+        supervisor: Handle(deaths),
+        death_bits: 4,
+        ..machine.parameters()
+    };
+    machine.put(me, SCRATCH, &wanted);
+    machine.with(me.process, |process| process.table.used_max = process.table.used);
+    let before = machine.counts();
+    let create = [authority, SCRATCH];
+    assert_eq!(machine.call(me, SystemCall::ProcessCreate, &create), Err(Error::NoSlots));
+    machine.settle();
+    assert_eq!(machine.call(me, SystemCall::NotificationPoll, &[deaths, 4]), Err(Error::WouldBlock));
+    assert_eq!(machine.counts().processes, before.processes);
+    machine.with(me.process, |process| process.table.used_max += 1);
+    let child = machine.call(me, SystemCall::ProcessCreate, &create).unwrap();
+    machine.call(me, SystemCall::ProcessKill, &[child, 0]).unwrap();
+    machine.settle();
+    assert_eq!(machine.call(me, SystemCall::NotificationPoll, &[deaths, 4]), Ok(4), "one that was, does");
+}
+
+/// A capability to a notification that had gone with who created it was taken for binding and as supervisor;
+/// whoever waited for the interrupt, the record or the death waited for ever.
+#[test]
+fn test_reject_binding_to_a_notification_that_is_gone() {
+    let mut machine = Machine::new();
+    let me = machine.process();
+    let creator = machine.process();
+    let created = machine.call(creator, SystemCall::NotificationCreate, &[]).unwrap();
+    let gone = machine.hand(creator, created, me, Rights::SIGNAL);
+    machine.kill(creator.process);
+    machine.settle();
+    let devices = machine.give_root(me, Kind::DeviceAuthority);
+    let authority = machine.give_root(me, Kind::ProcessAuthority);
+    let control = machine.give_root(me, Kind::SystemControl);
+    let irq = machine.call(me, SystemCall::IrqCapCreate, &[devices, 5]).unwrap();
+    let wanted = ProcessParameters {
+        quota_pages: 16,
+        supervisor: Handle(gone),
+        death_bits: 1,
+        ..machine.parameters()
+    };
+    machine.put(me, SCRATCH, &wanted);
+    let bindings: [(SystemCall, &[u64]); 5] = [
+        (SystemCall::NotificationSignal, &[gone, 1]),
+        (SystemCall::IrqBind, &[irq, gone, 1]),
+        (SystemCall::TimerCreate, &[gone, 1]),
+        (SystemCall::RingBind, &[control, gone, 1]),
+        (SystemCall::ProcessCreate, &[authority, SCRATCH]),
+    ];
+    for (call, arguments) in bindings {
+        assert_eq!(machine.call(me, call, arguments), Err(Error::StaleHandle), "{call:?}");
+    }
+}
+
+/// Memory of 300 pages at [`WIDE`], every page touched, with a neighbour that needs the same page table, and
+/// two threads that may change it.
+fn wide_mapping(machine: &mut Machine) -> (Actor, Actor) {
+    let parameters = ProcessParameters { quota_pages: 600, ..machine.parameters() };
+    let one = machine.process_with(&parameters);
+    let memory = machine.call(one, SystemCall::VmoCreate, &[0, WIDE_PAGES * PAGE]).unwrap();
+    machine.call(one, SystemCall::VmoMap, &[0, memory, WIDE, 0, WIDE_PAGES * PAGE, READ | WRITE]).unwrap();
+    let neighbour = [0, memory, WIDE + 400 * PAGE, 0, PAGE, READ];
+    machine.call(one, SystemCall::VmoMap, &neighbour).unwrap();
+    for page in 0..WIDE_PAGES {
+        machine.put(one, WIDE + page * PAGE, &page);
+    }
+    (one, machine.thread(one.process))
+}
+
+const WIDE: u64 = 0x3000_0000;
+const WIDE_PAGES: u64 = 300;
+const READ: u64 = Rights::READ.bits() as u64;
+const WRITE: u64 = Rights::WRITE.bits() as u64;
+
+/// Two threads that changed the protection of one mapping shared its progress: pages that came back between
+/// the steps of the first kept the protection that the second had taken away.
+#[test]
+fn the_last_change_of_a_protection_holds_for_every_page() {
+    let mut machine = Machine::new();
+    let (first, second) = wide_mapping(&mut machine);
+    machine.call(first, SystemCall::VmoProtect, &[0, WIDE, READ]).unwrap();
+    let begun = machine.start_once(first, SystemCall::VmoProtect, &[0, WIDE, READ | WRITE]);
+    assert_eq!(begun, None, "it takes several steps");
+    machine.put(first, WIDE, &1u64);
+    machine.call(second, SystemCall::VmoProtect, &[0, WIDE, READ]).unwrap();
+    for page in 0..WIDE_PAGES {
+        let write =
+            machine.kernel.write_user(&mut Held::at_entry().above(), first.process, WIDE + page * PAGE, &[1]);
+        assert_eq!(write, Err(Error::Fault), "page {page} is writable");
+    }
+}
+
+/// Unmapping went on where a change of protection had got to: pages that had come back behind it stayed in
+/// the page table after the mapping, and then the memory, were gone.
+#[test]
+fn unmapping_in_the_middle_of_a_change_of_protection_leaves_no_page_behind() {
+    let mut machine = Machine::new();
+    let (first, second) = wide_mapping(&mut machine);
+    assert_eq!(machine.start_once(first, SystemCall::VmoProtect, &[0, WIDE, READ]), None);
+    assert_eq!(machine.get::<u64>(first, WIDE), 0, "the page comes back");
+    machine.call(second, SystemCall::VmoUnmap, &[0, WIDE]).unwrap();
+    let table = machine.kernel.memory.shared(first.process).unwrap().page_table();
+    for page in 0..WIDE_PAGES {
+        assert_eq!(table.walk(&machine.kernel.memory, WIDE + page * PAGE), None, "page {page} is mapped");
+    }
+    assert_eq!(machine.resume(first), Step::Done(Err(Error::InvalidArgument)), "the mapping is gone");
 }

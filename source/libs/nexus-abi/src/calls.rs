@@ -319,7 +319,7 @@ system_calls! {
     }
     /// Creates zeroed memory that belongs to a process (0: the caller).
     VmoCreate = 19, "vmo_create";
-    ("process": ProcessOrSelf(Rights::MANAGE), "bytes": Bytes) -> "the memory, with every right";
+    ("process": ProcessOrSelf(Rights::MANAGE), "bytes": Bytes) -> "the memory, with every right but PHYSICAL";
     {
         InvalidHandle: "`process` names no entry",
         StaleHandle: "`process` was closed or its object is gone",
@@ -339,9 +339,9 @@ system_calls! {
         StaleHandle: "`vmo` was closed or its object is gone",
         WrongKind: "`vmo` is not memory",
         NotPermitted: "the capability lacks READ",
-        OutOfRange: "the range reaches beyond its end",
+        OutOfRange: "the range reaches beyond its end; should it shrink meanwhile, pages before that were copied",
         TooLarge: "`bytes` is above 64 KiB",
-        Fault: "`to` is not in writable memory of the caller",
+        Fault: "`to` is not in writable memory of the caller; pages before it were copied",
     }
     /// Copies bytes into memory without mapping it.
     VmoWrite = 21, "vmo_write";
@@ -351,9 +351,9 @@ system_calls! {
         StaleHandle: "`vmo` was closed or its object is gone",
         WrongKind: "`vmo` is not memory",
         NotPermitted: "the capability lacks WRITE",
-        OutOfRange: "the range reaches beyond its end",
+        OutOfRange: "the range reaches beyond its end; should it shrink meanwhile, pages before that were copied",
         TooLarge: "`bytes` is above 64 KiB",
-        Fault: "`from` is not in readable memory of the caller",
+        Fault: "`from` is not in readable memory of the caller; pages before it were copied",
     }
     /// Maps memory into a process (0: the caller). `protection` is of READ, WRITE, EXECUTE.
     VmoMap = 22, "vmo_map";
@@ -471,10 +471,10 @@ system_calls! {
         WouldBlock: "it did not fault",
         Fault: "`report` is not in writable memory of the caller",
     }
-    /// Creates a capability for one device's register window. `DEVICE_CAP_CREATE` of the contract.
+    /// Creates a capability for one device's register window, with so many pages for memory that the device reaches by itself. `DEVICE_CAP_CREATE` of the contract.
     DeviceCapCreate = 34, "device_cap_create";
-    ("authority": Capability(Kind::DeviceAuthority, Rights::CREATE), "base": Address, "bytes": Bytes)
-        -> "the DeviceMmio, with every right";
+    ("authority": Capability(Kind::DeviceAuthority, Rights::CREATE), "base": Address, "bytes": Bytes,
+     "dma_pages": Number) -> "the DeviceMmio, with every right";
     {
         InvalidHandle: "`authority` names no entry",
         StaleHandle: "`authority` was closed",
@@ -483,8 +483,8 @@ system_calls! {
         InvalidArgument: "`bytes` is 0",
         Unaligned: "`base` or `bytes` is not a multiple of the page size",
         OutOfRange: "the window leaves the physical address space",
-        Overlap: "the window overlaps one that exists",
-        NoMemory: "the caller's quota is used up",
+        Overlap: "the window overlaps one that exists; one that was retired, or whose device may still use memory, exists as long as who created it",
+        NoMemory: "the caller's quota is used up, or does not hold `dma_pages`",
         NoSlots: "the caller's table is full",
     }
     /// Creates a capability for one interrupt line.
@@ -510,6 +510,7 @@ system_calls! {
         StaleHandle: "`device` was closed or its object is gone",
         WrongKind: "`device` is not a DeviceMmio",
         NotPermitted: "the capability lacks MAP",
+        Sealed: "the device was retired",
         InvalidArgument: "`bytes` is 0, or `protection` is not of READ and WRITE",
         WriteExecute: "`protection` holds EXECUTE",
         Unaligned: "`address`, `offset` or `bytes` is not a multiple of the page size",
@@ -559,7 +560,7 @@ system_calls! {
         WrongKind: "`timer` is not a timer",
         NotPermitted: "the capability lacks ARM",
     }
-    /// Takes records out of the kernel's ring, oldest first. While somebody reads, the kernel prints nothing itself.
+    /// Takes records out of the kernel's ring, oldest first, as many as fit or as are copied before an interrupt. While somebody reads, the kernel prints nothing itself.
     RingRead = 41, "ring_read";
     ("control": Capability(Kind::SystemControl, Rights::LOG), "after": Number, "to": OutBytes, "bytes": Bytes)
         -> "bytes that were written";
@@ -667,5 +668,68 @@ system_calls! {
         WrongKind: "`reply` is not a Reply",
         InvalidArgument: "the call has no lease `index`",
         PeerGone: "the call, or the one that lent, has ended",
+    }
+    /// Makes memory larger or smaller. Smaller goes in steps, from the end.
+    VmoResize = 50, "vmo_resize";
+    ("vmo": Capability(Kind::Vmo, Rights::RESIZE), "bytes": Bytes) -> "0";
+    {
+        InvalidHandle: "`vmo` names no entry",
+        StaleHandle: "`vmo` was closed or its object is gone",
+        WrongKind: "`vmo` is not memory",
+        NotPermitted: "the capability lacks RESIZE, as every one to memory for a device does",
+        InvalidArgument: "`bytes` is 0",
+        TooLarge: "`bytes` is above the largest memory object",
+        NoMemory: "the quota of the process that owns it is used up",
+        Busy: "it is to shrink and is mapped outside its owner, or a mapping shows what would go",
+    }
+    /// Creates zeroed, contiguous memory that a device may read and write by itself. It belongs to the device, and derives from its capability.
+    DmaCreate = 51, "dma_create";
+    ("device": Capability(Kind::DeviceMmio, Rights::MAP), "bytes": Bytes)
+        -> "the memory, with READ, WRITE and PHYSICAL";
+    {
+        InvalidHandle: "`device` names no entry",
+        StaleHandle: "`device` was closed or its object is gone",
+        WrongKind: "`device` is not a DeviceMmio",
+        NotPermitted: "the capability lacks MAP",
+        InvalidArgument: "`bytes` is 0",
+        TooLarge: "`bytes` is above the largest memory object for a device",
+        Sealed: "the device was retired",
+        NoMemory: "what the device has left of its pages, or the quota of who created its window, is too little, or no so many free frames are neighbours",
+        NoSlots: "the caller's table is full",
+        Revoked: "the capability is being revoked",
+    }
+    /// Tells where memory for a device is.
+    DmaAddress = 52, "dma_address";
+    ("vmo": Capability(Kind::Vmo, Rights::PHYSICAL)) -> "the physical address of its first byte";
+    {
+        InvalidHandle: "`vmo` names no entry",
+        StaleHandle: "`vmo` was closed or its object is gone",
+        WrongKind: "`vmo` is not memory",
+        NotPermitted: "the capability lacks PHYSICAL, as every one to memory that is not for a device does",
+    }
+    /// Takes a device's word back: after it was reset and read back as reset (`outcome` 0) its quarantined memory goes to the pool; one that cannot be reset (1) is retired and keeps it.
+    DmaRelease = 53, "dma_release";
+    ("device": Capability(Kind::DeviceMmio, Rights::MANAGE), "outcome": Number) -> "0";
+    {
+        InvalidHandle: "`device` names no entry",
+        StaleHandle: "`device` was closed or its object is gone",
+        WrongKind: "`device` is not a DeviceMmio",
+        NotPermitted: "the capability lacks MANAGE",
+        InvalidArgument: "`outcome` is neither 0 nor 1",
+        Sealed: "the device was retired before",
+    }
+    /// Tells the next capability, of process `holder` from entry `first` on and of those with higher numbers, to the object that capability `handle` of process `process_id` names.
+    CapHolders = 54, "cap_holders";
+    ("control": Capability(Kind::SystemControl, Rights::INSPECT), "process_id": Number, "handle": Number,
+     "holder": Number, "first": Number, "info": Out(size_of::<crate::records::CapabilityInfo>()))
+        -> "the number of the process that holds it";
+    {
+        InvalidHandle: "`control` or `handle` names no entry",
+        StaleHandle: "`control` or `handle` was closed",
+        WrongKind: "`control` is not a SystemControl",
+        NotPermitted: "the capability lacks INSPECT",
+        InvalidArgument: "no process has the number `process_id`",
+        WouldBlock: "there is no further one",
+        Fault: "`info` is not in writable memory of the caller",
     }
 }

@@ -92,7 +92,7 @@ kinds! {
     /// Memory by pages.
     Vmo = 6, [READ, WRITE, EXECUTE, PHYSICAL, RESIZE];
     /// One device's register window, whole pages.
-    DeviceMmio = 7, [MAP];
+    DeviceMmio = 7, [MAP, MANAGE];
     /// One interrupt line.
     Irq = 8, [BIND, ACKNOWLEDGE];
     /// One deadline that signals a notification.
@@ -117,7 +117,7 @@ bitflags! {
         const WRITE = 1 << 1;
         /// Map memory executable.
         const EXECUTE = 1 << 2;
-        /// Learn the physical address of pinned memory.
+        /// Learn the physical address of memory for a device.
         const PHYSICAL = 1 << 3;
         /// Grow or shrink memory.
         const RESIZE = 1 << 4;
@@ -129,13 +129,13 @@ bitflags! {
         const RECEIVE = 1 << 7;
         /// Mint badged copies of an endpoint.
         const MINT = 1 << 8;
-        /// Control the object: kill, seal, change, hand capabilities to it.
+        /// Control the object: kill, seal, change, hand capabilities to it; say that a device was reset.
         const MANAGE = 1 << 9;
         /// Signal a notification.
         const SIGNAL = 1 << 10;
         /// Wait for, poll or bind a notification.
         const WAIT = 1 << 11;
-        /// Map a device's window.
+        /// Map a device's window, and create memory that the device reaches by itself.
         const MAP = 1 << 12;
         /// Map memory into a process.
         const MAP_INTO = 1 << 13;

@@ -77,7 +77,7 @@ errors! {
     PeerGone = 15,
     /// The call order forbids it: the endpoint's rank is not strictly below the caller's.
     WouldDeadlock = 16,
-    /// The endpoint was sealed for good.
+    /// The endpoint was sealed, or the device retired, for good.
     Sealed = 17,
     /// The capability was revoked.
     Revoked = 18,

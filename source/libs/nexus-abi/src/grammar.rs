@@ -152,7 +152,7 @@ pub fn given_kind(call: SystemCall) -> Option<Kind> {
     Some(match call {
         SystemCall::EndpointCreate | SystemCall::EndpointMint => Kind::Endpoint,
         SystemCall::NotificationCreate => Kind::Notification,
-        SystemCall::VmoCreate => Kind::Vmo,
+        SystemCall::VmoCreate | SystemCall::DmaCreate => Kind::Vmo,
         SystemCall::ProcessCreate => Kind::Process,
         SystemCall::ThreadCreate => Kind::Thread,
         SystemCall::DeviceCapCreate => Kind::DeviceMmio,
@@ -256,8 +256,15 @@ impl Caller<'_> {
                 (arguments[1], arguments[2]) = (1 + random.below(6), rights);
             }
             SystemCall::DeviceCapCreate => {
-                (arguments[1], arguments[2]) = (self.map_address(random), PAGE * (1 + random.below(2)));
+                arguments[1..4].copy_from_slice(&[
+                    self.map_address(random),
+                    PAGE * (1 + random.below(2)),
+                    random.below(8),
+                ]);
             }
+            SystemCall::VmoResize => arguments[1] = PAGE * (1 + random.below(200)),
+            SystemCall::DmaCreate => arguments[1] = PAGE * (1 + random.below(3)),
+            SystemCall::DmaRelease => arguments[1] = u64::from(random.one_in(16)),
             SystemCall::IrqCapCreate => arguments[1] = random.below(40),
             SystemCall::ProcessCreate => arguments[1] = self.places.arena,
             SystemCall::LeaseCopy => {

@@ -18,6 +18,8 @@ pub const POST_CREDIT: u32 = 4;
 pub const TRANSFER_BYTES_MAX: usize = 64 * 1024;
 /// Pages of the largest `Vmo` (1 GiB).
 pub const VMO_PAGES_MAX: usize = 262_144;
+/// Pages of one memory object for a device (256 KiB): they are neighbours, and one may have many objects.
+pub const DMA_PAGES_MAX: usize = 64;
 /// Entries that a capability table can be given at the most.
 pub const CAPABILITIES_MAX: u32 = 32_768;
 /// Calls that one process can hold unanswered at the most.

@@ -43,7 +43,7 @@ record! {
 }
 
 record! {
-    /// What `cap_query` and `cap_list` fill in.
+    /// What `cap_query`, `cap_list` and `cap_holders` fill in.
     pub struct CapabilityInfo {
         /// The handle (of the process that was asked about).
         pub handle: Handle,
@@ -51,9 +51,10 @@ record! {
         pub kind: u32,
         /// Bits of the [`crate::Rights`].
         pub rights: u32,
-        /// Badge of an endpoint; process id of a process; line of an interrupt; 0 otherwise.
+        /// Badge of an endpoint; process id of a process; line of an interrupt; pages in quarantine of a
+        /// device; 0 otherwise.
         pub badge: u64,
-        /// Physical base of a device window; of a `Vmo` only with the right `PHYSICAL`; 0 otherwise.
+        /// Physical base of a device window; 0 otherwise.
         pub base: u64,
         /// Bytes of a `Vmo` or a device window; 0 otherwise.
         pub bytes: u64,
@@ -128,6 +129,8 @@ record! {
         pub messages: u64,
         /// Device interrupts taken since boot.
         pub interrupts: u64,
+        /// Pages that nobody reaches but a device that has not been reset.
+        pub quarantined_pages: u64,
     }
 }
 

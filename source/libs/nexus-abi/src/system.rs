@@ -219,6 +219,11 @@ pub fn vmo_create(process: Handle, bytes: usize) -> Result<Handle> {
     invoke(SystemCall::VmoCreate, [process.0, bytes as u64, 0, 0, 0, 0]).map(handle)
 }
 
+/// Makes memory larger or smaller.
+pub fn vmo_resize(vmo: Handle, bytes: usize) -> Result<()> {
+    invoke(SystemCall::VmoResize, [vmo.0, bytes as u64, 0, 0, 0, 0]).map(drop)
+}
+
 /// Copies out of memory.
 pub fn vmo_read(vmo: Handle, offset: u64, to: &mut [u8]) -> Result<()> {
     let arguments = [vmo.0, offset, to.as_mut_ptr() as u64, to.len() as u64, 0, 0];
@@ -323,9 +328,35 @@ pub fn process_report(process: Handle) -> Result<FaultReport> {
     filled(|to| invoke(SystemCall::ProcessReport, [process.0, to, 0, 0, 0, 0]))
 }
 
-/// Creates a capability for one device's register window.
-pub fn device_cap_create(authority: Handle, base: u64, bytes: usize) -> Result<Handle> {
-    invoke(SystemCall::DeviceCapCreate, [authority.0, base, bytes as u64, 0, 0, 0]).map(handle)
+/// Creates a capability for one device's register window; the device may have memory of `dma_pages` pages.
+pub fn device_cap_create(authority: Handle, base: u64, bytes: usize, dma_pages: usize) -> Result<Handle> {
+    let arguments = [authority.0, base, bytes as u64, dma_pages as u64, 0, 0];
+    invoke(SystemCall::DeviceCapCreate, arguments).map(handle)
+}
+
+/// Creates memory that a device reaches by itself.
+pub fn dma_create(device: Handle, bytes: usize) -> Result<Handle> {
+    invoke(SystemCall::DmaCreate, [device.0, bytes as u64, 0, 0, 0, 0]).map(handle)
+}
+
+/// Tells the physical address of memory for a device.
+pub fn dma_address(vmo: Handle) -> Result<u64> {
+    invoke(SystemCall::DmaAddress, [vmo.0, 0, 0, 0, 0, 0])
+}
+
+/// What became of the attempt to reset a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum DeviceReset {
+    /// It was reset and read back as reset: its quarantined memory may go.
+    Done = 0,
+    /// It cannot be: it is retired and keeps what it has.
+    Failed = 1,
+}
+
+/// Ends the quarantine of a device's memory, or retires the device.
+pub fn dma_release(device: Handle, outcome: DeviceReset) -> Result<()> {
+    invoke(SystemCall::DmaRelease, [device.0, outcome as u64, 0, 0, 0, 0]).map(drop)
 }
 
 /// Creates a capability for one interrupt line.
@@ -392,6 +423,22 @@ pub fn process_list(control: Handle, after: u64) -> Result<ProcessStatus> {
 /// Tells the first capability at or above `index` in a process's table.
 pub fn cap_list(control: Handle, process_id: u64, index: u32) -> Result<CapabilityInfo> {
     filled(|to| invoke(SystemCall::CapList, [control.0, process_id, index.into(), to, 0, 0]))
+}
+
+/// Tells the next capability to the object that `of` (a process and a handle of its) names, in process `holder`
+/// from entry `first` on or in one with a higher number; yields whose it is.
+pub fn cap_holders(
+    control: Handle,
+    of: (u64, Handle),
+    holder: u64,
+    first: u32,
+) -> Result<(u64, CapabilityInfo)> {
+    let mut owner = 0;
+    let info = filled(|to| {
+        owner = invoke(SystemCall::CapHolders, [control.0, of.0, of.1.0, holder, first.into(), to])?;
+        Ok(owner)
+    })?;
+    Ok((owner, info))
 }
 
 /// What [`system_reset`] does.

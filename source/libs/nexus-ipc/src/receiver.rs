@@ -255,6 +255,10 @@ impl Receiver {
             receive_bytes: self.received.len() as u64,
             ..Buffers::default()
         };
+        // What travels in registers needs none, and the kernel is faster for it.
+        let in_registers =
+            self.received.len() <= REGISTER_BYTES && self.pending.header.bytes() <= REGISTER_BYTES;
+        let mut buffers = (!in_registers).then_some(&mut buffers);
         if !reply.is_none() {
             let mut registers = Registers {
                 header: self.pending.header,
@@ -264,7 +268,7 @@ impl Receiver {
             };
             // SAFETY: the addresses are those of our own two buffers, which nothing else borrows.
             let outcome = unsafe {
-                system::reply_recv(self.endpoint, &mut registers, Some(&mut buffers), deadline.ticks())
+                system::reply_recv(self.endpoint, &mut registers, buffers.as_deref_mut(), deadline.ticks())
             };
             match outcome {
                 Ok(()) => return Ok(registers),
@@ -280,7 +284,7 @@ impl Receiver {
         }
         let mut registers = Registers::default();
         // SAFETY: as above.
-        unsafe { system::recv(self.endpoint, &mut registers, Some(&mut buffers), deadline.ticks())? };
+        unsafe { system::recv(self.endpoint, &mut registers, buffers, deadline.ticks())? };
         Ok(registers)
     }
 }

@@ -90,6 +90,36 @@ pub struct Ended {
     pub frames: u64,
 }
 
+/// Why a process could not be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StartFailure {
+    /// Init has too little memory left for the service's quota.
+    OutOfMemory,
+    /// A table is full: init's, the service's own, or the kernel's of address spaces or threads.
+    TableFull,
+    /// The service's own quota does not hold what it begins with.
+    Quota,
+    /// A piece of its memory could not be mapped.
+    MappingFailed,
+    /// Its program is missing or is none.
+    InvalidImage,
+    /// The kernel gives init no such process: its identity is taken, or its rank or class is too high.
+    NotPermitted,
+}
+
+impl core::fmt::Display for StartFailure {
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        formatter.write_str(match self {
+            StartFailure::OutOfMemory => "out of memory",
+            StartFailure::TableFull => "a table is full",
+            StartFailure::Quota => "its quota is too small",
+            StartFailure::MappingFailed => "its memory cannot be mapped",
+            StartFailure::InvalidImage => "its program is missing or damaged",
+            StartFailure::NotPermitted => "it is not permitted",
+        })
+    }
+}
+
 /// Why init refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum InitError {
@@ -101,8 +131,8 @@ pub enum InitError {
     Running,
     /// It does not run.
     NotRunning,
-    /// It could not be started; the log says why.
-    CouldNotStart,
+    /// It could not be started.
+    CouldNotStart(StartFailure),
     /// Somebody who starts by themselves will not come up; the log says who.
     Incomplete,
     /// More callers wait already than init keeps waiting.
@@ -116,7 +146,9 @@ impl core::fmt::Display for InitError {
             InitError::NotOnDemand => "it is started by the system, not on demand",
             InitError::Running => "it runs already",
             InitError::NotRunning => "it does not run",
-            InitError::CouldNotStart => "it could not be started; `log` tells why",
+            InitError::CouldNotStart(failure) => {
+                return write!(formatter, "it could not be started: {failure}");
+            }
             InitError::Incomplete => "a service did not come up; `log` tells which",
             InitError::TooManyWait => "too many callers wait already",
         })

@@ -14,9 +14,17 @@ extern crate alloc;
 
 pub mod console;
 pub mod init;
+pub mod meter;
 pub mod peer;
 pub mod pong;
+pub mod soak;
 
 /// The reference of every service.
-pub const SERVICES: &[&nexus_ipc::ServiceReference] =
-    &[&console::REFERENCE, &init::REFERENCE, &peer::REFERENCE, &pong::REFERENCE];
+pub const SERVICES: &[&nexus_ipc::ServiceReference] = &[
+    &console::REFERENCE,
+    &init::REFERENCE,
+    &meter::REFERENCE,
+    &peer::REFERENCE,
+    &pong::REFERENCE,
+    &soak::REFERENCE,
+];

@@ -38,7 +38,7 @@ pub const NAMES: [&str; 5] = ["statefs", "redb", "sqlite", "sled", "lmdb"];
 pub fn open(name: &str, folder: &Path, bytes: u64) -> Result<Box<dyn Engine>, Fault> {
     fs::create_dir_all(folder)?;
     Ok(match name {
-        "statefs" => Box::new(Statefs::open(folder, bytes)?),
+        "statefs" => Box::new(Statefs(SharedStore::new(statefs_store(folder, bytes)?))),
         "redb" => Box::new(Redb::open(folder)?),
         "sqlite" => Box::new(Sqlite::open(folder)?),
         "sled" => Box::new(Sled(
@@ -51,22 +51,22 @@ pub fn open(name: &str, folder: &Path, bytes: u64) -> Result<Box<dyn Engine>, Fa
 
 struct Statefs(SharedStore<FileDevice>);
 
-impl Statefs {
-    fn open(folder: &Path, bytes: u64) -> Result<Statefs, Fault> {
-        let path = folder.join("state");
-        let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos() as u64;
-        let entropy = Entropy([seed, !seed, 3, 4]);
-        let device = if path.exists() {
-            FileDevice::open(&path, 0, None, true)?
-        } else {
-            let mut device = FileDevice::create(&path, bytes)?;
-            let geometry = Geometry::for_device(bytes, 4096)?;
-            Store::format(&mut device, geometry, entropy)?;
-            device
-        };
-        let options = Options { keys_max: KEYS_MAX_HOST as u64, ..Options::new(entropy) };
-        Ok(Statefs(SharedStore::new(Store::open(device, options)?)))
-    }
+/// The store of statefs in a folder; one of so many bytes, all of them written, if there is none.
+pub fn statefs_store(folder: &Path, bytes: u64) -> Result<Store<FileDevice>, Fault> {
+    fs::create_dir_all(folder)?;
+    let path = folder.join("state");
+    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos() as u64;
+    let entropy = Entropy([seed, !seed, 3, 4]);
+    let device = if path.exists() {
+        FileDevice::open(&path, 0, None, true)?
+    } else {
+        let mut device = FileDevice::create(&path, bytes)?;
+        let geometry = Geometry::for_device(bytes, 4096)?;
+        Store::format(&mut device, geometry, entropy)?;
+        device
+    };
+    let options = Options { keys_max: KEYS_MAX_HOST as u64, ..Options::new(entropy) };
+    Ok(Store::open(device, options)?)
 }
 
 impl Engine for Statefs {

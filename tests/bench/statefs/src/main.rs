@@ -1,17 +1,18 @@
 //! statefs beside redb, SQLite (WAL, synchronous=FULL), sled and LMDB: in one run, on one file system, every
-//! change durable when it returns, all files warmed. `statefs-bench [--json] [--full] [--folder DIR]`.
+//! change durable when it returns, all files warmed. `statefs-bench [--json] [--folder DIR]`.
 //!
 //! Figures are medians over rounds in which the engines take turns, so that a busy computer slows all alike.
-//! A figure that is missed is printed like any other.
+//! A figure that is missed is printed like any other. `docs/statefs.md` says how each is made.
 
+mod crash;
 mod engines;
+mod memory;
 
 use engines::{Engine, FILE, Fault, NAMES, open};
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Rounds of batches, gets and scans.
@@ -65,14 +66,36 @@ fn rate(count: usize, took: Duration) -> u64 {
     (count as f64 / took.as_secs_f64()) as u64
 }
 
-/// Flushes that the disk under a folder completed, and bytes written to it, whoever asked for them.
-fn disk_counters(folder: &Path) -> (u64, u64) {
-    let device = fs::metadata(folder).map_or(0, |found| found.dev());
-    let (major, minor) = (device >> 8 & 0xFFF, device & 0xFF);
-    let stat = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat")).unwrap_or_default();
-    let field =
-        |at: usize| stat.split_whitespace().nth(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
-    (field(15), field(6) * 512)
+/// What a stretch of work cost.
+#[derive(Clone, Copy, Default)]
+struct Cost {
+    /// Bytes that this process gave to the system's write calls. None of the engines writes by mapping, as they
+    /// are set up here.
+    given: u64,
+    /// Bytes that reached the disk under the folder and flushes that it completed, whoever asked for them: the
+    /// journal of the file system is among them, and so is everybody else on that disk.
+    disk: u64,
+    flushes: u64,
+}
+
+impl Cost {
+    /// The counters as they stand.
+    fn now(folder: &Path) -> Cost {
+        let device = fs::metadata(folder).map_or(0, |found| found.dev());
+        let (major, minor) = (device >> 8 & 0xFFF, device & 0xFF);
+        let stat = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat")).unwrap_or_default();
+        let stat = |at: usize| stat.split_whitespace().nth(at).and_then(|field| field.parse().ok());
+        let own = fs::read_to_string("/proc/self/io").unwrap_or_default();
+        let given = own.lines().find_map(|line| line.strip_prefix("wchar: ")?.parse().ok());
+        Cost { given: given.unwrap_or(0), disk: stat(6).unwrap_or(0) * 512, flushes: stat(15).unwrap_or(0) }
+    }
+
+    fn add_since(&mut self, before: Cost, folder: &Path) {
+        let now = Cost::now(folder);
+        self.given += now.given - before.given;
+        self.disk += now.disk - before.disk;
+        self.flushes += now.flushes - before.flushes;
+    }
 }
 
 fn fill(engine: &dyn Engine, keys: usize, length: usize) -> Result<(), Fault> {
@@ -117,10 +140,10 @@ fn one_writer(folder: &Path, length: usize, report: &mut Report) -> Result<(), F
     // What statefs writes for one put: a unit with commit record A, or more, and a unit with B.
     let data = vec![0xA5; (88 + 32 + 16 + length + 88 + 48).div_ceil(4096) * 4096 + 4096];
     let mut times: Vec<Vec<u64>> = vec![Vec::new(); engines.len() + 1];
-    let mut costs = vec![(0, 0); engines.len() + 1];
+    let mut costs = vec![Cost::default(); engines.len() + 1];
     for turn in 0..TURNS {
         for at in 0..=engines.len() {
-            let before = disk_counters(folder);
+            let before = Cost::now(folder);
             for put in turn * PUTS..(turn + 1) * PUTS {
                 let (key, value) = (key(put * 7 % 1_000), value(put, length));
                 let begin = Instant::now();
@@ -130,8 +153,7 @@ fn one_writer(folder: &Path, length: usize, report: &mut Report) -> Result<(), F
                 }
                 times[at].push(begin.elapsed().as_nanos() as u64);
             }
-            let after = disk_counters(folder);
-            costs[at] = (costs[at].0 + after.0 - before.0, costs[at].1 + after.1 - before.1);
+            costs[at].add_since(before, folder);
         }
     }
     let puts = (TURNS * PUTS) as u64;
@@ -139,8 +161,9 @@ fn one_writer(folder: &Path, length: usize, report: &mut Report) -> Result<(), F
     for (at, name) in NAMES.into_iter().chain(["raw-floor"]).enumerate() {
         let path = format!("statefs/put/1-writer/{length}/{name}");
         report.add(path.clone(), 1_000_000_000 / typical[at].max(1), "1/s");
-        report.add(format!("{path}/disk-flushes"), costs[at].0 * 100 / puts, "per 100 puts");
-        report.add(format!("{path}/disk-written"), costs[at].1 / puts, "bytes/put");
+        report.add(format!("{path}/written"), costs[at].given / puts, "bytes/put");
+        report.add(format!("{path}/disk-written"), costs[at].disk / puts, "bytes/put");
+        report.add(format!("{path}/disk-flushes"), costs[at].flushes * 100 / puts, "per 100 puts");
     }
     report.add(
         format!("statefs/put/1-writer/{length}/of-floor"),
@@ -184,9 +207,12 @@ fn sixteen_writers(folder: &Path, report: &mut Report) -> Result<(), Fault> {
             rates[at].push(rate(16 * PUTS, begin.elapsed()));
         }
     }
-    for (at, engine) in engines.iter().enumerate() {
-        report.add(format!("statefs/put/16-writers/100/{}", engine.name()), median(rates[at].clone()), "1/s");
+    let typical: Vec<u64> = rates.into_iter().map(median).collect();
+    for (name, rate) in NAMES.into_iter().zip(&typical) {
+        report.add(format!("statefs/put/16-writers/100/{name}"), *rate, "1/s");
     }
+    let next = typical[1..].iter().max().copied().unwrap_or(0);
+    report.add("statefs/put/16-writers/100/of-next".into(), typical[0] * 100 / next.max(1), "%");
     Ok(())
 }
 
@@ -229,60 +255,18 @@ fn sizes(folder: &Path, keys: usize, length: usize, report: &mut Report) -> Resu
             results[at][2].push(rate(scanned, begin.elapsed()));
         }
     }
-    for (at, engine) in engines.iter().enumerate() {
-        for (what, rates) in ["batch-100", "get", "scan-keys"].iter().zip(&results[at]) {
-            report.add(
-                format!("statefs/{what}/{keys}x{length}/{}", engine.name()),
-                median(rates.clone()),
-                "1/s",
-            );
+    for (kind, what) in ["batch-100", "get", "scan-keys"].into_iter().enumerate() {
+        let typical: Vec<u64> = results.iter().map(|rates| median(rates[kind].clone())).collect();
+        for (name, rate) in NAMES.into_iter().zip(&typical) {
+            report.add(format!("statefs/{what}/{keys}x{length}/{name}"), *rate, "1/s");
         }
+        let lmdb = typical.last().copied().unwrap_or(0);
+        report.add(format!("statefs/{what}/{keys}x{length}/of-lmdb"), typical[0] * 100 / lmdb.max(1), "%");
     }
     Ok(())
 }
 
-/// Fills a store, goes on putting, and dies: run as a process of its own.
-fn crash(name: &str, folder: &Path, keys: usize, length: usize, puts: usize) -> Result<(), Fault> {
-    let engine = open(name, folder, 512 << 20)?;
-    fill(&*engine, keys, length)?;
-    for put in 0..puts {
-        engine.put(&key(put * 7919 % keys), &value(put, length))?;
-    }
-    std::process::abort();
-}
-
-fn after_crash(folder: &Path, keys: usize, puts: usize, report: &mut Report) -> Result<(), Fault> {
-    for name in NAMES {
-        let place = folder.join(format!("crash-{keys}-{puts}-{name}"));
-        let arguments = [
-            "--crash".into(),
-            name.to_string(),
-            place.display().to_string(),
-            keys.to_string(),
-            "100".into(),
-            puts.to_string(),
-        ];
-        // It dies by its own hand: that it did not end well is the point.
-        let _ = Command::new(std::env::current_exe()?)
-            .args(arguments)
-            .stderr(std::process::Stdio::null())
-            .status()?;
-        let begin = Instant::now();
-        let engine = open(name, &place, 0)?;
-        let mut found = Vec::new();
-        if !engine.get(&key(keys - 1), &mut found)? {
-            return Err(format!("{name} lost an acknowledged key").into());
-        }
-        report.add(
-            format!("statefs/open-after-crash/{keys}-keys-{puts}-puts/{name}"),
-            begin.elapsed().as_micros() as u64,
-            "us",
-        );
-    }
-    Ok(())
-}
-
-fn measure(folder: &Path, full: bool, report: &mut Report) -> Result<(), Fault> {
+fn measure(folder: &Path, report: &mut Report) -> Result<(), Fault> {
     let raw = warmed_file(&folder.join("raw"))?;
     let flush = bare_flush(&raw)?;
     report.add("statefs/bare-fdatasync".into(), flush.as_nanos() as u64, "ns");
@@ -292,22 +276,21 @@ fn measure(folder: &Path, full: bool, report: &mut Report) -> Result<(), Fault> 
     one_writer(folder, 100, report)?;
     one_writer(folder, 4096, report)?;
     sixteen_writers(folder, report)?;
-    let all = [(1_000, 100), (1_000, 4096), (10_000, 100), (10_000, 4096), (100_000, 100), (100_000, 4096)];
-    for (keys, length) in all.into_iter().take(if full { 6 } else { 4 }) {
-        sizes(folder, keys, length, report)?;
+    for keys in [1_000, 10_000, 100_000] {
+        for length in [100, 4096] {
+            sizes(&folder.join("sizes"), keys, length, report)?;
+            fs::remove_dir_all(folder.join("sizes"))?;
+        }
     }
-    for (keys, puts) in [(1_000, 100), (10_000, 100), (10_000, 2_000), (50_000, 100)] {
-        after_crash(folder, keys, puts, report)?;
-    }
-    Ok(())
+    crash::compare(&folder.join("crash"), report)?;
+    crash::constants(&folder.join("constants"), report)?;
+    memory::per_key(report)
 }
 
 fn main() -> Result<(), Fault> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [first, name, folder, keys, length, puts] = &arguments[..]
-        && first == "--crash"
-    {
-        return crash(name, Path::new(folder), keys.parse()?, length.parse()?, puts.parse()?);
+    if crash::is_for_a_child(&arguments) {
+        return crash::child(&arguments);
     }
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     let chosen =
@@ -316,7 +299,7 @@ fn main() -> Result<(), Fault> {
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
     let mut report = Report { figures: Vec::new(), json: has("--json") };
-    let outcome = measure(&folder, has("--full"), &mut report);
+    let outcome = measure(&folder, &mut report);
     fs::remove_dir_all(&folder)?;
     outcome?;
     if report.json {

@@ -47,11 +47,27 @@ pub(super) struct SourceService {
     #[serde(default)]
     pub calls: BTreeMap<Spanned<String>, Vec<Spanned<String>>>,
     #[serde(default)]
-    pub devices: BTreeMap<String, String>,
+    pub devices: BTreeMap<String, SourceDevice>,
     #[serde(default)]
     pub control: Vec<Spanned<String>>,
     #[serde(default)]
     pub reads_logs: bool,
+}
+
+/// A device by its `compatible` alone, or with what else there is to say.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum SourceDevice {
+    Compatible(String),
+    Full(SourceDeviceNeed),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SourceDeviceNeed {
+    pub compatible: String,
+    #[serde(default)]
+    pub dma_pages: u32,
 }
 
 #[derive(Deserialize)]

@@ -76,6 +76,10 @@ impl Arch for Host {
         base < 0x0c60_0000 && base + bytes > 0x0c00_0000
     }
 
+    fn space(&self, root: u64, asid: u16) -> AddressSpace {
+        AddressSpace(root | u64::from(asid))
+    }
+
     fn load(&self, _: AddressSpace) {}
     fn flush_page(&self, _: u16, _: u64) {}
     fn flush_space(&self, _: u16) {}

@@ -8,14 +8,9 @@ pub mod host;
 #[cfg(target_os = "none")]
 pub mod riscv64;
 
-/// An address space, as the machine is told of it.
+/// An address space, in the words of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AddressSpace {
-    /// Physical address of the root of its page table.
-    pub root: u64,
-    /// Its number.
-    pub asid: u16,
-}
+pub struct AddressSpace(pub u64);
 
 /// One machine.
 pub trait Arch {
@@ -42,6 +37,8 @@ pub trait Arch {
     /// Whether a physical range is of the kernel's own devices.
     fn is_kernel_device(&self, base: u64, bytes: u64) -> bool;
 
+    /// The space of this number whose page table has its root at this physical address.
+    fn space(&self, root: u64, asid: u16) -> AddressSpace;
     /// Makes user addresses mean those of this space on this hart.
     fn load(&self, space: AddressSpace);
     /// Forgets translations of one page.

@@ -8,7 +8,7 @@ use crate::object::capability::Capability;
 use crate::object::mapping::Shows;
 use crate::object::{Process, Vmo};
 use crate::sync::{Held, Nothing};
-use crate::system_call::memory::Wanted;
+use crate::system_call::mapping::Wanted;
 use core::sync::atomic::Ordering::Relaxed;
 use elf::ElfBytes;
 use elf::abi::{EM_RISCV, ET_EXEC, PF_R, PF_W, PF_X, PT_LOAD};
@@ -85,7 +85,7 @@ fn create<A: Arch>(
         qos_max: Qos::PerfBurst as u32,
         ..ProcessParameters::default()
     };
-    kernel.new_process(held, kernel.root, &parameters, None).map_err(BootError::Init)
+    kernel.new_process(held, kernel.root, &parameters).map_err(BootError::Init)
 }
 
 struct Loader<'k, A: Arch> {

@@ -112,6 +112,8 @@ pub fn build<A: Arch>(
     }
     if let Some(shared) = kernel.memory.shared(root) {
         shared.root.store(kernel_root, Relaxed);
+        let space = kernel.arch.space(kernel.memory.address(kernel_root).0, 0);
+        shared.space.store(space.0, Relaxed);
     }
     Ok(kernel)
 }

@@ -3,11 +3,12 @@
 //! States of a frame: firmware or kernel (never in the pool), free clean, free dirty, or in use as one of
 //! [`FrameKind`]. Invariants: a frame is on at most one list; a frame handed out is zero; the number of
 //! frames that quotas reserve never exceeds the number that the pool began with, so taking a reserved
-//! frame cannot fail.
+//! frame cannot fail. That is true of single frames: a [`Row`] of neighbours may not be there.
 #![allow(unsafe_code)] // it is the window onto physical memory
 
 use crate::sync::SpinLock;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use nexus_abi::Error;
 use nexus_abi::limits::PAGE_SIZE;
 
 /// A physical address.
@@ -24,7 +25,7 @@ pub type FrameNumber = u32;
 pub enum FrameKind {
     /// Firmware, kernel image, initial image: not ours to hand out.
     Reserved = 0,
-    /// In the pool.
+    /// In the pool, with whatever was in it.
     Free = 1,
     /// A page of user memory, or of the index of a `Vmo`.
     Data = 2,
@@ -32,6 +33,8 @@ pub enum FrameKind {
     PageTable = 3,
     /// Entries of a capability table.
     Capabilities = 4,
+    /// In the pool, zeroed.
+    Clean = 5,
     /// Kernel objects; the value of slab `n` is `Slab0 as u8 + n`.
     Slab0 = 16,
 }
@@ -65,11 +68,32 @@ impl FrameInfo {
     }
 }
 
+/// The free frames: two lists, doubly linked through the infos.
 #[derive(Default)]
 struct Pool {
     clean: FrameNumber,
     dirty: FrameNumber,
     free: u32,
+}
+
+impl Pool {
+    fn first(&mut self, clean: bool) -> &mut FrameNumber {
+        if clean { &mut self.clean } else { &mut self.dirty }
+    }
+}
+
+/// Frames that one step of [`Memory::extend_row`] looks at.
+const ROW_FRAMES_A_STEP: u32 = 64;
+/// Frames that one step of [`Memory::extend_row`] zeroes.
+const ROW_ZEROED_A_STEP: u32 = 2;
+
+/// Consecutive frames that are being gathered, in steps. Who keeps it gives the frames back or uses them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Row {
+    /// The first of them.
+    pub first: FrameNumber,
+    /// How many are taken out of the pool already.
+    pub count: u32,
 }
 
 /// All of RAM, as the kernel reaches it.
@@ -124,6 +148,12 @@ impl Memory {
         (frame < self.infos.len() as u64).then_some(frame as FrameNumber)
     }
 
+    /// What is known of all frames.
+    #[inline]
+    pub(crate) fn infos(&self) -> &'static [FrameInfo] {
+        self.infos
+    }
+
     /// What is known of a frame.
     #[inline]
     pub fn info(&self, frame: FrameNumber) -> &FrameInfo {
@@ -133,51 +163,124 @@ impl Memory {
     /// Takes a zeroed frame out of the pool; `None` when it is empty, which reservations rule out.
     pub fn take(&self, kind: u8) -> Option<FrameNumber> {
         let mut pool = self.pool.lock();
-        let (frame, dirty) = match (pool.clean, pool.dirty) {
-            (0, 0) => return None,
-            (0, frame) => (frame, true),
-            (frame, _) => (frame, false),
-        };
-        let info = self.info(frame);
-        let next = info.next.swap(0, Relaxed);
-        *(if dirty { &mut pool.dirty } else { &mut pool.clean }) = next;
-        pool.free -= 1;
+        let frame = if pool.clean != 0 { pool.clean } else { pool.dirty };
+        if frame == 0 {
+            return None;
+        }
+        let clean = self.unlink(&mut pool, frame);
         drop(pool);
-        debug_assert_eq!(info.kind(), FrameKind::Free as u8);
-        if dirty {
+        if !clean {
             self.zero(frame);
         }
-        info.set_kind(kind);
+        self.info(frame).set_kind(kind);
         Some(frame)
     }
 
     /// Puts a frame (back) into the pool.
     pub fn release(&self, frame: FrameNumber) {
-        let info = self.info(frame);
-        assert_ne!(info.kind(), FrameKind::Free as u8, "frame {frame} released twice");
-        info.set_kind(FrameKind::Free as u8);
-        info.previous.store(0, Relaxed);
-        let mut pool = self.pool.lock();
-        info.next.store(pool.dirty, Relaxed);
-        pool.dirty = frame;
-        pool.free += 1;
+        assert!(!self.is_free(frame), "frame {frame} released twice");
+        self.link(&mut self.pool.lock(), frame, FrameKind::Free);
     }
 
     /// Zeroes one free frame ahead of time; yields whether there was one to zero. For idle moments.
     pub fn clean_one(&self) -> bool {
         let mut pool = self.pool.lock();
         let frame = pool.dirty;
-        if frame == 0 {
-            return false;
+        if frame != 0 {
+            self.unlink(&mut pool, frame);
+            self.zero(frame);
+            self.link(&mut pool, frame, FrameKind::Clean);
         }
-        pool.dirty = self.info(frame).next.load(Relaxed);
-        self.zero(frame);
-        self.info(frame).next.store(pool.clean, Relaxed);
-        pool.clean = frame;
-        true
+        frame != 0
+    }
+
+    /// One bounded step towards a row of so many zeroed neighbours, marked with `kind`. Yields the first
+    /// once all are there, or `None` while there is more to do. `NoMemory`: there is no such row, and what
+    /// was gathered is back.
+    pub fn extend_row(&self, row: &mut Row, frames: u32, kind: u8) -> Result<Option<FrameNumber>, Error> {
+        if row.count > frames {
+            self.release_row(row);
+        }
+        let mut zeroed = 0;
+        for _ in 0..ROW_FRAMES_A_STEP {
+            let next = row.first + row.count;
+            if next >= self.frame_count() {
+                self.release_row(row);
+                *row = Row::default();
+                return Err(Error::NoMemory);
+            }
+            let mut pool = self.pool.lock();
+            if !self.is_free(next) {
+                drop(pool);
+                self.release_row(row);
+                row.first = next + 1;
+                continue;
+            }
+            let clean = self.unlink(&mut pool, next);
+            drop(pool);
+            self.info(next).set_kind(kind);
+            row.count += 1;
+            if !clean {
+                self.zero(next);
+                zeroed += 1;
+            }
+            if row.count == frames || zeroed == ROW_ZEROED_A_STEP {
+                break;
+            }
+        }
+        Ok((row.count == frames).then(|| core::mem::take(row).first))
+    }
+
+    /// Gives the frames of a row that was not finished back.
+    pub fn release_row(&self, row: &mut Row) {
+        for frame in row.first..row.first + core::mem::take(&mut row.count) {
+            self.link(&mut self.pool.lock(), frame, FrameKind::Clean);
+        }
+    }
+
+    fn is_free(&self, frame: FrameNumber) -> bool {
+        let kind = self.info(frame).kind();
+        kind == FrameKind::Free as u8 || kind == FrameKind::Clean as u8
+    }
+
+    fn link(&self, pool: &mut Pool, frame: FrameNumber, kind: FrameKind) {
+        let info = self.info(frame);
+        info.set_kind(kind as u8);
+        let first = pool.first(kind == FrameKind::Clean);
+        info.next.store(*first, Relaxed);
+        info.previous.store(0, Relaxed);
+        if *first != 0 {
+            self.info(*first).previous.store(frame, Relaxed);
+        }
+        *first = frame;
+        pool.free += 1;
+    }
+
+    /// Takes a free frame off its list; yields whether it is zero.
+    fn unlink(&self, pool: &mut Pool, frame: FrameNumber) -> bool {
+        let info = self.info(frame);
+        let clean = info.kind() == FrameKind::Clean as u8;
+        let (next, previous) = (info.next.swap(0, Relaxed), info.previous.swap(0, Relaxed));
+        if next != 0 {
+            self.info(next).previous.store(previous, Relaxed);
+        }
+        if previous != 0 {
+            self.info(previous).next.store(next, Relaxed);
+        } else {
+            *pool.first(clean) = next;
+        }
+        pool.free -= 1;
+        clean
+    }
+
+    /// Where the kernel sees the base of RAM.
+    #[inline]
+    pub(crate) fn window(&self) -> *mut u8 {
+        self.window
     }
 
     /// Where the kernel sees a frame.
+    #[inline]
     pub(crate) fn pointer(&self, frame: FrameNumber) -> *mut u8 {
         assert!((frame as usize) < self.infos.len());
         self.window.wrapping_add(frame as usize * PAGE_SIZE)

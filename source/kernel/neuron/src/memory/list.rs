@@ -5,7 +5,7 @@
 //! the assertions here find.
 
 use super::frame::Memory;
-use super::slab::{Granule, Id, Object};
+use super::slab::{Granule, Guard, Id, Object};
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -58,6 +58,37 @@ impl<T: Object, L: LinksOf<T>> List<T, L> {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.first == 0
+    }
+
+    /// The place of the first member; 0 is none.
+    #[inline]
+    pub fn first_granule(&self) -> Granule {
+        self.first
+    }
+
+    /// Takes the first member, whose lock is held, off the list.
+    #[inline(always)]
+    pub(crate) fn pop_known(&mut self, memory: &Memory, first: &Guard<'_, T>, id: Id<T>) {
+        let links = L::links(first.shared());
+        if links.next.load(Relaxed) == self.first {
+            links.reset();
+            self.first = 0;
+        } else {
+            self.remove(memory, id);
+        }
+    }
+
+    /// Puts an object whose lock is held at the end.
+    #[inline(always)]
+    pub(crate) fn push_known(&mut self, memory: &Memory, member: &Guard<'_, T>, id: Id<T>) {
+        let links = L::links(member.shared());
+        if self.first == 0 && !links.linked() {
+            self.first = id.granule();
+            links.next.store(self.first, Relaxed);
+            links.previous.store(self.first, Relaxed);
+        } else {
+            self.push_back(memory, id);
+        }
     }
 
     /// The first member.

@@ -10,7 +10,7 @@
 //! - the body of an object is reached only through its [`Guard`]; what is reached without is atomics.
 #![allow(unsafe_code)] // it makes typed objects out of frames
 
-use super::frame::{FrameInfo, FrameKind, FrameNumber, Memory};
+use super::frame::{FrameKind, FrameNumber, Memory};
 use crate::sync::{Level, LockWord};
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
@@ -119,11 +119,13 @@ pub(crate) struct Slot<T: Object> {
 }
 
 impl<T: Object> Slot<T> {
-    const COUNT: u32 = {
+    /// Granules from one slot to the next: a power of two, so that a place is checked by its bits alone.
+    const GRANULES: u32 = {
         assert!(size_of::<Self>() <= PAGE_SIZE);
-        (PAGE_SIZE / size_of::<Self>()) as u32
+        (size_of::<Self>() / GRANULE_BYTES).next_power_of_two() as u32
     };
-    const GRANULES: u32 = (size_of::<Self>() / GRANULE_BYTES) as u32;
+    const BYTES: usize = Self::GRANULES as usize * GRANULE_BYTES;
+    const COUNT: u32 = GRANULES / Self::GRANULES;
 }
 
 /// Slots in one frame of objects of type `T`.
@@ -167,6 +169,16 @@ impl<'k, T: Object> Guard<'k, T> {
     pub fn shared(&self) -> &'k T::Shared {
         &self.slot.shared
     }
+
+    /// The object's id, for who knows where it lives.
+    #[inline]
+    pub fn id_at(&self, granule: Granule) -> Id<T> {
+        let generation = u64::from(self.slot.head.generation.load(Relaxed));
+        let raw = generation << 32 | u64::from(granule);
+        // SAFETY: generations begin at 1.
+        let raw = unsafe { NonZeroU64::new_unchecked(raw) };
+        Id { raw, object: PhantomData }
+    }
 }
 
 /// Number of the frame kind of slab `T`.
@@ -188,23 +200,57 @@ impl Memory {
 
     #[inline]
     fn slot<T: Object>(&self, granule: Granule) -> Option<&Slot<T>> {
-        let frame = Self::frame_of(granule);
-        let info = self.infos_get(frame)?;
-        if info.kind() != frame_kind::<T>() {
+        let info = self.infos().get(Self::frame_of(granule) as usize)?;
+        if info.kind() != frame_kind::<T>() || granule & (Slot::<T>::GRANULES - 1) != 0 {
             return None;
         }
-        let place = granule % GRANULES;
-        if !place.is_multiple_of(Slot::<T>::GRANULES) || place / Slot::<T>::GRANULES >= Slot::<T>::COUNT {
-            return None;
-        }
-        let address = self.pointer(frame).wrapping_add(place as usize * GRANULE_BYTES);
-        // SAFETY: the frame is one of this slab, so this granule holds a `Slot<T>` whose head and shared
-        // part were written when the frame became one; they are atomics, the body is behind its cell.
-        Some(unsafe { &*address.cast::<Slot<T>>() })
+        // SAFETY: the frame is one of this slab, and the granule is where a slot of it begins.
+        Some(unsafe { self.slot_at(granule) })
     }
 
-    fn infos_get(&self, frame: FrameNumber) -> Option<&FrameInfo> {
-        (frame < self.frame_count()).then(|| self.info(frame))
+    /// The slot that begins at a granule.
+    ///
+    /// # Safety
+    /// The granule's frame must be of the slab of `T`, and a slot must begin there.
+    #[inline(always)]
+    unsafe fn slot_at<T: Object>(&self, granule: Granule) -> &Slot<T> {
+        let address = self.window().wrapping_add(granule as usize * GRANULE_BYTES);
+        // SAFETY: by the contract above this is a `Slot<T>` in the window, whose head and shared part were
+        // written when the frame became one of the slab; they are atomics, the body is behind its cell.
+        unsafe { &*address.cast::<Slot<T>>() }
+    }
+
+    /// The shared part, and the id, of an object that is known to live at a granule.
+    ///
+    /// # Safety
+    /// An object of type `T` lives there, and the caller holds what keeps it alive.
+    #[inline]
+    pub(crate) unsafe fn shared_of_live<T: Object>(&self, granule: Granule) -> &T::Shared {
+        // SAFETY: the caller's.
+        unsafe { &self.slot_at::<T>(granule).shared }
+    }
+
+    /// Where the body of an object that is known to live at a granule is.
+    ///
+    /// # Safety
+    /// As [`Memory::shared_of_live`].
+    #[inline]
+    #[cfg(target_os = "none")]
+    pub(crate) unsafe fn body_of_live<T: Object>(&self, granule: Granule) -> *mut T {
+        // SAFETY: the caller's. A slot that lives has a body.
+        unsafe { self.slot_at::<T>(granule) }.body.get().cast()
+    }
+
+    /// Takes the lock of an object that is known to live at a granule.
+    ///
+    /// # Safety
+    /// As [`Memory::shared_of_live`]; and no lock of a later level is held.
+    #[inline]
+    pub(crate) unsafe fn lock_live<T: Object>(&self, granule: Granule) -> Guard<'_, T> {
+        // SAFETY: the caller's.
+        let slot = unsafe { self.slot_at::<T>(granule) };
+        slot.head.lock.acquire();
+        Guard { slot }
     }
 
     #[inline]
@@ -238,7 +284,7 @@ impl Memory {
     /// Takes the lock of a live object; `None` if it is gone.
     #[inline]
     pub(crate) fn lock_slot<T: Object>(&self, id: Id<T>) -> Option<Guard<'_, T>> {
-        let slot = self.live_slot(id)?;
+        let slot = self.slot::<T>(id.granule())?;
         slot.head.lock.acquire();
         if slot.head.generation.load(Relaxed) != id.generation() {
             slot.head.lock.release();
@@ -271,7 +317,7 @@ impl Memory {
         info.owner.store(owner, Relaxed);
         let generation = info.generation.load(Relaxed) + 1;
         for index in 0..Slot::<T>::COUNT {
-            let address = self.pointer(frame).wrapping_add(index as usize * size_of::<Slot<T>>());
+            let address = self.pointer(frame).wrapping_add(index as usize * Slot::<T>::BYTES);
             let head = SlotHead { generation: AtomicU32::new(generation), ..SlotHead::default() };
             // SAFETY: the frame was just taken from the pool, so nothing else refers to it, and the slot
             // lies in it (COUNT).
@@ -316,7 +362,7 @@ impl Memory {
         let slot = guard.slot;
         let address = core::ptr::from_ref(slot).cast::<u8>().addr() - self.pointer(0).addr();
         let frame = (address / PAGE_SIZE) as FrameNumber;
-        let index = address % PAGE_SIZE / size_of::<Slot<T>>();
+        let index = address % PAGE_SIZE / Slot::<T>::BYTES;
         let generation = slot.head.generation.load(Relaxed) + 1;
         slot.head.generation.store(generation, Relaxed);
         // SAFETY: the guard is the only way to the body, and with the generation changed none can follow.

@@ -68,6 +68,13 @@ impl Account {
         self.unreserve(1);
     }
 
+    /// Gives up frames for good: they never come back, here or to whom the quota goes back.
+    pub fn lose(&mut self, pages: u64) {
+        self.populated -= pages;
+        self.unreserve(pages);
+        self.limit -= pages;
+    }
+
     /// Creates an object that this account pays; `owner` is the granule of its process.
     pub fn create<T: Object>(&mut self, memory: &Memory, owner: Granule, value: T) -> Result<Id<T>, Error> {
         let slab = T::SLAB as usize;

@@ -10,10 +10,11 @@
 use super::derivation::{NODE_OFFSET, Node};
 use super::endpoint::Session;
 use super::process::{Process, ProcessShared};
+use super::thread::Thread;
 use crate::memory::slab::{GRANULE_BYTES, GRANULES};
 use crate::memory::{FrameKind, FrameNumber, Granule, Id, Memory};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use nexus_abi::limits::CAPABILITIES_MAX;
+use nexus_abi::limits::{CAPABILITIES_MAX, PAGE_SIZE};
 use nexus_abi::{Error, Handle, Kind, Rights};
 
 const FROZEN: u32 = 1 << 8;
@@ -22,6 +23,9 @@ const REVOKING: u32 = 1 << 10;
 /// The entry counts among the open calls, not among the ordinary entries.
 const OPEN_CALL: u32 = 1 << 11;
 const KIND: u32 = 0xff;
+const PAGE_SHIFT: u32 = PAGE_SIZE.trailing_zeros();
+/// An entry that is freed with this generation, the last that a handle can have, is never used again.
+const GENERATION_LAST: u32 = u32::MAX - 1;
 
 /// One entry. `node` stands where the tree expects it.
 #[derive(Default)]
@@ -195,6 +199,44 @@ impl CapabilitySlot {
         self.generation.load(Relaxed)
     }
 
+    /// The object of a capability of this kind that has this right, belongs to no session and is not under way.
+    #[inline]
+    pub(crate) fn plain<T>(&self, kind: Kind, right: Rights) -> Option<Id<T>> {
+        let plain = self.kind.load(Relaxed) == kind as u32
+            && self.rights.load(Relaxed) & right.bits() != 0
+            && self.link.load(Relaxed) == 0;
+        if plain { Id::from_raw(self.object.load(Relaxed)) } else { None }
+    }
+
+    /// The badge, of a capability that [`CapabilitySlot::plain`] found.
+    #[inline]
+    pub(crate) fn badge(&self) -> u64 {
+        self.badge.load(Relaxed)
+    }
+
+    /// The caller and the sequence of a Reply that was received with a call, and can be used again for the next.
+    #[inline]
+    pub(crate) fn open_call(&self) -> Option<(Id<Thread>, u64)> {
+        let fits = self.kind.load(Relaxed) == Kind::Reply as u32 | OPEN_CALL
+            && self.generation.load(Relaxed) < GENERATION_LAST;
+        fits.then(|| Id::from_raw(self.object.load(Relaxed)))?.map(|id| (id, self.badge.load(Relaxed)))
+    }
+
+    /// Makes a reserved entry the Reply owed to a thread's call of this sequence.
+    #[inline]
+    pub(crate) fn fill_reply(&self, caller: u64, sequence: u64) {
+        self.object.store(caller, Relaxed);
+        self.badge.store(sequence, Relaxed);
+        self.kind.store(Kind::Reply as u32 | OPEN_CALL, Relaxed);
+    }
+
+    /// Makes every handle that was given for the entry of a received call stale, and reserves it for the next.
+    #[inline]
+    pub(crate) fn renew_reservation(&self) {
+        self.generation.store(self.generation.load(Relaxed).wrapping_add(1), Relaxed);
+        self.kind.store(RESERVED | OPEN_CALL, Relaxed);
+    }
+
     fn set_flag(&self, flag: u32, value: bool) {
         if value {
             self.kind.fetch_or(flag, Relaxed);
@@ -205,6 +247,40 @@ impl CapabilitySlot {
 }
 
 impl Memory {
+    /// The entry that a handle names in the table of a process, and its place.
+    ///
+    /// # Safety
+    /// The process is alive and the caller holds what keeps it so: its table's pages stay while it is.
+    #[inline]
+    pub(crate) unsafe fn entry_of_live(
+        &self,
+        process: &ProcessShared,
+        handle: Handle,
+    ) -> Option<(&CapabilitySlot, Granule)> {
+        let page = handle.index() / GRANULES;
+        if page >= process.table_pages.load(Relaxed) {
+            return None;
+        }
+        let index = (process.table_index.load(Relaxed) as usize) << PAGE_SHIFT | (page as usize) << 3;
+        // SAFETY: the table's index is a frame of words in the window, and has one for each page.
+        let frame = unsafe { &*self.window().wrapping_add(index).cast::<AtomicU64>() }.load(Relaxed);
+        let granule = (frame as FrameNumber) << GRANULES.trailing_zeros() | handle.index() % GRANULES;
+        // SAFETY: the word names a page of entries.
+        let entry = unsafe { self.entry_at_live(granule) };
+        (entry.generation() == handle.generation()).then_some((entry, granule))
+    }
+
+    /// The entry at a granule.
+    ///
+    /// # Safety
+    /// It is one of the table of a process that is alive.
+    #[inline]
+    pub(crate) unsafe fn entry_at_live(&self, granule: Granule) -> &CapabilitySlot {
+        let offset = granule as usize * GRANULE_BYTES;
+        // SAFETY: the caller's; entries are atomics throughout.
+        unsafe { &*self.window().wrapping_add(offset).cast::<CapabilitySlot>() }
+    }
+
     /// The entry at a granule, which must be one of a capability table.
     #[inline]
     pub fn capability_slot(&self, granule: Granule) -> &CapabilitySlot {
@@ -301,6 +377,8 @@ impl Process {
             Use::Ordinary => self.table.used += 1,
             Use::OpenCall => {
                 self.table.open_calls += 1;
+                // What `fill_reply` leaves as it is.
+                slot.write(&Capability::new(Kind::Reply, Rights::empty(), 0));
                 slot.kind.store(RESERVED | OPEN_CALL, Relaxed);
             }
         }
@@ -316,7 +394,7 @@ impl Process {
             self.table.used -= 1;
         }
         slot.node.reset();
-        if slot.generation.fetch_add(1, Relaxed) < u32::MAX - 1 {
+        if slot.generation.fetch_add(1, Relaxed) < GENERATION_LAST {
             slot.link.store(self.table.first_free, Relaxed);
             self.table.first_free = granule;
         }

@@ -11,7 +11,13 @@ use crate::memory::{Granule, Id, Links, List, Memory, Object};
 use crate::sync;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use nexus_abi::capability::Qos;
+use nexus_abi::limits::REGISTER_BYTES;
 use nexus_abi::message::Header;
+
+/// It is over for good.
+const SEALED: u32 = 1;
+/// It takes more than what fits into registers.
+const LONG: u32 = 2;
 
 /// What an endpoint is made of.
 pub struct Endpoint {
@@ -33,8 +39,8 @@ pub struct Endpoint {
     pub max_capabilities: u32,
     /// How often a receiver's process died.
     pub generation: u32,
-    /// Whether it is over for good.
-    pub sealed: bool,
+    /// [`SEALED`], [`LONG`].
+    flags: u32,
     /// Which kind a receive looks at first next time: fairness between posts and calls.
     pub calls_first: bool,
 }
@@ -52,9 +58,27 @@ impl Endpoint {
             max_bytes,
             max_capabilities,
             generation: 1,
-            sealed: false,
+            flags: if max_bytes > REGISTER_BYTES as u32 || max_capabilities > 0 { LONG } else { 0 },
             calls_first: true,
         }
+    }
+
+    /// Whether nothing is there to be received, and whatever comes will fit into registers.
+    #[inline]
+    pub fn is_quiet(&self) -> bool {
+        let waiting = self.callers.first_granule() | self.posts.first_granule() | self.gone.first_granule();
+        waiting | self.flags == 0
+    }
+
+    /// Whether it is over for good.
+    #[inline]
+    pub fn is_sealed(&self) -> bool {
+        self.flags & SEALED != 0
+    }
+
+    /// Ends it for good.
+    pub fn seal(&mut self) {
+        self.flags |= SEALED;
     }
 
     /// Takes a thread that waits for an arrival: one that only listens, if there is one.

@@ -10,6 +10,7 @@ use super::capability::Table;
 use super::mapping::{InProcess, Mapping};
 use super::notification::Notification;
 use super::thread::{Listening, Thread};
+use crate::arch::AddressSpace;
 use crate::memory::list::LinksOf;
 use crate::memory::page_table::PageTable;
 use crate::memory::{FrameNumber, Id, Links, List, Object};
@@ -93,6 +94,8 @@ pub struct ProcessShared {
     pub root: AtomicU32,
     /// Number of the address space.
     pub asid: AtomicU32,
+    /// The address space as the machine is told of it.
+    pub space: AtomicU64,
     /// Frame of the capability table's index.
     pub table_index: AtomicU32,
     /// Pages of the capability table.
@@ -103,6 +106,12 @@ impl ProcessShared {
     /// Whether it has ended.
     pub fn has_ended(&self) -> bool {
         self.ended.load(Relaxed) != 0
+    }
+
+    /// Its address space.
+    #[inline]
+    pub fn space(&self) -> AddressSpace {
+        AddressSpace(self.space.load(Relaxed))
     }
 
     /// Its page table.
@@ -136,7 +145,7 @@ impl Object for Process {
     fn reset(shared: &ProcessShared) {
         shared.all.reset();
         shared.reclaim.reset();
-        for word in [&shared.service_id, &shared.process_id, &shared.cpu_ticks] {
+        for word in [&shared.service_id, &shared.process_id, &shared.cpu_ticks, &shared.space] {
             word.store(0, Relaxed);
         }
         for word in [

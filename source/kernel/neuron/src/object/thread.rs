@@ -15,7 +15,8 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use nexus_abi::Rights;
 use nexus_abi::capability::Qos;
 use nexus_abi::limits::{FOREVER, LEASES_MAX, MESSAGE_CAPABILITIES_MAX};
-use nexus_abi::message::Buffers;
+use nexus_abi::message::{Buffers, CapabilityTransfer, RECEIVED_CAPABILITIES_OFFSET};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// User registers while the thread does not run, and what the machine needs to go on with it.
 #[derive(Clone)]
@@ -130,7 +131,7 @@ pub enum State {
 #[derive(Clone, Copy, Default)]
 pub struct Outgoing {
     /// The caller's buffers, as they were when it called.
-    pub buffers: Buffers,
+    pub buffers: BufferHead,
     /// Whether there are any.
     pub has_buffers: bool,
     /// Entries of the capabilities that are sent.
@@ -146,6 +147,29 @@ pub struct Outgoing {
     /// How many of them there are.
     pub lease_count: usize,
 }
+
+/// The part of [`Buffers`] that the kernel reads: all but the handles that came.
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct BufferHead {
+    /// As in [`Buffers`].
+    pub send_address: u64,
+    /// As in [`Buffers`].
+    pub receive_address: u64,
+    /// As in [`Buffers`].
+    pub receive_bytes: u64,
+    /// As in [`Buffers`].
+    pub leases: u64,
+    /// As in [`Buffers`].
+    pub send_capabilities: [CapabilityTransfer; MESSAGE_CAPABILITIES_MAX],
+}
+
+const _: () = assert!(
+    size_of::<BufferHead>() as u64 == RECEIVED_CAPABILITIES_OFFSET
+        && core::mem::offset_of!(BufferHead, leases) == core::mem::offset_of!(Buffers, leases)
+        && core::mem::offset_of!(BufferHead, send_capabilities)
+            == core::mem::offset_of!(Buffers, send_capabilities)
+);
 
 /// Memory that a call lends until it is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -178,6 +202,9 @@ pub struct Thread {
     pub context: Context,
     /// Whose it is.
     pub process: Id<Process>,
+    /// Who is charged for the time that it runs: its own process, or the one at the root of the chain of
+    /// calls that it works for.
+    pub payer: Id<Process>,
     /// What it does.
     pub state: State,
     /// Its own class.
@@ -234,7 +261,12 @@ impl ThreadShared {
     /// The class at which the thread runs now.
     #[inline]
     pub fn urgency(&self) -> Qos {
-        Qos::ALL[self.urgency.load(Relaxed) as usize % Qos::ALL.len()]
+        match self.urgency.load(Relaxed) {
+            0 => Qos::Idle,
+            1 => Qos::Normal,
+            2 => Qos::Interactive,
+            _ => Qos::PerfBurst,
+        }
     }
 
     /// Changes it. Whoever does has seen to the list that the thread is counted in.
@@ -271,6 +303,7 @@ impl Thread {
         Thread {
             context,
             process,
+            payer: process,
             state: State::Ready,
             qos,
             deadline: FOREVER,

@@ -213,7 +213,7 @@ impl<A: Arch> Kernel<A> {
             }
             Kind::DeviceMmio => {
                 let (device, _) = self.lock(held, Id::<Device>::from_raw(capability.object)?)?;
-                (info.base, info.bytes) = (device.base, device.bytes);
+                (info.base, info.bytes, info.badge) = (device.base, device.bytes, device.quarantined);
             }
             _ => {}
         }
@@ -284,7 +284,9 @@ impl<A: Arch> Kernel<A> {
                 self.release_last::<Notification>(raw, |id| self.end_notification(hart, held, id));
             }
             Kind::Vmo => self.release_last::<Vmo>(raw, |id| self.vmo_unreferenced(structure, held, id)),
-            Kind::DeviceMmio => self.release_last::<Device>(raw, |id| self.end_device(structure, held, id)),
+            Kind::DeviceMmio => self.release_last::<Device>(raw, |id| {
+                self.device_unreferenced(structure, held, id);
+            }),
             Kind::Irq => self.release_last::<Irq>(raw, |id| self.end_irq(held, id)),
             Kind::Timer => self.release_last::<Timer>(raw, |id| self.end_timer(hart, held, id)),
             // A thread nobody holds goes on until it ends; the roots have no object.

@@ -17,7 +17,7 @@ const PHYSICAL_END: u64 = 1 << 56;
 
 impl<A: Arch> Kernel<A> {
     pub(super) fn device_cap_create(&self, request: Request<'_, '_, '_>) -> Outcome {
-        let [authority, base, bytes, ..] = request.arguments;
+        let [authority, base, bytes, dma_pages, ..] = request.arguments;
         let caller = &request.caller;
         self.memory.capability(caller.shared, authority, Kind::DeviceAuthority, Rights::CREATE)?;
         if bytes == 0 {
@@ -40,19 +40,36 @@ impl<A: Arch> Kernel<A> {
                     return Err(Error::Overlap.into());
                 }
             }
-            let device = self.create(&mut held, caller.process, Device { base, bytes })?;
+            let device = self.create(&mut held, caller.process, Device::new(base, bytes))?;
             structure.devices.push_back(&self.memory, device);
             device
         };
         let capability = Capability::new(Kind::DeviceMmio, Kind::DeviceMmio.rights(), device.raw());
-        self.insert(request.held, caller, 0, capability).map(|handle| handle.0).map_err(|error| {
-            let (mut structure, mut held) = self.structure(request.held);
-            self.end_device(&mut structure, &mut held, device);
-            error.into()
-        })
+        let promised = self.promise_memory(request.held, device, dma_pages);
+        promised.and_then(|()| self.insert(request.held, caller, 0, capability)).map_or_else(
+            |error| {
+                let (mut structure, mut held) = self.structure(request.held);
+                self.end_device(&mut structure, &mut held, device);
+                Err(error.into())
+            },
+            |handle| Ok(handle.0),
+        )
     }
 
-    /// A window that nobody holds any more.
+    /// The last capability to a window is gone: so is the window, unless its device may still use memory.
+    pub(crate) fn device_unreferenced(
+        &self,
+        structure: &mut StructureState,
+        held: &mut Held<'_, Structure>,
+        id: Id<Device>,
+    ) {
+        let kept = self.lock(held, id).is_some_and(|(device, _)| device.retired || device.dma_used > 0);
+        if !kept {
+            self.end_device(structure, held, id);
+        }
+    }
+
+    /// A window that is over. Memory of its device went before it.
     pub(crate) fn end_device(
         &self,
         structure: &mut StructureState,
@@ -62,7 +79,12 @@ impl<A: Arch> Kernel<A> {
         if self.memory.shared(id).is_some() {
             structure.devices.remove(&self.memory, id);
         }
-        if let Some((guard, mut inner)) = self.lock(held, id) {
+        let Some(owner) = self.owner_of(id) else { return };
+        if let Some((mut guard, mut inner)) = self.lock(held, id) {
+            self.memory.release_row(&mut guard.row);
+            if let Some((mut owner, _)) = self.lock(&mut inner, owner) {
+                owner.account.unreserve(guard.dma_pages);
+            }
             self.destroy(&mut inner, id, guard);
         }
     }
@@ -99,8 +121,7 @@ impl<A: Arch> Kernel<A> {
     pub(super) fn irq_bind(&self, request: Request<'_, '_, '_>) -> Outcome {
         let [irq, notification, bits, ..] = request.arguments;
         let irq: Id<Irq> = self.object(&request.caller, irq, Kind::Irq, Rights::BIND)?;
-        let notification: Id<Notification> =
-            self.object(&request.caller, notification, Kind::Notification, Rights::SIGNAL)?;
+        let notification = self.to_signal(&request.caller, notification)?;
         if bits == 0 {
             return Err(Error::InvalidArgument.into());
         }

@@ -35,7 +35,7 @@ impl<A: Arch> Kernel<A> {
         }
         {
             let (body, mut inner) = self.lock(request.held, endpoint).ok_or(Error::StaleHandle)?;
-            if body.sealed {
+            if body.is_sealed() {
                 return Err(Error::Sealed.into());
             }
             if self.is_outlived(&mut inner, &capability, body.generation) {
@@ -155,7 +155,7 @@ impl<A: Arch> Kernel<A> {
     pub(super) fn endpoint_seal(&self, request: Request<'_, '_, '_>) -> Outcome {
         let endpoint: Id<Endpoint> =
             self.object(&request.caller, request.arguments[0], Kind::Endpoint, Rights::MANAGE)?;
-        self.lock(request.held, endpoint).ok_or(Error::StaleHandle)?.0.sealed = true;
+        self.lock(request.held, endpoint).ok_or(Error::StaleHandle)?.0.seal();
         self.empty_endpoint(request.hart, &mut request.held.above(), endpoint, Error::Sealed);
         Ok(0)
     }

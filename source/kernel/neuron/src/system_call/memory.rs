@@ -1,52 +1,23 @@
-//! Memory objects and mappings.
+//! Memory objects: create, resize, read and write, give back.
 
 use super::{Outcome, Request, Stop};
 use crate::arch::Arch;
 use crate::kernel::{Kernel, StructureState};
-use crate::memory::page_table::{LEVEL1_BYTES, LEVEL2_BYTES, Protection, tables_for};
-use crate::memory::user::in_user_range;
-use crate::memory::{Granule, Guard, Id};
+use crate::memory::Id;
 use crate::object::capability::Capability;
 use crate::object::mapping::Shows;
 use crate::object::vmo::pages_charged;
 use crate::object::{Mapping, Process, Vmo};
 use crate::sync::{Held, Nothing, Structure};
-use core::sync::atomic::Ordering::Relaxed;
 use nexus_abi::limits::{PAGE_SIZE, TRANSFER_BYTES_MAX, VMO_PAGES_MAX};
 use nexus_abi::{Error, Kind, Rights};
 
-const PAGE: u64 = PAGE_SIZE as u64;
+pub(super) const PAGE: u64 = PAGE_SIZE as u64;
 /// Pages that one step unmaps or gives back before interrupts are let in.
-const PAGES_A_STEP: usize = 128;
-/// Mappings that one process can have: finding one must stay short.
-pub const MAPPINGS_MAX: u32 = 256;
-/// What a mapping can allow.
-const PROTECTIONS: Rights = Rights::READ.union(Rights::WRITE).union(Rights::EXECUTE);
+pub(super) const PAGES_A_STEP: usize = 128;
 
-/// A mapping that is asked for.
-pub(crate) struct Wanted {
-    pub process: Id<Process>,
-    pub base: u64,
-    pub bytes: u64,
-    pub shows: Shows,
-    pub rights: Rights,
-    pub rights_max: Rights,
-    /// The capability that it derives from (0: none).
-    pub parent: Granule,
-}
-
-/// The protection that a call asks for.
-fn protection(bits: u64) -> Result<Rights, Error> {
-    let rights = u32::try_from(bits).ok().and_then(Rights::from_bits).ok_or(Error::InvalidArgument)?;
-    if rights.is_empty() || !PROTECTIONS.contains(rights) {
-        return Err(Error::InvalidArgument);
-    }
-    Ok(rights)
-}
-
-fn page_aligned(values: &[u64]) -> Result<(), Error> {
-    if values.iter().all(|value| value.is_multiple_of(PAGE)) { Ok(()) } else { Err(Error::Unaligned) }
-}
+/// Rights of whoever creates ordinary memory: it never tells where it is.
+pub const ORDINARY: Rights = Kind::Vmo.rights().difference(Rights::PHYSICAL);
 
 impl<A: Arch> Kernel<A> {
     pub(super) fn vmo_create(&self, request: Request<'_, '_, '_>) -> Outcome {
@@ -60,12 +31,12 @@ impl<A: Arch> Kernel<A> {
             return Err(Error::TooLarge.into());
         }
         let vmo = self.create_vmo(request.held, owner, pages as usize)?;
-        let capability = Capability::new(Kind::Vmo, Kind::Vmo.rights(), vmo.raw());
+        let capability = Capability::new(Kind::Vmo, ORDINARY, vmo.raw());
         match self.insert(request.held, &request.caller, 0, capability) {
             Ok(handle) => Ok(handle.0),
             Err(error) => {
-                let (mut structure, _) = self.structure(request.held);
-                self.vmo_unreachable(&mut structure, vmo);
+                let (mut structure, mut held) = self.structure(request.held);
+                self.vmo_unreachable(&mut structure, &mut held, vmo);
                 Err(error.into())
             }
         }
@@ -87,6 +58,65 @@ impl<A: Arch> Kernel<A> {
         created
     }
 
+    pub(super) fn vmo_resize(&self, request: Request<'_, '_, '_>) -> Outcome {
+        let [target, bytes, ..] = request.arguments;
+        let vmo: Id<Vmo> = self.object(&request.caller, target, Kind::Vmo, Rights::RESIZE)?;
+        if bytes == 0 {
+            return Err(Error::InvalidArgument.into());
+        }
+        let pages = bytes.div_ceil(PAGE);
+        if pages > VMO_PAGES_MAX as u64 {
+            return Err(Error::TooLarge.into());
+        }
+        let pages = pages as usize;
+        let (_structure, mut held) = self.structure(request.held);
+        let owner = self.owner_of(vmo).ok_or(Error::StaleHandle)?;
+        let (ordinary, shrinks, mut mappings) = self
+            .lock(&mut held, vmo)
+            .filter(|(body, _)| !body.ending)
+            .map(|(body, _)| (body.charged() > 0, pages < body.page_count, body.mappings.iter(&self.memory)))
+            .ok_or(Error::StaleHandle)?;
+        if !ordinary {
+            return Err(Error::NotPermitted.into());
+        }
+        if shrinks && mappings.any(|id| self.needs_beyond(&mut held, id, owner, pages)) {
+            return Err(Error::Busy.into());
+        }
+        let (mut body, mut held) = self.lock(&mut held, vmo).ok_or(Error::StaleHandle)?;
+        let (mut owner, _) = self.lock(&mut held, owner).ok_or(Error::StaleHandle)?;
+        if !shrinks {
+            owner.account.reserve(pages_charged(pages) - body.charged())?;
+            body.grow(&self.memory, &mut owner.account, pages).ok_or(Error::NoMemory)?;
+            return Ok(0);
+        }
+        self.shrink_step(&mut owner, &mut body, pages);
+        if body.page_count > pages { Err(Stop::Again) } else { Ok(0) }
+    }
+
+    /// Whether a mapping keeps memory from shrinking: it is another process's, or shows what would go.
+    fn needs_beyond(
+        &self,
+        held: &mut Held<'_, Structure>,
+        id: Id<Mapping>,
+        owner: Id<Process>,
+        pages: usize,
+    ) -> bool {
+        let bytes = self.memory.shared_at::<Mapping>(id.granule()).bytes();
+        self.lock(held, id).is_some_and(|(mapping, _)| match mapping.shows {
+            Shows::Memory(_, first) => mapping.process != owner || first + (bytes / PAGE) as usize > pages,
+            Shows::Registers(_) => false,
+        })
+    }
+
+    /// Gives back up to [`PAGES_A_STEP`] pages at the end of memory, and what was promised for them.
+    fn shrink_step(&self, owner: &mut Process, body: &mut Vmo, pages: usize) -> u64 {
+        let before = body.charged();
+        let released = body.shrink(&self.memory, pages, PAGES_A_STEP);
+        owner.account.populated -= released;
+        owner.account.unreserve(before - body.charged());
+        released
+    }
+
     pub(super) fn vmo_read(&self, request: Request<'_, '_, '_>) -> Outcome {
         self.vmo_transfer(request, Rights::READ)
     }
@@ -95,8 +125,8 @@ impl<A: Arch> Kernel<A> {
         self.vmo_transfer(request, Rights::WRITE)
     }
 
-    /// Copies between memory and the caller, page by page; made again from its beginning after an
-    /// interrupt, which changes nothing for who reads and writes the same bytes.
+    /// Copies between memory and the caller, page by page. An interrupt comes between two of them; the call
+    /// is then made again for what is left.
     fn vmo_transfer(&self, mut request: Request<'_, '_, '_>, right: Rights) -> Outcome {
         let [target, offset, address, bytes, ..] = request.arguments;
         let vmo: Id<Vmo> = self.object(&request.caller, target, Kind::Vmo, right)?;
@@ -105,7 +135,7 @@ impl<A: Arch> Kernel<A> {
         }
         let size = {
             let (body, _) = self.lock(request.held, vmo).ok_or(Error::StaleHandle)?;
-            if body.is_ending() {
+            if body.ending {
                 return Err(Error::StaleHandle.into());
             }
             if right == Rights::WRITE && body.is_fixed() {
@@ -129,313 +159,12 @@ impl<A: Arch> Kernel<A> {
             let (from, to) = if right == Rights::READ { (own, user) } else { (user, own) };
             self.memory.copy(from, to, chunk as usize);
             done += chunk;
+            if done < bytes && self.arch.interrupt_pending() {
+                let left = [(1, place + chunk), (2, address + done), (3, bytes - done)];
+                return Err(self.again_with(request.held, request.caller.thread, &left));
+            }
         }
         Ok(0)
-    }
-
-    pub(super) fn vmo_map(&self, request: Request<'_, '_, '_>) -> Outcome {
-        let [process, vmo, base, offset, bytes, bits] = request.arguments;
-        let process = self.process_or_self(&request.caller, process, Rights::MAP_INTO)?;
-        let capability = self.memory.capability(request.caller.shared, vmo, Kind::Vmo, Rights::empty())?;
-        let vmo = Id::<Vmo>::from_raw(capability.object).ok_or(Error::StaleHandle)?;
-        if bytes == 0 {
-            return Err(Error::InvalidArgument.into());
-        }
-        let rights = protection(bits)?;
-        page_aligned(&[base, offset, bytes])?;
-        if rights.contains(Rights::WRITE | Rights::EXECUTE) {
-            return Err(Error::WriteExecute.into());
-        }
-        if !capability.rights.contains(rights) {
-            return Err(Error::NotPermitted.into());
-        }
-        let size = self
-            .lock(request.held, vmo)
-            .filter(|(body, _)| !body.is_ending())
-            .map(|(body, _)| body.page_count as u64 * PAGE)
-            .ok_or(Error::StaleHandle)?;
-        if offset.checked_add(bytes).is_none_or(|end| end > size) || !in_user_range(base, bytes) {
-            return Err(Error::OutOfRange.into());
-        }
-        let shows = Shows::Memory(vmo, (offset / PAGE) as usize);
-        let rights_max = capability.rights & PROTECTIONS;
-        let parent = capability.granule;
-        let wanted = Wanted { process, base, bytes, shows, rights, rights_max, parent };
-        self.map(request.held, &wanted)?;
-        Ok(0)
-    }
-
-    pub(super) fn mmio_map(&self, request: Request<'_, '_, '_>) -> Outcome {
-        let [device, base, offset, bytes, bits, _] = request.arguments;
-        let capability =
-            self.memory.capability(request.caller.shared, device, Kind::DeviceMmio, Rights::MAP)?;
-        let device = Id::<crate::object::Device>::from_raw(capability.object).ok_or(Error::StaleHandle)?;
-        let (window, window_bytes) = self
-            .lock(request.held, device)
-            .map(|(device, _)| (device.base, device.bytes))
-            .ok_or(Error::StaleHandle)?;
-        let rights = protection(bits)?;
-        if rights.contains(Rights::EXECUTE) {
-            return Err(Error::WriteExecute.into());
-        }
-        if bytes == 0 {
-            return Err(Error::InvalidArgument.into());
-        }
-        page_aligned(&[base, offset, bytes])?;
-        if offset.checked_add(bytes).is_none_or(|end| end > window_bytes) || !in_user_range(base, bytes) {
-            return Err(Error::OutOfRange.into());
-        }
-        let wanted = Wanted {
-            process: request.caller.process,
-            base,
-            bytes,
-            shows: Shows::Registers(window + offset),
-            rights,
-            rights_max: Rights::READ | Rights::WRITE,
-            parent: capability.granule,
-        };
-        self.map(request.held, &wanted)?;
-        Ok(0)
-    }
-
-    /// Makes a mapping: promises its page tables, lists it; pages come when they are touched.
-    pub(crate) fn map(&self, held: &mut Held<'_, Nothing>, wanted: &Wanted) -> Result<(), Error> {
-        let protection = Protection::user(wanted.rights).ok_or(Error::WriteExecute)?;
-        let (_structure, mut held) = self.structure(held);
-        let tables = tables_for(wanted.base, wanted.bytes);
-        let mapping = Mapping {
-            process: wanted.process,
-            shows: wanted.shows,
-            rights: wanted.rights,
-            protection,
-            rights_max: wanted.rights_max,
-            tables,
-            removed: 0,
-        };
-        let id = {
-            let (mut process, _) = self.lock(&mut held, wanted.process).ok_or(Error::PeerGone)?;
-            if process.region_count >= MAPPINGS_MAX {
-                return Err(Error::NoMemory);
-            }
-            let before = self.place_for(&process, wanted.base, wanted.base + wanted.bytes)?;
-            process.account.reserve(tables)?;
-            let created = process.account.create(&self.memory, wanted.process.granule(), mapping);
-            let id = match created {
-                Ok(id) => id,
-                Err(error) => {
-                    process.account.unreserve(tables);
-                    return Err(error);
-                }
-            };
-            self.memory.shared_at::<Mapping>(id.granule()).place(wanted.base, wanted.bytes);
-            match before {
-                Some(next) => process.regions.insert_before(&self.memory, id, next),
-                None => process.regions.push_back(&self.memory, id),
-            }
-            process.region_count += 1;
-            id
-        };
-        self.memory.node_link(id.granule(), wanted.parent);
-        if let Shows::Memory(vmo, _) = wanted.shows
-            && let Some((mut vmo, _)) = self.lock(&mut held, vmo)
-        {
-            vmo.mappings.push_back(&self.memory, id);
-        }
-        if wanted.rights.contains(Rights::EXECUTE) {
-            self.arch.flush_instructions();
-        }
-        Ok(())
-    }
-
-    /// The mapping before which a range belongs (none: at the end), if nothing overlaps it.
-    fn place_for(
-        &self,
-        process: &Guard<'_, Process>,
-        base: u64,
-        end: u64,
-    ) -> Result<Option<Id<Mapping>>, Error> {
-        for id in process.regions.iter(&self.memory) {
-            let other = self.memory.shared_at::<Mapping>(id.granule());
-            if other.end() <= base {
-                continue;
-            }
-            return if other.base() < end { Err(Error::Overlap) } else { Ok(Some(id)) };
-        }
-        Ok(None)
-    }
-
-    pub(super) fn vmo_unmap(&self, mut request: Request<'_, '_, '_>) -> Outcome {
-        let [process, base, ..] = request.arguments;
-        let process = self.process_or_self(&request.caller, process, Rights::MAP_INTO)?;
-        let mapping = self.mapping_with_base(&mut request, process, base)?;
-        let (mut structure, mut held) = self.structure(request.held);
-        if self.unmap_step(&mut structure, &mut held, mapping) { Ok(0) } else { Err(Stop::Again) }
-    }
-
-    fn mapping_with_base(
-        &self,
-        request: &mut Request<'_, '_, '_>,
-        process: Id<Process>,
-        base: u64,
-    ) -> Result<Id<Mapping>, Error> {
-        self.mapping_at(&mut request.user(), process, base)
-            .filter(|id| self.memory.shared_at::<Mapping>(id.granule()).base() == base)
-            .ok_or(Error::InvalidArgument)
-    }
-
-    pub(super) fn vmo_protect(&self, mut request: Request<'_, '_, '_>) -> Outcome {
-        let [process, base, bits, ..] = request.arguments;
-        let process = self.process_or_self(&request.caller, process, Rights::MAP_INTO)?;
-        let rights = protection(bits)?;
-        let mapping = self.mapping_with_base(&mut request, process, base)?;
-        let protection = Protection::user(rights).ok_or(Error::WriteExecute)?;
-        {
-            let (mut body, _) = self.lock(request.held, mapping).ok_or(Error::InvalidArgument)?;
-            if matches!(body.shows, Shows::Registers(_)) {
-                return Err(Error::InvalidArgument.into());
-            }
-            if !body.rights_max.contains(rights) {
-                return Err(Error::NotPermitted.into());
-            }
-            if body.protection != protection {
-                // Whatever another change had come to, this one begins at the first page.
-                body.removed = 0;
-            }
-            (body.rights, body.protection) = (rights, protection);
-            // Pages are put in again, with the new protection, when they are next touched.
-            let shared = self.memory.shared_at::<Mapping>(mapping.granule());
-            if !self.clear_pages(process, &mut body, shared.base(), shared.end()) {
-                return Err(Stop::Again);
-            }
-            body.removed = 0;
-        }
-        if rights.contains(Rights::EXECUTE) {
-            self.arch.flush_instructions();
-        }
-        Ok(0)
-    }
-
-    fn flush(&self, process: Id<Process>) {
-        if let Some(shared) = self.memory.shared(process) {
-            self.arch.flush_space(shared.asid.load(Relaxed) as u16);
-        }
-    }
-
-    /// Removes a mapping, at most [`PAGES_A_STEP`] pages now; yields whether it is gone.
-    pub(crate) fn unmap_step(
-        &self,
-        structure: &mut StructureState,
-        held: &mut Held<'_, Structure>,
-        id: Id<Mapping>,
-    ) -> bool {
-        let Some(shared) = self.memory.shared(id) else { return true };
-        let begins = shared.removing.swap(1, Relaxed) == 0;
-        let Some((mut mapping, _)) = self.lock(held, id) else { return true };
-        if begins {
-            // A change of protection may have left its progress behind.
-            mapping.removed = 0;
-        }
-        let (process, shows) = (mapping.process, mapping.shows);
-        if !self.is_torn_down(process)
-            && !self.clear_pages(process, &mut mapping, shared.base(), shared.end())
-        {
-            return false;
-        }
-        drop(mapping);
-        self.forget_mapping(held, id, process);
-        if let Shows::Memory(vmo, _) = shows {
-            let unmapped = self.lock(held, vmo).is_some_and(|(mut body, _)| {
-                body.mappings.remove(&self.memory, id);
-                body.mappings.is_empty()
-            });
-            if unmapped && self.memory.references(vmo) == 0 {
-                self.vmo_unreachable(structure, vmo);
-            }
-        }
-        self.memory.node_dissolve_step(id.granule());
-        if let Some((guard, mut inner)) = self.lock(held, id) {
-            self.destroy(&mut inner, id, guard);
-        }
-        true
-    }
-
-    fn is_torn_down(&self, process: Id<Process>) -> bool {
-        self.memory.shared(process).is_none_or(|shared| shared.root.load(Relaxed) == 0)
-    }
-
-    fn clear_pages(
-        &self,
-        process: Id<Process>,
-        mapping: &mut Guard<'_, Mapping>,
-        base: u64,
-        end: u64,
-    ) -> bool {
-        let Some(shared) = self.memory.shared(process) else { return true };
-        let table = shared.page_table();
-        let asid = shared.asid.load(Relaxed) as u16;
-        let mut page = base + mapping.removed;
-        for _ in 0..PAGES_A_STEP {
-            if page >= end {
-                break;
-            }
-            if table.table(&self.memory, page, 0).is_none() {
-                // Nothing of these 2 MiB was ever touched.
-                page = (page / LEVEL1_BYTES + 1) * LEVEL1_BYTES;
-                continue;
-            }
-            if table.unmap(&self.memory, page) {
-                self.arch.flush_page(asid, page);
-            }
-            page += PAGE;
-        }
-        mapping.removed = page.min(end) - base;
-        page >= end
-    }
-
-    /// Takes a mapping whose pages are gone off its process: tables that only it needed go back.
-    fn forget_mapping(&self, held: &mut Held<'_, Structure>, id: Id<Mapping>, process: Id<Process>) {
-        let Some(tables) = self.lock(held, id).map(|(mapping, _)| mapping.tables) else { return };
-        let shared = self.memory.shared_at::<Mapping>(id.granule());
-        let (base, end) = (shared.base(), shared.end());
-        let Some((mut body, _)) = self.lock(held, process) else { return };
-        let neighbours = body.regions.iter(&self.memory).filter(|&other| other != id);
-        let (mut below, mut above) = (0, u64::MAX);
-        for other in neighbours {
-            let other = self.memory.shared_at::<Mapping>(other.granule());
-            if other.end() <= base {
-                below = other.end();
-            } else {
-                above = above.min(other.base());
-            }
-        }
-        if !self.is_torn_down(process) {
-            let released = self.release_tables(body.page_table, (base, end), (below, above));
-            body.account.populated -= released;
-            self.flush(process);
-        }
-        body.regions.remove(&self.memory, id);
-        body.region_count -= 1;
-        body.account.unreserve(tables);
-    }
-
-    /// Gives back the tables of `range` that neither neighbour (ending at `below`, beginning at `above`)
-    /// needs.
-    fn release_tables(
-        &self,
-        table: crate::memory::page_table::PageTable,
-        (base, end): (u64, u64),
-        (below, above): (u64, u64),
-    ) -> u64 {
-        let mut released = 0;
-        for (level, span) in [(0, LEVEL1_BYTES), (1, LEVEL2_BYTES)] {
-            for start in (base / span * span..end).step_by(span as usize) {
-                let needed = below > start || above < start + span;
-                if !needed && table.release_table(&self.memory, start, level) {
-                    released += 1;
-                }
-            }
-        }
-        released
     }
 
     /// The last capability to memory is gone: it goes too, unless something is still mapped from it.
@@ -447,17 +176,34 @@ impl<A: Arch> Kernel<A> {
     ) {
         let mapped = self.lock(held, vmo).is_some_and(|(body, _)| !body.mappings.is_empty());
         if !mapped {
-            self.vmo_unreachable(structure, vmo);
+            self.vmo_unreachable(structure, held, vmo);
         }
     }
 
-    fn vmo_unreachable(&self, structure: &mut StructureState, vmo: Id<Vmo>) {
-        if !self.memory.shared_at::<Vmo>(vmo.granule()).linked() {
-            structure.unreachable.push_back(&self.memory, vmo);
+    /// Memory that nobody can reach goes back in steps, or waits until its device cannot reach it either.
+    pub(super) fn vmo_unreachable(
+        &self,
+        structure: &mut StructureState,
+        held: &mut Held<'_, Structure>,
+        vmo: Id<Vmo>,
+    ) {
+        if self.memory.shared_at::<Vmo>(vmo.granule()).linked() {
+            return;
+        }
+        let Some((device, exposed, pages)) =
+            self.lock(held, vmo).map(|(body, _)| (body.device(), body.exposed, body.page_count as u64))
+        else {
+            return;
+        };
+        match device {
+            Some((_, device)) if exposed => self.quarantine(held, device, vmo, pages),
+            Some(_) => drop(self.reclaim_vmo_step(structure, held, vmo)),
+            None => structure.unreachable.push_back(&self.memory, vmo),
         }
     }
 
-    /// Gives back some pages of memory that nobody can reach; yields whether it is all gone.
+    /// Gives back some pages of memory that nobody can reach; yields whether it is all gone. What a device
+    /// may still write is lost instead: its owner, who alone could have had the device reset, has ended.
     pub(crate) fn reclaim_vmo_step(
         &self,
         structure: &mut StructureState,
@@ -471,20 +217,31 @@ impl<A: Arch> Kernel<A> {
         }
         let Some(owner) = self.owner_of(vmo) else { return true };
         let Some((mut body, mut inner)) = self.lock(held, vmo) else { return true };
-        // The promise holds until the last page is back in the pool.
-        let charged = if body.is_fixed() { 0 } else { pages_charged(body.page_count) };
-        let (released, done) = body.release_some(&self.memory, PAGES_A_STEP);
+        body.ending = true;
+        let (device, lost) = (body.device(), body.exposed);
+        let mut pages = body.page_count as u64;
         if let Some((mut owner, _)) = self.lock(&mut inner, owner) {
-            owner.account.populated -= released;
-            owner.account.unreserve(if done { charged } else { 0 });
+            if lost {
+                owner.account.lose(pages);
+                body.page_count = 0;
+            } else {
+                pages = self.shrink_step(&mut owner, &mut body, 0);
+            }
+        }
+        let done = body.page_count == 0;
+        drop(body);
+        if let Some((_, device)) = device {
+            self.forget_row(held, device, vmo, (pages, lost));
         }
         if !done {
             return false;
         }
-        if self.memory.shared_at::<Vmo>(vmo.granule()).linked() {
+        if device.is_none() && self.memory.shared_at::<Vmo>(vmo.granule()).linked() {
             structure.unreachable.remove(&self.memory, vmo);
         }
-        self.destroy(&mut inner, vmo, body);
+        if let Some((body, mut inner)) = self.lock(held, vmo) {
+            self.destroy(&mut inner, vmo, body);
+        }
         true
     }
 }

@@ -63,7 +63,7 @@ impl<A: Arch> Kernel<A> {
         header: Header,
     ) -> Result<(), Error> {
         let (body, mut inner) = self.lock(held, endpoint).ok_or(Error::StaleHandle)?;
-        if body.sealed {
+        if body.is_sealed() {
             return Err(Error::Sealed);
         }
         if body.rank >= caller.shared.rank.load(Relaxed) {
@@ -225,6 +225,7 @@ impl<A: Arch> Kernel<A> {
         let (lent, worker) = (sender.shared(), receiver.shared());
         lent.served_by.store(pair.receiver_id.raw(), Relaxed);
         worker.set_urgency(worker.urgency().max(lent.urgency()));
+        pair.receiver.payer = pair.sender.payer;
         Delivery::Done
     }
 
@@ -265,7 +266,7 @@ impl<A: Arch> Kernel<A> {
         };
         let (max_bytes, max_capabilities) = {
             let (body, _) = self.lock(request.held, endpoint).ok_or(Error::StaleHandle)?;
-            if body.sealed {
+            if body.is_sealed() {
                 return Err(Error::Sealed);
             }
             if caller.shared.rank.load(Relaxed) > body.rank {
@@ -303,7 +304,7 @@ impl<A: Arch> Kernel<A> {
                 Err(_) => return Err(Error::NoSlots),
             };
         }
-        thread.serves = Some(endpoint);
+        (thread.serves, thread.payer) = (Some(endpoint), thread.process);
         self.memory.shared(endpoint).ok_or(Error::StaleHandle)?.server.store(caller.thread.raw(), Relaxed);
         self.fall_back(request.hart, &thread);
         Ok(())
@@ -547,6 +548,9 @@ impl<A: Arch> Kernel<A> {
         }
         receiver.wait_sequence += 1;
         self.fall_back(request.hart, &sender);
+        self.count_time(request.hart);
+        sender.payer = sender.process;
+        request.hart.payer = Some(sender.payer);
         self.make_ready(request.hart, waiting, &mut receiver);
         request.hart.handoff = Some(waiting);
         Ok(0)

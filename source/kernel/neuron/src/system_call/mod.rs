@@ -5,8 +5,10 @@
 
 pub(crate) mod capability;
 mod device;
+mod dma;
 mod endpoint;
 mod lease;
+pub(crate) mod mapping;
 pub(crate) mod memory;
 mod message;
 mod notification;
@@ -97,6 +99,21 @@ impl<A: Arch> Kernel<A> {
         }
     }
 
+    /// Has the call made again from where it got to: its arguments, by their places, become these.
+    pub(crate) fn again_with(
+        &self,
+        held: &mut Held<'_, Nothing>,
+        thread: Id<Thread>,
+        arguments: &[(usize, u64)],
+    ) -> Stop {
+        if let Some((mut body, _)) = self.lock(held, thread) {
+            for &(place, value) in arguments {
+                body.context.set_argument(place, value);
+            }
+        }
+        Stop::Again
+    }
+
     /// Steps over the instruction and reads number and arguments.
     fn begin_call(
         &self,
@@ -160,6 +177,11 @@ impl<A: Arch> Kernel<A> {
             SystemCall::SystemReset => self.system_reset(request),
             SystemCall::LeaseCopy => self.lease_copy(request),
             SystemCall::LeaseQuery => self.lease_query(request),
+            SystemCall::VmoResize => self.vmo_resize(request),
+            SystemCall::DmaCreate => self.dma_create(request),
+            SystemCall::DmaAddress => self.dma_address(request),
+            SystemCall::DmaRelease => self.dma_release(request),
+            SystemCall::CapHolders => self.cap_holders(request),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Notifications: signal, wait, poll, bind; and timers, which signal them.
 
-use super::{Outcome, Request, Stop};
+use super::{Caller, Outcome, Request, Stop};
 use crate::arch::Arch;
 use crate::deadline::Node;
 use crate::kernel::{Hart, Kernel};
@@ -85,11 +85,15 @@ impl<A: Arch> Kernel<A> {
         self.create_named(request, Kind::Notification, Notification::default())
     }
 
+    /// The notification that a capability of the caller may signal; one that is gone hears nothing any more.
+    pub(super) fn to_signal(&self, caller: &Caller<'_>, handle: u64) -> Result<Id<Notification>, Error> {
+        let id = self.object(caller, handle, Kind::Notification, Rights::SIGNAL)?;
+        self.memory.shared(id).map(|()| id).ok_or(Error::StaleHandle)
+    }
+
     pub(super) fn notification_signal(&self, request: Request<'_, '_, '_>) -> Outcome {
         let [target, bits, ..] = request.arguments;
-        let notification: Id<Notification> =
-            self.object(&request.caller, target, Kind::Notification, Rights::SIGNAL)?;
-        self.memory.shared(notification).ok_or(Error::StaleHandle)?;
+        let notification = self.to_signal(&request.caller, target)?;
         self.signal(request.hart, &mut request.held.above(), notification, bits);
         Ok(0)
     }
@@ -185,8 +189,7 @@ impl<A: Arch> Kernel<A> {
 
     pub(super) fn timer_create(&self, request: Request<'_, '_, '_>) -> Outcome {
         let [target, bits, ..] = request.arguments;
-        let notification: Id<Notification> =
-            self.object(&request.caller, target, Kind::Notification, Rights::SIGNAL)?;
+        let notification = self.to_signal(&request.caller, target)?;
         if bits == 0 {
             return Err(Error::InvalidArgument.into());
         }

@@ -10,7 +10,7 @@ use crate::object::account::Account;
 use crate::object::capability::{Capability, Table};
 use crate::object::process::RIGHTS;
 use crate::object::thread::State;
-use crate::object::{Notification, Process, Thread};
+use crate::object::{Process, Thread};
 use crate::sync::{Held, Nothing};
 use core::sync::atomic::Ordering::Relaxed;
 use nexus_abi::capability::Qos;
@@ -34,17 +34,27 @@ impl<A: Arch> Kernel<A> {
         if !(authority.object..=authority.badge).contains(&parameters.service_id) {
             return Err(Error::NotPermitted.into());
         }
-        let supervisor: Option<Id<Notification>> = match parameters.supervisor {
+        let supervisor = match parameters.supervisor {
             Handle::NONE => None,
-            handle => Some(self.object(&request.caller, handle.0, Kind::Notification, Rights::SIGNAL)?),
+            handle => Some(self.to_signal(&request.caller, handle.0)?),
         };
-        let process = self.new_process(request.held, creator, &parameters, supervisor)?;
+        let process = self.new_process(request.held, creator, &parameters)?;
         let capability = Capability::new(Kind::Process, RIGHTS, process.raw());
-        self.insert(request.held, &request.caller, 0, capability).map(|handle| handle.0).map_err(|error| {
-            let (mut structure, mut held) = self.structure(request.held);
-            self.end_process(&mut structure, &mut held, process, STATE_KILLED, 0);
-            error.into()
-        })
+        let inserted = self.insert(request.held, &request.caller, 0, capability);
+        let (mut structure, mut held) = self.structure(request.held);
+        match inserted {
+            Ok(handle) => {
+                if let Some((mut body, _)) = self.lock(&mut held, process) {
+                    (body.supervisor, body.death_bits) = (supervisor, parameters.death_bits);
+                }
+                Ok(handle.0)
+            }
+            // A process that never was has no death to tell of.
+            Err(error) => {
+                self.end_process(&mut structure, &mut held, process, STATE_KILLED, 0);
+                Err(error.into())
+            }
+        }
     }
 
     /// Creates a process in its parent's account.
@@ -53,7 +63,6 @@ impl<A: Arch> Kernel<A> {
         held: &mut Held<'_, Nothing>,
         parent: Id<Process>,
         parameters: &ProcessParameters,
-        supervisor: Option<Id<Notification>>,
     ) -> Result<Id<Process>, Error> {
         let (mut structure, mut held) = self.structure(held);
         if self.find_service(&structure, parameters.service_id).is_some() {
@@ -76,13 +85,13 @@ impl<A: Arch> Kernel<A> {
         };
         let shared = self.memory.shared(process).ok_or(Error::PeerGone)?;
         let (mut body, _) = self.lock(&mut held, process).ok_or(Error::PeerGone)?;
-        (body.supervisor, body.death_bits) = (supervisor, parameters.death_bits);
         body.qos_max = parameters.qos_max;
         body.parent = Some(parent);
         shared.service_id.store(parameters.service_id, Relaxed);
         shared.process_id.store(structure.next_process_id, Relaxed);
         shared.rank.store(parameters.rank, Relaxed);
         shared.asid.store(asid.into(), Relaxed);
+        shared.space.store(self.arch.space(self.memory.address(body.page_table.root).0, asid).0, Relaxed);
         shared.root.store(body.page_table.root, Relaxed);
         shared.table_index.store(body.table.index_frame(), Relaxed);
         structure.next_process_id += 1;
@@ -209,7 +218,7 @@ impl<A: Arch> Kernel<A> {
         if let Some((mut thread, _)) = self.lock(request.held, request.caller.thread) {
             crate::schedule::set_outcome(&mut thread, Ok(0));
         }
-        if !self.run_queues[request.hart.index].lock().is_empty() {
+        if self.ready[request.hart.index].load(Relaxed) != 0 {
             self.yield_current(request.hart, request.held);
         }
         Err(Stop::Answered)

@@ -5,13 +5,17 @@ use crate::arch::Arch;
 use crate::kernel::Kernel;
 use crate::memory::slab::GRANULES;
 use crate::memory::{Id, Memory};
+use crate::object::Process;
 use crate::object::capability::Capability;
-use crate::object::{Notification, Process};
 use crate::ring::ReadError;
+use crate::sync::{Held, Nothing};
 use core::sync::atomic::Ordering::Relaxed;
 use nexus_abi::limits::{PAGE_SIZE, RING_TEXT_MAX, TRANSFER_BYTES_MAX};
 use nexus_abi::records::{CapabilityInfo, RingLevel, SystemInfo};
-use nexus_abi::{Error, Kind, Rights};
+use nexus_abi::{Error, Handle, Kind, Rights};
+
+/// Entries of a table that one step looks at.
+const ENTRIES_A_STEP: u64 = 64;
 
 impl<A: Arch> Kernel<A> {
     fn control(&self, request: &Request<'_, '_, '_>, right: Rights) -> Result<(), Error> {
@@ -40,6 +44,10 @@ impl<A: Arch> Kernel<A> {
             };
             self.write_user(&mut request.user(), process, to + written as u64, &buffer[..count])?;
             (last, written) = (newest, written + count);
+            // What is there is an answer: who wants more asks for more.
+            if self.arch.interrupt_pending() {
+                break;
+            }
         }
         Ok(written as u64)
     }
@@ -83,8 +91,7 @@ impl<A: Arch> Kernel<A> {
     pub(super) fn ring_bind(&self, request: Request<'_, '_, '_>) -> Outcome {
         self.control(&request, Rights::LOG)?;
         let [_, notification, bits, ..] = request.arguments;
-        let notification: Id<Notification> =
-            self.object(&request.caller, notification, Kind::Notification, Rights::SIGNAL)?;
+        let notification = self.to_signal(&request.caller, notification)?;
         if bits == 0 {
             return Err(Error::InvalidArgument.into());
         }
@@ -107,8 +114,10 @@ impl<A: Arch> Kernel<A> {
             threads: self.counters.threads.load(Relaxed),
             processes: self.counters.processes.load(Relaxed),
             harts_online: self.counters.harts_online.load(Relaxed),
-            messages: self.counters.messages.load(Relaxed),
+            messages: self.fast_messages.iter().map(|count| count.load(Relaxed)).sum::<u64>()
+                + self.counters.messages.load(Relaxed),
             interrupts: self.counters.interrupts.load(Relaxed),
+            quarantined_pages: self.counters.quarantined_pages.load(Relaxed),
         };
         let (process, to) = (request.caller.process, request.arguments[1]);
         self.write_record(&mut request.user(), process, to, &info)?;
@@ -135,41 +144,79 @@ impl<A: Arch> Kernel<A> {
     pub(super) fn cap_list(&self, mut request: Request<'_, '_, '_>) -> Outcome {
         self.control(&request, Rights::INSPECT)?;
         let [_, number, first, to, ..] = request.arguments;
-        let target = {
-            let (structure, _) = self.structure(request.held);
-            structure.processes.iter(&self.memory).find(|id| self.number_of(*id) == number)
+        let target = self.numbered(request.held, number).ok_or(Error::InvalidArgument)?;
+        let capability = match self.next_entry(request.held, target, first, |_| true) {
+            Ok(found) => found.ok_or(Error::WouldBlock)?,
+            Err(next) => return Err(self.again_with(request.held, request.caller.thread, &[(2, next)])),
         };
-        let target = target.ok_or(Error::InvalidArgument)?;
-        let first = u32::try_from(first).map_err(|_| Error::WouldBlock)?;
-        let capability = self.next_entry(&mut request, target, first).ok_or(Error::WouldBlock)?;
-        // A capability whose object is gone still takes an entry: it is shown with neither rights nor extent.
-        let info = self.describe(request.held, &capability).unwrap_or_else(|| CapabilityInfo {
-            handle: self.memory.capability_slot(capability.granule).handle(),
-            kind: capability.kind as u32,
-            ..CapabilityInfo::default()
-        });
-        let process = request.caller.process;
-        self.write_record(&mut request.user(), process, to, &info)?;
+        self.tell_of(&mut request, &capability, to)?;
         Ok(0)
     }
 
-    /// The first entry in use at or after an index.
+    pub(super) fn cap_holders(&self, mut request: Request<'_, '_, '_>) -> Outcome {
+        self.control(&request, Rights::INSPECT)?;
+        let [_, number, handle, holder, first, to] = request.arguments;
+        let target = self.numbered(request.held, number).ok_or(Error::InvalidArgument)?;
+        let shared = self.memory.shared(target).ok_or(Error::InvalidArgument)?;
+        let (_, wanted) = self.memory.find_capability(shared, Handle(handle))?;
+        let same = |other: &Capability| (other.kind, other.object) == (wanted.kind, wanted.object);
+        let next = {
+            let (structure, _) = self.structure(request.held);
+            structure.processes.iter(&self.memory).find(|id| self.number_of(*id) >= holder)
+        };
+        let next = next.ok_or(Error::WouldBlock)?;
+        let number = self.number_of(next);
+        let first = if number == holder { first } else { 0 };
+        // A process without any, like a long table, is passed over in a step of its own.
+        let go_on = match self.next_entry(request.held, next, first, same) {
+            Ok(Some(capability)) => {
+                self.tell_of(&mut request, &capability, to)?;
+                return Ok(number);
+            }
+            Ok(None) => [(3, number + 1), (4, 0)],
+            Err(index) => [(3, number), (4, index)],
+        };
+        Err(self.again_with(request.held, request.caller.thread, &go_on))
+    }
+
+    /// The process with a number, ended or not.
+    fn numbered(&self, held: &mut Held<'_, Nothing>, number: u64) -> Option<Id<Process>> {
+        let (structure, _) = self.structure(held);
+        structure.processes.iter(&self.memory).find(|id| self.number_of(*id) == number)
+    }
+
+    /// Writes down what there is to tell of a capability. One whose object is gone still takes an entry: it
+    /// is shown with neither rights nor extent.
+    fn tell_of(&self, request: &mut Request<'_, '_, '_>, of: &Capability, to: u64) -> Result<(), Error> {
+        let info = self.describe(request.held, of).unwrap_or_else(|| CapabilityInfo {
+            handle: self.memory.capability_slot(of.granule).handle(),
+            kind: of.kind as u32,
+            ..CapabilityInfo::default()
+        });
+        let process = request.caller.process;
+        self.write_record(&mut request.user(), process, to, &info)
+    }
+
+    /// The first wanted entry in use at or after an index (`None`: there is none), or after
+    /// [`ENTRIES_A_STEP`] others the index to go on from.
     fn next_entry(
         &self,
-        request: &mut Request<'_, '_, '_>,
+        held: &mut Held<'_, Nothing>,
         process: Id<Process>,
-        first: u32,
-    ) -> Option<Capability> {
-        let (body, _) = self.lock(request.held, process)?;
-        let last = body.table.page_count() * GRANULES;
-        for index in first..last {
-            let frame = body.table.page(&self.memory, index / GRANULES)?;
-            let granule = Memory::first_granule(frame) + index % GRANULES;
-            if let Some(capability) = self.memory.capability_slot(granule).read(granule) {
-                return Some(capability);
+        first: u64,
+        wanted: impl Fn(&Capability) -> bool,
+    ) -> Result<Option<Capability>, u64> {
+        let Some((body, _)) = self.lock(held, process) else { return Ok(None) };
+        let last = u64::from(body.table.page_count() * GRANULES);
+        for index in first..last.min(first.saturating_add(ENTRIES_A_STEP)) {
+            let (page, place) = (index as u32 / GRANULES, index as u32 % GRANULES);
+            let Some(frame) = body.table.page(&self.memory, page) else { return Ok(None) };
+            let granule = Memory::first_granule(frame) + place;
+            if let Some(found) = self.memory.capability_slot(granule).read(granule).filter(&wanted) {
+                return Ok(Some(found));
             }
         }
-        None
+        if first.saturating_add(ENTRIES_A_STEP) < last { Err(first + ENTRIES_A_STEP) } else { Ok(None) }
     }
 
     pub(super) fn system_reset(&self, request: Request<'_, '_, '_>) -> Outcome {

@@ -11,7 +11,6 @@ use crate::object::capability::{Capability, CapabilitySlot};
 use crate::object::mapping::Shows;
 use crate::object::process::Teardown;
 use crate::object::thread::State;
-use crate::object::vmo::pages_charged;
 use crate::object::{
     Device, Endpoint, Irq, Mapping, Notification, Post, Process, Session, Thread, Timer, Vmo,
 };
@@ -150,20 +149,27 @@ impl Machine {
         for id in self.objects_of::<Vmo>(process) {
             let memory = &self.kernel.memory;
             let (vmo, _) = self.kernel.lock(&mut self.held, id).expect("it is alive");
-            assert!(!vmo.is_ending(), "{id:?} is settled");
-            assert!(
-                memory.references(id) > 0 || !vmo.mappings.is_empty(),
-                "nobody reaches {id:?}, and it is not given back"
-            );
+            let is_reached = memory.references(id) > 0 || !vmo.mappings.is_empty();
+            assert!(is_reached || vmo.device().is_some(), "nobody reaches {id:?}, and it is not given back");
             let mut in_use = 0;
             vmo.each_frame(memory, |frame| {
                 found.take(memory, frame, FrameKind::Data);
                 in_use += 1;
             });
-            let charged = if vmo.is_fixed() { 0 } else { pages_charged(vmo.page_count) };
-            assert!(in_use <= charged, "{id:?} has more than was promised");
             tally.populated += in_use;
-            tally.promised += charged - in_use;
+            if vmo.device().is_none() {
+                assert!(in_use <= vmo.charged(), "{id:?} has more than was promised");
+                tally.promised += vmo.charged() - in_use;
+            }
+        }
+        for id in self.objects_of::<Device>(process) {
+            let memory = &self.kernel.memory;
+            let (device, _) = self.kernel.lock(&mut self.held, id).expect("it is alive");
+            assert!(device.quarantined <= device.dma_used && device.dma_used <= device.dma_pages, "{id:?}");
+            tally.promised += device.dma_pages - device.dma_used;
+            for frame in device.row.first..device.row.first + device.row.count {
+                found.take(memory, frame, FrameKind::Data);
+            }
         }
     }
 
@@ -291,9 +297,10 @@ impl Machine {
         let mut free = 0;
         for frame in 0..memory.frame_count() {
             let kind = memory.info(frame).kind();
-            let expected = u32::from(kind != FrameKind::Free as u8 && kind != FrameKind::Reserved as u8);
+            let is_free = kind == FrameKind::Free as u8 || kind == FrameKind::Clean as u8;
+            let expected = u32::from(!is_free && kind != FrameKind::Reserved as u8);
             assert_eq!(found.frames[frame as usize], expected, "uses of frame {frame}, kind {kind}");
-            free += u32::from(kind == FrameKind::Free as u8);
+            free += u32::from(is_free);
         }
         assert_eq!(free, memory.free_count(), "frames in the pool");
     }
@@ -324,7 +331,7 @@ impl Machine {
         self.audit_references::<Vmo>(process, Kind::Vmo, found, false);
         self.audit_references::<Endpoint>(process, Kind::Endpoint, found, true);
         self.audit_references::<Notification>(process, Kind::Notification, found, true);
-        self.audit_references::<Device>(process, Kind::DeviceMmio, found, true);
+        self.audit_references::<Device>(process, Kind::DeviceMmio, found, false);
         self.audit_references::<Irq>(process, Kind::Irq, found, true);
         self.audit_references::<Timer>(process, Kind::Timer, found, true);
         for session in self.objects_of::<Session>(process) {
@@ -408,7 +415,7 @@ impl Machine {
         assert!(!somebody || endpoint.posts.is_empty(), "a post misses who waits at {id:?}");
         assert!(!somebody || endpoint.gone.is_empty(), "a badge's end misses who waits at {id:?}");
         let quiet = endpoint.callers.is_empty() && endpoint.posts.is_empty() && !somebody;
-        assert!(!endpoint.sealed || quiet, "somebody waits at the sealed {id:?}");
+        assert!(!endpoint.is_sealed() || quiet, "somebody waits at the sealed {id:?}");
     }
 
     fn audit_notification(&mut self, id: Id<Notification>, found: &Found) {

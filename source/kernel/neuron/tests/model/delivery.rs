@@ -45,6 +45,7 @@ impl Model {
         {
             return Err(Error::TooLarge);
         }
+        self.threads[thread].plain = message.plain;
         self.freeze(thread, None, &message.caps)?;
         while let Some(&receiver) = self.endpoints[endpoint].receivers.front() {
             self.leave(endpoint, receiver);
@@ -114,7 +115,8 @@ impl Model {
 
     /// The one step after which everything is the receiver's; before it nothing has changed.
     fn deliver(&mut self, sender: usize, receiver: usize, message: &Message) -> Result<Vec<CapId>, Refused> {
-        if message.bytes > ROOM {
+        let room = if self.threads[receiver].plain { REGISTER_BYTES } else { ROOM };
+        if message.bytes > room || (self.threads[receiver].plain && !message.caps.is_empty()) {
             return Err(Refused::Sender(Error::TooLarge));
         }
         let to = self.threads[receiver].process;
@@ -183,6 +185,9 @@ impl Model {
             _ if !state.alive => Err(Error::StaleHandle),
             _ if state.sealed => Err(Error::Sealed),
             _ if process.rank > state.rank => Err(Error::WouldDeadlock),
+            _ if self.threads[thread].plain && (state.max_bytes > REGISTER_BYTES || state.max_caps > 0) => {
+                Err(Error::BufferTooSmall)
+            }
             _ if process.used + state.max_caps > process.used_max => Err(Error::NoSlots),
             _ => Ok(()),
         }
@@ -299,6 +304,7 @@ impl Model {
         deadline: u64,
     ) -> Result<(), Error> {
         let endpoint = self.endpoint_of(thread, via, Rights::RECEIVE)?;
+        self.threads[thread].plain = message.plain;
         let checked = self.check_receive(thread, endpoint);
         if !matches!(checked, Ok(()) | Err(Error::Sealed)) {
             return checked;

@@ -60,6 +60,8 @@ pub struct Sent {
 #[derive(Clone, Debug, Default)]
 pub struct Message {
     pub tag: u64,
+    /// The call names no buffers: what it sends, and what it can take, are registers.
+    pub plain: bool,
     pub bytes: u32,
     pub caps: Vec<Sent>,
 }
@@ -90,6 +92,8 @@ pub struct Thread {
     /// Whether it has an entry for the Reply of the next call.
     pub reserved: bool,
     pub bound: Option<usize>,
+    /// It named no buffers for what it waits for.
+    pub plain: bool,
     /// The capability through which it receives.
     pub receives_via: CapId,
     /// Tells one call from the next.
@@ -165,6 +169,7 @@ pub enum Event {
     Receive {
         thread: usize,
         via: CapId,
+        plain: bool,
         deadline: u64,
     },
     Reply {
@@ -295,6 +300,7 @@ impl Model {
             deadline: NEVER,
             reserved: false,
             bound: None,
+            plain: false,
             receives_via: 0,
             sequence: 0,
         });
@@ -403,7 +409,8 @@ impl Model {
             Event::Call { thread, via, message, deadline } => {
                 (*thread, self.call(*thread, *via, message, *deadline).map(|()| None))
             }
-            Event::Receive { thread, via, deadline } => {
+            Event::Receive { thread, via, plain, deadline } => {
+                self.threads[*thread].plain = *plain;
                 (*thread, self.receive_call(*thread, *via, *deadline).map(|()| None))
             }
             Event::Reply { thread, reply, message } => {

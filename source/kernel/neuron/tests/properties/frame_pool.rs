@@ -1,7 +1,9 @@
 //! The pool of frames against a set of frame numbers.
 
+use neuron::memory::frame::Row;
 use neuron::memory::{FrameKind, FrameNumber, Memory};
 use neuron::testing::{PAGE, RAM_BASE, memory};
+use nexus_abi::Error;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,10 +17,25 @@ enum Step {
     /// Gives back one of the frames in use, chosen by this number.
     Release(usize),
     Clean,
+    /// Gathers so many neighbours, to the end.
+    Row(u32),
+    /// One step towards so many neighbours, which then go back.
+    HalfARow(u32),
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![4 => Just(Step::Take), 3 => any::<usize>().prop_map(Step::Release), 2 => Just(Step::Clean)]
+    prop_oneof![
+        4 => Just(Step::Take),
+        6 => any::<usize>().prop_map(Step::Release),
+        2 => Just(Step::Clean),
+        1 => (1..9u32).prop_map(Step::Row),
+        1 => (1..9u32).prop_map(Step::HalfARow),
+    ]
+}
+
+/// Whether so many of these are neighbours somewhere.
+fn has_row(free: &BTreeSet<FrameNumber>, count: u32) -> bool {
+    free.iter().any(|&first| (first..first + count).all(|frame| free.contains(&frame)))
 }
 
 /// Leaves traces all over a frame.
@@ -69,6 +86,38 @@ proptest! {
                     let found = dirty.iter().copied().find(|&frame| is_zero(&memory, frame));
                     prop_assert_eq!(found.is_some(), cleaned, "what was cleaned is zero");
                     found.map(|frame| dirty.remove(&frame));
+                }
+                Step::Row(count) => {
+                    let mut row = Row::default();
+                    let gathered = loop {
+                        match memory.extend_row(&mut row, count, FrameKind::Data as u8) {
+                            Ok(None) => prop_assert!(row.count < count, "a step goes on where one ended"),
+                            Ok(Some(first)) => break Some(first),
+                            Err(error) => {
+                                prop_assert_eq!(error, Error::NoMemory);
+                                break None;
+                            }
+                        }
+                    };
+                    prop_assert_eq!(gathered.is_some(), has_row(&free, count));
+                    prop_assert_eq!(row, Row::default());
+                    for frame in gathered.into_iter().flat_map(|first| first..first + count) {
+                        prop_assert!(free.remove(&frame), "frame {} was not free", frame);
+                        prop_assert!(is_zero(&memory, frame));
+                        prop_assert_eq!(memory.info(frame).kind(), FrameKind::Data as u8);
+                        stain(&memory, frame);
+                        in_use.push(frame);
+                    }
+                    // What was looked at on the way was zeroed.
+                    dirty.retain(|&frame| free.contains(&frame) && !is_zero(&memory, frame));
+                }
+                Step::HalfARow(count) => {
+                    let mut row = Row::default();
+                    if let Ok(Some(first)) = memory.extend_row(&mut row, count, FrameKind::Data as u8) {
+                        row = Row { first, count };
+                    }
+                    memory.release_row(&mut row);
+                    dirty.retain(|&frame| !is_zero(&memory, frame));
                 }
             }
             prop_assert_eq!(memory.free_count() as usize, free.len());

@@ -5,6 +5,7 @@ mod deadlines;
 mod device_tree;
 mod event_ring;
 mod frame_pool;
+mod memory_objects;
 mod page_table;
 mod run_queue;
 

@@ -22,6 +22,9 @@ refusals! {
     test_reject_window_of_the_interrupt_controller: DeviceCapCreate, NotPermitted => |s| {
         s.call(SystemCall::DeviceCapCreate, &[s.devices, 0x0c00_0000, PAGE])
     };
+    test_reject_window_with_more_memory_than_the_quota: DeviceCapCreate, NoMemory => |s| {
+        s.call(SystemCall::DeviceCapCreate, &[s.devices, WINDOW + 8 * PAGE, PAGE, 1_000])
+    };
     test_reject_window_without_a_page: DeviceCapCreate, NoMemory => |s| {
         s.exhaust_quota();
         for place in 4..200 {
@@ -133,6 +136,21 @@ refusals! {
     };
     test_reject_capability_figures_into_a_hole: CapList, Fault => |s| {
         s.call(SystemCall::CapList, &[s.control, 1, 0, HOLE])
+    };
+    test_reject_holders_for_nobody: CapHolders, InvalidArgument => |s| {
+        s.call(SystemCall::CapHolders, &[s.control, 99, s.vmo, 0, 0, SCRATCH])
+    };
+    test_reject_holders_of_a_handle_that_never_was: CapHolders, InvalidHandle => |s| {
+        let number = s.number();
+        s.call(SystemCall::CapHolders, &[s.control, number, 9_999, 0, 0, SCRATCH])
+    };
+    test_reject_holder_beyond_the_last: CapHolders, WouldBlock => |s| {
+        let number = s.number();
+        s.call(SystemCall::CapHolders, &[s.control, number, s.vmo, number + 1, 0, SCRATCH])
+    };
+    test_reject_holders_into_a_hole: CapHolders, Fault => |s| {
+        let number = s.number();
+        s.call(SystemCall::CapHolders, &[s.control, number, s.vmo, 0, 0, HOLE])
     };
     test_reject_reset_of_an_unknown_mode: SystemReset, InvalidArgument => |s| {
         s.call(SystemCall::SystemReset, &[s.control, 2])

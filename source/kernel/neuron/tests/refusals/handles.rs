@@ -156,4 +156,24 @@ refusals! {
     test_reject_system_reset_with_a_stale_handle: SystemReset, StaleHandle => |s| s.stale_handle(SystemCall::SystemReset);
     test_reject_system_reset_with_a_handle_of_another_kind: SystemReset, WrongKind => |s| s.wrong_kind(SystemCall::SystemReset);
     test_reject_system_reset_with_a_missing_right: SystemReset, NotPermitted => |s| s.right_missing(SystemCall::SystemReset);
+    test_reject_vmo_resize_with_an_unknown_handle: VmoResize, InvalidHandle => |s| s.no_handle(SystemCall::VmoResize);
+    test_reject_vmo_resize_with_a_stale_handle: VmoResize, StaleHandle => |s| s.stale_handle(SystemCall::VmoResize);
+    test_reject_vmo_resize_with_a_handle_of_another_kind: VmoResize, WrongKind => |s| s.wrong_kind(SystemCall::VmoResize);
+    test_reject_vmo_resize_with_a_missing_right: VmoResize, NotPermitted => |s| s.right_missing(SystemCall::VmoResize);
+    test_reject_dma_create_with_an_unknown_handle: DmaCreate, InvalidHandle => |s| s.no_handle(SystemCall::DmaCreate);
+    test_reject_dma_create_with_a_stale_handle: DmaCreate, StaleHandle => |s| s.stale_handle(SystemCall::DmaCreate);
+    test_reject_dma_create_with_a_handle_of_another_kind: DmaCreate, WrongKind => |s| s.wrong_kind(SystemCall::DmaCreate);
+    test_reject_dma_create_with_a_missing_right: DmaCreate, NotPermitted => |s| s.right_missing(SystemCall::DmaCreate);
+    test_reject_dma_address_with_an_unknown_handle: DmaAddress, InvalidHandle => |s| s.no_handle(SystemCall::DmaAddress);
+    test_reject_dma_address_with_a_stale_handle: DmaAddress, StaleHandle => |s| s.stale_handle(SystemCall::DmaAddress);
+    test_reject_dma_address_with_a_handle_of_another_kind: DmaAddress, WrongKind => |s| s.wrong_kind(SystemCall::DmaAddress);
+    test_reject_dma_address_with_a_missing_right: DmaAddress, NotPermitted => |s| s.right_missing(SystemCall::DmaAddress);
+    test_reject_dma_release_with_an_unknown_handle: DmaRelease, InvalidHandle => |s| s.no_handle(SystemCall::DmaRelease);
+    test_reject_dma_release_with_a_stale_handle: DmaRelease, StaleHandle => |s| s.stale_handle(SystemCall::DmaRelease);
+    test_reject_dma_release_with_a_handle_of_another_kind: DmaRelease, WrongKind => |s| s.wrong_kind(SystemCall::DmaRelease);
+    test_reject_dma_release_with_a_missing_right: DmaRelease, NotPermitted => |s| s.right_missing(SystemCall::DmaRelease);
+    test_reject_cap_holders_with_an_unknown_handle: CapHolders, InvalidHandle => |s| s.no_handle(SystemCall::CapHolders);
+    test_reject_cap_holders_with_a_stale_handle: CapHolders, StaleHandle => |s| s.stale_handle(SystemCall::CapHolders);
+    test_reject_cap_holders_with_a_handle_of_another_kind: CapHolders, WrongKind => |s| s.wrong_kind(SystemCall::CapHolders);
+    test_reject_cap_holders_with_a_missing_right: CapHolders, NotPermitted => |s| s.right_missing(SystemCall::CapHolders);
 }

@@ -45,6 +45,25 @@ refusals! {
         s.call(SystemCall::VmoWrite, &[s.vmo, 0, u64::MAX - 3, 8])
     };
 
+    test_reject_resize_to_no_bytes: VmoResize, InvalidArgument => |s| s.call(SystemCall::VmoResize, &[s.vmo, 0]);
+    test_reject_resize_above_the_largest: VmoResize, TooLarge => |s| {
+        s.call(SystemCall::VmoResize, &[s.vmo, (1 << 30) + 1])
+    };
+    test_reject_growth_beyond_the_quota: VmoResize, NoMemory => |s| {
+        s.call(SystemCall::VmoResize, &[s.vmo, 1_000 * PAGE])
+    };
+    test_reject_shrinking_what_others_map: VmoResize, Busy => |s| {
+        s.make(SystemCall::VmoMap, &[s.child, s.vmo, HOLE, 0, PAGE, READ]);
+        s.call(SystemCall::VmoResize, &[s.vmo, PAGE])
+    };
+    test_reject_shrinking_under_a_mapping: VmoResize, Busy => |s| {
+        s.make(SystemCall::VmoMap, &[0, s.vmo, HOLE, PAGE, PAGE, READ]);
+        s.call(SystemCall::VmoResize, &[s.vmo, PAGE])
+    };
+    test_reject_resize_of_memory_for_a_device: VmoResize, NotPermitted => |s| {
+        s.call(SystemCall::VmoResize, &[s.dma, 2 * PAGE])
+    };
+
     test_reject_mapping_of_no_bytes: VmoMap, InvalidArgument => |s| {
         s.call(SystemCall::VmoMap, &[0, s.vmo, HOLE, 0, 0, READ])
     };

@@ -47,7 +47,10 @@ pub struct Stage {
     pub vmo: u64,
     pub child: u64,
     pub timer: u64,
+    /// With 8 pages for memory of its own.
     pub device: u64,
+    /// One page of them.
+    pub dma: u64,
     pub irq: u64,
     pub devices: u64,
     pub processes: u64,
@@ -82,12 +85,14 @@ impl Stage {
             child: 0,
             timer,
             device: 0,
+            dma: 0,
             irq: 0,
             devices,
             processes,
             control,
         };
-        stage.device = stage.make(SystemCall::DeviceCapCreate, &[devices, WINDOW, 2 * PAGE]);
+        stage.device = stage.make(SystemCall::DeviceCapCreate, &[devices, WINDOW, 2 * PAGE, 8]);
+        stage.dma = stage.make(SystemCall::DmaCreate, &[stage.device, PAGE]);
         stage.irq = stage.make(SystemCall::IrqCapCreate, &[devices, 5]);
         stage.put_parameters(ProcessParameters::default());
         stage.child = stage.make(SystemCall::ProcessCreate, &[processes, SCRATCH]);
@@ -291,6 +296,11 @@ impl Stage {
             SystemCall::CapList => vec![self.control, 1, 0, SCRATCH],
             SystemCall::SystemReset => vec![self.control, 0],
             SystemCall::LeaseCopy | SystemCall::LeaseQuery => vec![self.owe_leases(&[]).1, 0],
+            SystemCall::VmoResize => vec![self.vmo, PAGE],
+            SystemCall::DmaCreate => vec![self.device, PAGE],
+            SystemCall::DmaAddress => vec![self.dma],
+            SystemCall::DmaRelease => vec![self.device, 0],
+            SystemCall::CapHolders => vec![self.control, self.number(), self.vmo, 0, 0, SCRATCH],
             SystemCall::EndpointCreate
             | SystemCall::NotificationCreate
             | SystemCall::ThreadExit
@@ -298,6 +308,17 @@ impl Stage {
             | SystemCall::ThreadSleep
             | SystemCall::ProcessExit => panic!("{call:?} takes no capability"),
         }
+    }
+
+    /// The number of `me`.
+    pub fn number(&mut self) -> u64 {
+        self.machine.status(self.me.process).expect("alive").process_id
+    }
+
+    fn rights_of(&self, handle: u64) -> Rights {
+        let memory = &self.machine.kernel.memory;
+        let me = memory.shared(self.me.process).expect("alive");
+        memory.find_capability(me, Handle(handle)).expect("a live handle").1.rights
     }
 
     /// Makes the call once for each of its capabilities, with that one replaced; yields the error that
@@ -357,12 +378,10 @@ impl Stage {
     /// Handles without one of the rights.
     pub fn right_missing(&mut self, call: SystemCall) -> Outcome {
         self.with_each_handle(call, |stage, form, valid| {
-            let (kind, rights) = match form {
-                Argument::Capability(kind, rights) => (kind, rights),
-                Argument::ProcessOrSelf(rights) => (Kind::Process, rights),
-                _ => return None,
+            let (Argument::Capability(_, rights) | Argument::ProcessOrSelf(rights)) = form else {
+                return None;
             };
-            let left = (kind.rights() - rights).bits();
+            let left = (stage.rights_of(valid) - rights).bits();
             (!rights.is_empty()).then(|| stage.make(SystemCall::CapDup, &[valid, left.into()]))
         })
     }

@@ -253,7 +253,7 @@ fn start(hart_id: u64, tree_address: u64, load_address: u64, started: u64) -> Re
     let ring = keeper.take(RING_BYTES as u64 / PAGE).ok_or_else(too_little)?;
     let lines = keeper.take((8 * LINES_MAX as u64).div_ceil(PAGE)).ok_or_else(too_little)?;
     let root = make_tables(&machine, &mut keeper, load_address).ok_or_else(too_little)?;
-    csr::load_table(root, 0);
+    csr::load_table(csr::table_word(root, 0));
     // SAFETY: forgets the coarse tables' translations.
     unsafe { core::arch::asm!("sfence.vma", options(nostack)) };
     trap::install();
@@ -376,7 +376,7 @@ fn start_other(id: u64, place: usize, load_address: u64) -> bool {
 extern "C" fn enter_other(_hart_id: u64) -> ! {
     let root = KERNEL.get();
     if let Some(shared) = root.memory.shared(root.root) {
-        csr::load_table(root.memory.address(shared.page_table().root).0, 0);
+        csr::load_table(shared.space().0);
     }
     // SAFETY: forgets the coarse tables' translations.
     unsafe { core::arch::asm!("sfence.vma", options(nostack)) };

@@ -59,9 +59,14 @@ macro_rules! clear {
 
 pub(crate) use {clear, read, set, write};
 
+/// The value of `satp` for a page table and an address space number.
+pub const fn table_word(root: u64, asid: u16) -> u64 {
+    SV39 | (asid as u64) << ASID_SHIFT | root >> 12
+}
+
 /// Makes a page table the one in force. The kernel's half is the same in all of them.
-pub fn load_table(root: u64, asid: u16) {
-    let value = SV39 | u64::from(asid) << ASID_SHIFT | root >> 12;
+#[inline]
+pub fn load_table(value: u64) {
     // SAFETY: every table that the core loads shares the kernel's half, so the code, data and stack in
     // use stay mapped as they are.
     unsafe { asm!("csrw satp, {}", in(reg) value, options(nostack)) };

@@ -81,8 +81,12 @@ impl Arch for Riscv64 {
         base < self.controller.end && self.controller.base < base.saturating_add(bytes)
     }
 
+    fn space(&self, root: u64, asid: u16) -> AddressSpace {
+        AddressSpace(csr::table_word(root, asid))
+    }
+
     fn load(&self, space: AddressSpace) {
-        csr::load_table(space.root, space.asid);
+        csr::load_table(space.0);
     }
 
     fn flush_page(&self, asid: u16, address: u64) {
@@ -105,7 +109,11 @@ impl Arch for Riscv64 {
     }
 
     fn leave_float(&self, context: &mut Context) {
-        if read!("sstatus") & csr::FLOAT_MASK == csr::FLOAT_DIRTY {
+        let state = read!("sstatus") & csr::FLOAT_MASK;
+        if state == 0 {
+            return;
+        }
+        if state == csr::FLOAT_DIRTY {
             trap::save_float(&mut context.float);
         }
         clear!("sstatus", csr::FLOAT_MASK);

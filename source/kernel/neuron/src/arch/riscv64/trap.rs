@@ -7,10 +7,14 @@ use super::boot::Cell;
 use super::{Riscv64, csr};
 use crate::fault::Fault;
 use crate::kernel::{Hart, Kernel};
+use crate::object::Thread;
 use crate::object::thread::Context;
 use crate::sync::Held;
 use core::arch::{asm, global_asm};
+use core::ptr::NonNull;
 use csr::{clear, read, set, write};
+use nexus_abi::SystemCall;
+use nexus_abi::message::Registers;
 use nexus_abi::records::FaultCause;
 
 /// What a hart needs at the very beginning of a trap; the offsets are the assembly's.
@@ -20,36 +24,201 @@ pub struct HartBlock {
     stack: u64,
     /// Where the registers of the running thread go.
     context: *mut Context,
-    /// Room for one register.
-    scratch: u64,
+    /// The number of the call, while it is a message or a short one.
+    number: u64,
+    /// The user's stack pointer, during a short call.
+    user_stack: u64,
+    /// The user's thread pointer, during a short call.
+    user_thread: u64,
+    /// The registers of a message; the first three of a short call.
+    message: Registers,
     /// Everything else.
     hart: Hart,
+    kernel: &'static Kernel<Riscv64>,
 }
 
+const _: () = assert!(
+    core::mem::offset_of!(HartBlock, message) == 40
+        && core::mem::offset_of!(Registers, words) == 32
+        && core::mem::offset_of!(Registers, deadline) == 96
+);
+
+/// Calls that answer at once and touch no other thread as a rule: one bit a number.
+const SHORT_CALLS: u64 = 1 << SystemCall::NotificationPoll as u64
+    | 1 << SystemCall::NotificationSignal as u64
+    | 1 << SystemCall::ThreadYield as u64;
+
+// Three ways in. A system call is a function call to its caller: what a function may clobber is neither
+// saved nor leaked.
+//  - A short call saves nothing: the functions of the kernel keep what a function keeps.
+//  - A message saves what a function keeps; its own registers go into the block and come out of it as those
+//    of whoever runs next.
+//  - Everything else saves all registers.
+// In the block: stack 0, context 8, number 16, user stack 24, user thread 32, message 40 (words 72, deadline
+// 136, process id 144). In the context: register n at 8n, the program counter at 0.
 global_asm!(
     r#"
+    .macro keep_calls_registers
+    sd sp, 16(t0)
+    sd gp, 24(t0)
+    .irp number, 8,9,18,19,20,21,22,23,24,25,26,27
+    sd x\number, 8*\number(t0)
+    .endr
+    .endm
+
+    .macro message_call number, function
+    sd a0, 40(tp)
+    sd a1, 48(tp)
+    sd a2, 56(tp)
+    sd a3, 64(tp)
+    sd a4, 72(tp)
+    sd a5, 80(tp)
+    sd a6, 88(tp)
+    sd t1, 104(tp)
+    sd t2, 112(tp)
+    sd t3, 120(tp)
+    sd t4, 128(tp)
+    sd t5, 136(tp)
+    ld t0, 8(tp)
+    csrr t1, sepc
+    addi t1, t1, 4
+    sd t1, 0(t0)
+    csrrw t1, sscratch, zero
+    sd t1, 32(t0)
+    keep_calls_registers
+    ld sp, 0(tp)
+    mv a0, tp
+    call \function
+    bnez a0, __enter_message
+    li t1, \number
+    j 7f
+    .endm
+
     .section .text
     .balign 4
     .globl __trap
 __trap:
     csrrw tp, sscratch, tp
     beqz tp, 9f
-    sd t0, 16(tp)
-    ld t0, 8(tp)
+    sd t0, 96(tp)
+    csrr t0, scause
+    addi t0, t0, -{user_call}
+    bnez t0, 5f
+    addi t0, a7, -{call}
+    beqz t0, 2f
+    addi t0, a7, -{reply_receive}
+    beqz t0, 3f
+    li t0, {short_calls}
+    srl t0, t0, a7
+    andi t0, t0, 1
+    beqz t0, 5f
+
+    # A short call.
+    sd a0, 40(tp)
+    sd a1, 48(tp)
+    sd a7, 16(tp)
+    sd sp, 24(tp)
+    csrrw t0, sscratch, zero
+    sd t0, 32(tp)
+    ld sp, 0(tp)
+    mv a2, tp
+    mv a3, a7
+    call {short}
+    ld sp, 24(tp)
+    bltz a0, 4f
+    csrr t0, sepc
+    addi t0, t0, 4
+    csrw sepc, t0
+    ld t0, 32(tp)
+    csrw sscratch, tp
+    mv tp, t0
+    .irp number, 1,5,6,7,12,13,14,15,16,17,28,29,30,31
+    li x\number, 0
+    .endr
+    sret
+
+    # It was none, or somebody else runs next: the thread's registers are put away after all.
+4:  ld t0, 8(tp)
+    keep_calls_registers
+    ld t1, 32(tp)
+    sd t1, 32(t0)
+    csrr t1, sepc
+    sd t1, 0(t0)
+    ld sp, 0(tp)
+    mv a1, a0
+    mv a0, tp
+    mv s0, zero
+    call {after_short}
+    j __enter_user
+
+    # Messages.
+2:  message_call {call}, {fast_call}
+3:  message_call {reply_receive}, {fast_reply_receive}
+
+    # The long way: what the block has of the message goes where any call has it.
+7:  ld t0, 8(tp)
+    sd t1, 8*17(t0)
+    .irp place, 10,11,12,13,14,15,16
+    ld t1, 8*\place-40(tp)
+    sd t1, 8*\place(t0)
+    .endr
+    .irp place, 5,6,7
+    ld t1, 8*\place+56(tp)
+    sd t1, 8*\place(t0)
+    .endr
+    .irp place, 28,29,30
+    ld t1, 8*\place-104(tp)
+    sd t1, 8*\place(t0)
+    .endr
+    mv s0, zero
+    mv a0, tp
+    call {long_call}
+    j __enter_user
+
+    # Whoever runs next gets its registers out of the block. a0: its context.
+__enter_message:
+    ld t0, 0(a0)
+    csrw sepc, t0
+    ld sp, 16(a0)
+    ld gp, 24(a0)
+    .irp number, 8,9,18,19,20,21,22,23,24,25,26,27
+    ld x\number, 8*\number(a0)
+    .endr
+    csrw sscratch, tp
+    ld a1, 48(tp)
+    ld a2, 56(tp)
+    ld a3, 64(tp)
+    ld a4, 72(tp)
+    ld a5, 80(tp)
+    ld a6, 88(tp)
+    ld t0, 96(tp)
+    ld t1, 104(tp)
+    ld t2, 112(tp)
+    ld t3, 120(tp)
+    ld t4, 128(tp)
+    ld t5, 136(tp)
+    ld t6, 144(tp)
+    ld tp, 32(a0)
+    li ra, 0
+    li a7, 0
+    li a0, 0
+    sret
+
+    # Everything else.
+5:  ld t0, 8(tp)
     sd x1, 8(t0)
     sd x2, 16(t0)
     sd x3, 24(t0)
     sd x6, 48(t0)
-    csrr t1, sscratch
+    csrrw t1, sscratch, zero
     sd t1, 32(t0)
-    ld t1, 16(tp)
+    ld t1, 96(tp)
     sd t1, 40(t0)
     csrr t1, sepc
     sd t1, 0(t0)
     .irp number, 7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
     sd x\number, 8*\number(t0)
     .endr
-    csrw sscratch, zero
     ld sp, 0(tp)
     mv s0, zero
     mv a0, tp
@@ -82,6 +251,15 @@ __stopped_stack:
 __stopped_stack_end:
     .text
     "#,
+    user_call = const USER_CALL,
+    call = const SystemCall::Call as u64,
+    reply_receive = const SystemCall::ReplyReceive as u64,
+    short_calls = const SHORT_CALLS,
+    short = sym short_call,
+    after_short = sym after_short_call,
+    fast_call = sym fast_call,
+    fast_reply_receive = sym fast_reply_receive,
+    long_call = sym long_call,
     handle = sym handle,
     stopped = sym stopped,
 );
@@ -103,10 +281,18 @@ pub fn install() {
 
 /// Runs threads, from now on; the boot code's stack is the hart's for good.
 pub fn run(kernel: &'static Cell<Kernel<Riscv64>>, hart: Hart, stack: u64) -> ! {
-    KERNEL_OF_TRAPS.set(kernel);
     static BLOCK: Cell<HartBlock> = Cell::new();
-    let block = BLOCK.fill(HartBlock { stack, context: core::ptr::null_mut(), scratch: 0, hart });
-    choose_next(kernel.get(), block);
+    let block = BLOCK.fill(HartBlock {
+        stack,
+        context: core::ptr::null_mut(),
+        number: 0,
+        user_stack: 0,
+        user_thread: 0,
+        message: Registers::default(),
+        hart,
+        kernel: kernel.get(),
+    });
+    choose_next(block);
     // SAFETY: `choose_next` put the context of a thread that may run into the block, and loaded its space;
     // the block lives for ever. From here on the stack below `stack` belongs to traps.
     unsafe {
@@ -119,30 +305,13 @@ pub fn run(kernel: &'static Cell<Kernel<Riscv64>>, hart: Hart, stack: u64) -> ! 
     }
 }
 
-static KERNEL_OF_TRAPS: KernelSlot = KernelSlot(core::sync::atomic::AtomicPtr::new(core::ptr::null_mut()));
-
-struct KernelSlot(core::sync::atomic::AtomicPtr<Cell<Kernel<Riscv64>>>);
-
-impl KernelSlot {
-    fn set(&self, kernel: &'static Cell<Kernel<Riscv64>>) {
-        self.0.store(core::ptr::from_ref(kernel).cast_mut(), core::sync::atomic::Ordering::Release);
-    }
-
-    fn get(&self) -> &'static Kernel<Riscv64> {
-        let pointer = self.0.load(core::sync::atomic::Ordering::Acquire);
-        assert!(!pointer.is_null());
-        // SAFETY: only `set` writes it, with a reference that is valid for ever.
-        unsafe { (*pointer).get() }
-    }
-}
-
 /// Bit 63 of `scause`: an interrupt.
 const INTERRUPT: u64 = 1 << 63;
 const USER_CALL: u64 = 8;
 const ILLEGAL_INSTRUCTION: u64 = 2;
 
 extern "C" fn handle(block: &mut HartBlock) {
-    let kernel = KERNEL_OF_TRAPS.get();
+    let kernel = block.kernel;
     let held = &mut Held::at_entry();
     match read!("scause") {
         USER_CALL => kernel.system_call(&mut block.hart, held),
@@ -154,7 +323,75 @@ extern "C" fn handle(block: &mut HartBlock) {
         ILLEGAL_INSTRUCTION if first_float(block) => {}
         cause => kernel.user_fault(&mut block.hart, held, fault(cause, read!("stval"))),
     }
-    choose_next(kernel, block);
+    choose_next(block);
+}
+
+/// The context of whoever runs next, or null for the long way.
+extern "C" fn fast_call(block: &mut HartBlock) -> *mut Context {
+    let next = block.kernel.fast_call(&mut block.hart, &mut block.message);
+    next.map_or(core::ptr::null_mut(), |context| run_on(block, context))
+}
+
+/// As [`fast_call`].
+extern "C" fn fast_reply_receive(block: &mut HartBlock) -> *mut Context {
+    let next = block.kernel.fast_reply_receive(&mut block.hart, &mut block.message);
+    next.map_or(core::ptr::null_mut(), |context| run_on(block, context))
+}
+
+#[inline(always)]
+fn run_on(block: &mut HartBlock, context: NonNull<Context>) -> *mut Context {
+    block.context = context.as_ptr();
+    block.context
+}
+
+/// A message that the fast path does not take; its program counter was stepped over already.
+extern "C" fn long_call(block: &mut HartBlock) {
+    // SAFETY: the context is that of the thread which made the call, and nothing else refers to it here.
+    unsafe { &mut *block.context }.repeat_call();
+    block.kernel.system_call(&mut block.hart, &mut Held::at_entry());
+    choose_next(block);
+}
+
+/// What a short call comes back with.
+#[repr(C)]
+struct Answer {
+    /// The error's number, or one of the values below.
+    error: i64,
+    value: u64,
+}
+
+/// The call is to go the long way.
+const LONG: i64 = -1;
+/// The call is answered (the block has the answer), and somebody else runs next.
+const OTHERS: i64 = -2;
+
+extern "C" fn short_call(first: u64, second: u64, block: &mut HartBlock, number: u64) -> Answer {
+    let Some(outcome) = block.kernel.short_call(&mut block.hart, number, [first, second]) else {
+        return Answer { error: LONG, value: 0 };
+    };
+    let (error, value) = match outcome {
+        Ok(value) => (0, value),
+        Err(error) => (error as i64, 0),
+    };
+    if block.hart.reschedule {
+        (block.message.target, block.message.header.0) = (error as u64, value);
+        return Answer { error: OTHERS, value };
+    }
+    Answer { error, value }
+}
+
+extern "C" fn after_short_call(block: &mut HartBlock, what: i64) {
+    // SAFETY: the context is that of the thread which made the call, and nothing else refers to it here.
+    let context = unsafe { &mut *block.context };
+    context.set_argument(0, block.message.target);
+    context.set_argument(1, block.message.header.0);
+    if what == LONG {
+        context.set_argument(7, block.number);
+        block.kernel.system_call(&mut block.hart, &mut Held::at_entry());
+    } else {
+        context.step_over_call();
+    }
+    choose_next(block);
 }
 
 /// Lets a thread that has none begin with zeroed floating-point registers; `false`: it has them already,
@@ -172,10 +409,17 @@ fn first_float(block: &mut HartBlock) -> bool {
     true
 }
 
-fn choose_next(kernel: &'static Kernel<Riscv64>, block: &mut HartBlock) {
-    let next = kernel.leave(&mut block.hart, &mut Held::at_entry());
-    let Some(mut thread) = kernel.memory.lock_slot(next) else { unreachable!("leave yields live threads") };
-    block.context = &raw mut thread.context;
+fn choose_next(block: &mut HartBlock) {
+    block.kernel.leave(&mut block.hart, &mut Held::at_entry());
+    block.context = context_of_current(block);
+}
+
+/// Where the registers of the thread that runs next are.
+fn context_of_current(block: &HartBlock) -> *mut Context {
+    let Some(next) = block.hart.current else { unreachable!("a thread was chosen") };
+    // SAFETY: whoever was chosen is alive, and runs on no other hart: the context is this one's to use until
+    // it stops running.
+    unsafe { &raw mut (*block.kernel.memory.body_of_live::<Thread>(next.granule())).context }
 }
 
 fn fault(cause: u64, address: u64) -> Fault {
