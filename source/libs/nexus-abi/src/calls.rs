@@ -129,7 +129,7 @@ system_calls! {
         NotPermitted: "the capability lacks RECEIVE",
         WouldDeadlock: "the caller's rank is above the endpoint's",
         BufferTooSmall: "the buffers are smaller than what the endpoint may deliver",
-        NoSlots: "the caller's table has no room for the capabilities that the endpoint may deliver",
+        NoSlots: "the caller's table has no room for the capabilities that the endpoint may deliver, or for the Reply of a call",
         Fault: "the buffers are not in writable memory of the caller",
         Sealed: "the endpoint was sealed",
         TimedOut: "the deadline passed and nothing had come",

@@ -57,6 +57,14 @@ pub unsafe fn raw(call: SystemCall, arguments: [u64; 6]) -> Result<u64> {
     invoke(call, arguments)
 }
 
+/// As [`raw`], for a call that uses the registers of a message.
+///
+/// # Safety
+/// As [`raw`], also of the addresses in the buffers that `registers` names.
+pub unsafe fn raw_message(call: SystemCall, registers: &mut Registers) -> Result<()> {
+    invoke_message(call, registers)
+}
+
 /// Makes a call. `registers.header` and `words` are the message going in and the answer coming back.
 ///
 /// # Safety
