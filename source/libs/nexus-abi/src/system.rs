@@ -297,6 +297,21 @@ pub fn thread_exit() -> ! {
     machine::abort()
 }
 
+/// Tells the class of a thread ([`Handle::NONE`]: the caller's own), as a number of [`crate::capability::Qos`].
+pub fn thread_qos(thread: Handle) -> Result<u64> {
+    invoke(SystemCall::ThreadQos, [thread.0, 0, 0, 0, 0, 0])
+}
+
+/// Changes the class of a thread ([`Handle::NONE`]: the caller's own); `authority` may be none.
+pub fn thread_set_qos(thread: Handle, class: u64, authority: Handle) -> Result<()> {
+    invoke(SystemCall::ThreadSetQos, [thread.0, class, authority.0, 0, 0, 0]).map(drop)
+}
+
+/// Bounds the time that a process is charged to `ticks` of every `period`; 0 and 0 is no bound.
+pub fn process_set_budget(process: Handle, ticks: u64, period: u64) -> Result<()> {
+    invoke(SystemCall::ProcessSetBudget, [process.0, ticks, period, 0, 0, 0]).map(drop)
+}
+
 /// Gives the rest of the turn away.
 pub fn thread_yield() {
     let _ = invoke(SystemCall::ThreadYield, [0; 6]);
