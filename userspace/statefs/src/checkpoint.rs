@@ -140,11 +140,12 @@ impl<D: BlockDevice> Store<D> {
         self.release_early(Mutant::SegmentReusedBeforeFreed, self.end.next_segment_generation);
     }
 
-    /// The emptiest segments, as many as half of the room beside the snapshot can take; none while space is
-    /// plenty.
+    /// The emptiest segments, as many as half of the room beside the snapshot can take, and a quarter of the
+    /// log, which has to hold what is moved; none while space is plenty.
     fn victims(&self) -> Vec<bool> {
         let geometry = self.superblock.geometry;
         let room = self.segments.free().saturating_sub(self.snapshot_segments() + 2) / 2;
+        let room = room.min(geometry.replay_bound() / 4);
         let mut left = u64::from(room) * geometry.usable_bytes() as u64;
         let mut sparse = Sorted::default();
         for (segment, info) in self.segments.iter() {
