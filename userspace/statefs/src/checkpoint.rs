@@ -84,8 +84,9 @@ impl<D: BlockDevice> Store<D> {
         2 * self.snapshot_segments() + 4
     }
 
-    /// Segments of log at which a checkpoint begins: long before the bound where there are few keys, so that
-    /// an opening costs little, and so many that checkpoints cost an eighth of what is written at the most.
+    /// Segments of log at which a checkpoint that moves nothing begins: long before the bound where there are
+    /// few keys, so that an opening costs little, and so many that checkpoints cost an eighth of what is
+    /// written at the most.
     fn log_segments_due(&self) -> u32 {
         let geometry = self.superblock.geometry;
         let snapshot = 2 * self.usage.table_bytes / geometry.segment_bytes() as u64;
@@ -97,13 +98,25 @@ impl<D: BlockDevice> Store<D> {
         (bytes / self.superblock.geometry.usable_bytes() as u64) as u32 + 1
     }
 
+    /// Whether a checkpoint should begin beside ordinary work.
     pub(crate) fn checkpoint_due(&self) -> bool {
+        self.checkpoint_presses()
+            || (self.space_is_plenty() && self.log_segments() >= self.log_segments_due())
+    }
+
+    /// Whether a checkpoint must not wait: the log is at half its bound, or segments are scarce.
+    pub(crate) fn checkpoint_presses(&self) -> bool {
         let geometry = self.superblock.geometry;
-        if self.log_segments() >= self.log_segments_due() {
+        if self.log_segments() >= geometry.replay_bound() / 2 {
             return true;
         }
         let scarce = self.maintenance_floor() + 2 + (geometry.segments / 16).max(1);
         self.segments.free() <= scarce && self.checkpoint_helps()
+    }
+
+    /// Whether a checkpoint need not move anything.
+    fn space_is_plenty(&self) -> bool {
+        self.segments.free() > self.superblock.geometry.segments / 2
     }
 
     /// Whether some segment would become free, now or by the checkpoint after.
@@ -154,7 +167,7 @@ impl<D: BlockDevice> Store<D> {
             }
         }
         let mut victims = alloc::vec![false; geometry.segments as usize];
-        if self.segments.free() > geometry.segments / 2 {
+        if self.space_is_plenty() {
             return victims;
         }
         for ((live, segment), ()) in sparse.iter().copied() {
