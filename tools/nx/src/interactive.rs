@@ -160,7 +160,7 @@ struct Session {
 impl Session {
     fn step(&mut self, step: &Step, seconds: u64) -> Result<()> {
         self.output.clear();
-        let input = step.input();
+        let input = step.input(&self.kept)?;
         if !input.is_empty() {
             self.guest.type_bytes(&input);
         }

@@ -408,11 +408,10 @@ impl<A: Arch> Kernel<A> {
         if let Some(next) = hart.handoff.take()
             && let Some((thread, _)) = self.lock(held, next)
             && thread.state == State::Ready
+            && !self.is_somebody_above(hart.index, thread.shared().urgency())
         {
-            if !self.is_somebody_above(hart.index, thread.shared().urgency()) {
-                self.with_queue(hart.index, |queue| queue.remove(&self.memory, next));
-                return Some(next);
-            }
+            self.with_queue(hart.index, |queue| queue.remove(&self.memory, next));
+            return Some(next);
         }
         self.with_queue(hart.index, |queue| queue.pop(&self.memory))
     }
