@@ -73,7 +73,8 @@ fn print(project: &Project, export: &Export) -> Result<()> {
     }
     ensure!(!packages.is_empty(), "no file of the system was counted");
     // What the tools bring along but no program of the system runs.
-    let idle: Vec<String> = packages.extract_if(.., |_, lines| lines.covered == 0).map(|(name, _)| name).collect();
+    let idle: Vec<String> =
+        packages.extract_if(.., |_, lines| lines.covered == 0).map(|(name, _)| name).collect();
     let all = packages.values().fold(Lines::default(), |sum, lines| Lines {
         count: sum.count + lines.count,
         covered: sum.covered + lines.covered,

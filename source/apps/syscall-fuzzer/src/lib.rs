@@ -102,9 +102,10 @@ impl State {
         for (place, (_, form)) in arguments.iter_mut().zip(call.arguments) {
             *place = draw::argument(&mut self.random, &self.arena, *form, &self.own, &self.given);
         }
-        if call.call == SystemCall::CapRevoke && !self.own.is_empty() {
-            // Revoking what its own heap derives from would only end the fuzzer.
-            arguments[0] = self.random.one_of(&self.own).0;
+        if call.call == SystemCall::CapRevoke {
+            // Revoking what its own heap or log derives from would only end the fuzzer.
+            let own = if self.own.is_empty() { Handle::NONE } else { *self.random.one_of(&self.own) };
+            arguments[0] = own.0;
         }
         arguments
     }
