@@ -80,7 +80,7 @@ pub enum Step {
 /// What must come back to what it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
-    /// Frames in the pool.
+    /// Frames in the pool, and those that were lost to devices for good.
     pub free_frames: u32,
     /// Pages that the kernel's own account has promised.
     pub reserved: u64,
@@ -572,10 +572,11 @@ impl Machine {
 
     /// What must come back to what it was.
     pub fn counts(&mut self) -> Counts {
-        let account = |root: &mut Process| (root.account.reserved, root.account.populated);
-        let (reserved, populated) = self.with(self.kernel.root, account).expect("the kernel's own account");
+        let account = |root: &mut Process| (root.account.reserved, root.account.populated, root.account.lost);
+        let (reserved, populated, lost) =
+            self.with(self.kernel.root, account).expect("the kernel's own account");
         Counts {
-            free_frames: self.kernel.memory.free_count(),
+            free_frames: self.kernel.memory.free_count() + lost as u32,
             reserved,
             populated,
             threads: self.kernel.counters.threads.load(Relaxed),

@@ -341,3 +341,30 @@ fn unmapping_in_the_middle_of_a_change_of_protection_leaves_no_page_behind() {
     }
     assert_eq!(machine.resume(first), Step::Done(Err(Error::InvalidArgument)), "the mapping is gone");
 }
+
+/// Memory that a device might still write was lost with the process that owned its window, but the promise for
+/// it stayed with whoever had created that process, whose own end then stopped the kernel.
+#[test]
+fn what_a_child_lost_to_a_device_is_lost_to_its_parent_too() {
+    let mut machine = Machine::new();
+    let before = machine.counts();
+    let parent = machine.process();
+    let authority = machine.give_root(parent, Kind::ProcessAuthority);
+    let parameters = ProcessParameters { quota_pages: 64, ..machine.parameters() };
+    machine.put(parent, SCRATCH, &parameters);
+    let child = machine.call(parent, SystemCall::ProcessCreate, &[authority, SCRATCH]).unwrap();
+    let newest = *machine.processes().last().unwrap();
+    let actor = machine.thread(newest);
+    let devices = machine.give_root(actor, Kind::DeviceAuthority);
+    let window = [devices, 0x1000_0000, PAGE, 8];
+    let window = machine.call(actor, SystemCall::DeviceCapCreate, &window).unwrap();
+    machine.call(actor, SystemCall::DmaCreate, &[window, 4 * PAGE]).unwrap();
+    machine.call(parent, SystemCall::ProcessKill, &[child, 0]).unwrap();
+    machine.call(parent, SystemCall::CapClose, &[child]).unwrap();
+    machine.settle();
+    machine.audit();
+    machine.kill(parent.process);
+    machine.settle();
+    machine.audit();
+    assert_eq!(machine.counts(), before);
+}
