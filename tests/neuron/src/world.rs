@@ -123,7 +123,7 @@ impl World {
             self.machine.kill(process);
         }
         self.machine.settle();
-        assert_eq!(self.machine.counts(), self.before, "with nobody left");
+        assert_eq!(self.machine.counts().with_the_lost(), self.before, "with nobody left");
     }
 
     /// One thing happens: mostly a call.

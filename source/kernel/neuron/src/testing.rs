@@ -80,8 +80,10 @@ pub enum Step {
 /// What must come back to what it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
-    /// Frames in the pool, and those that were lost to devices for good.
+    /// Frames in the pool.
     pub free_frames: u32,
+    /// Frames that were lost to devices for good.
+    pub lost: u64,
     /// Pages that the kernel's own account has promised.
     pub reserved: u64,
     /// Pages of it in use.
@@ -90,6 +92,13 @@ pub struct Counts {
     pub threads: u64,
     /// Processes.
     pub processes: u64,
+}
+
+impl Counts {
+    /// The counts that there would be if nothing were lost.
+    pub fn with_the_lost(self) -> Self {
+        Counts { free_frames: self.free_frames + self.lost as u32, lost: 0, ..self }
+    }
 }
 
 impl Default for Machine {
@@ -576,7 +585,8 @@ impl Machine {
         let (reserved, populated, lost) =
             self.with(self.kernel.root, account).expect("the kernel's own account");
         Counts {
-            free_frames: self.kernel.memory.free_count() + lost as u32,
+            free_frames: self.kernel.memory.free_count(),
+            lost,
             reserved,
             populated,
             threads: self.kernel.counters.threads.load(Relaxed),
