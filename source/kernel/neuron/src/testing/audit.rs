@@ -465,6 +465,11 @@ impl Machine {
             assert!(key <= thread.deadline, "{id:?} waits beyond its deadline");
         }
         assert!(thread.reply_entry == 0 || found.reserved.contains(&thread.reply_entry), "{id:?}");
+        let takes_calls = matches!(thread.state, State::Receiving(_));
+        assert!(
+            !takes_calls || thread.reply_entry != 0,
+            "{id:?} waits for calls and has no entry for a Reply"
+        );
     }
 
     /// What threads, posts and tables say of each other agrees.
