@@ -227,3 +227,27 @@ fn a_crash_loop_in_openings_still_opens() {
     println!("{:?} {:?}", store.space(), store.damage().reports());
     store.put(b"/state/a", b"2").expect("and can be written");
 }
+
+#[test]
+fn a_lost_copy_of_a_commit_record_or_a_segment_head_costs_nothing_and_is_reported() {
+    let mut store = open(formatted(10));
+    store.put(b"/state/a", b"1").expect("room");
+    let commit_b = newest_group(&mut store).end - 1;
+    store.seal().expect("room");
+    let units = store.geometry().segment_units as usize;
+    let first_head = 2 + (commit_b - 2) / units * units;
+    let medium = store.into_device();
+    for lost in [commit_b, first_head, first_head + units - 1] {
+        let mut damaged = medium.clone();
+        zero(&mut damaged, [lost]);
+        let mut store = open(damaged);
+        assert_eq!(store.get(b"/state/a").as_deref(), Ok(&b"1"[..]));
+        let reported = store.damage().reports().iter().any(|damage| {
+            matches!(damage, Damage::CommitCopyLost { .. } | Damage::SegmentHeadDamaged { .. })
+        });
+        let checked = store.check_all(&mut |_, _| {});
+        assert!(reported || !checked.heads_damaged.is_empty(), "unit {lost}");
+        assert!(checked.keys_bad.is_empty());
+        store.put(b"/state/b", b"2").expect("and can be written");
+    }
+}

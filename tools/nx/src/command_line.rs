@@ -6,6 +6,7 @@ use crate::gates::{self, Gate};
 use crate::project::Project;
 use crate::{
     architecture, bench, build, dependencies, drift, figures, fuzz, image, interactive, os_test, run, setup,
+    simulation,
 };
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -30,6 +31,10 @@ enum Command {
     Image(image::Arguments),
     /// Compile, write the image and boot it in QEMU with the console on this terminal
     Run(run::Arguments),
+    /// Run the whole system here without QEMU, with its prompt on this terminal
+    Sim(simulation::Arguments),
+    /// Run a long campaign: `nx soak sim 10` for ten minutes
+    Soak(simulation::Soak),
     /// Tell the bytes of the kernel and of every file in the initial image
     Size,
     /// Prove something in QEMU, or everything
@@ -76,6 +81,8 @@ enum Test {
     All,
     /// Boot in QEMU with self-tests and judge the console by tests/qemu/ladder.toml
     Os(os_test::Arguments),
+    /// Run the scenarios on the simulator, with many seeds and faults
+    E2e(simulation::Arguments),
     /// Boot as a person would, type what tests/qemu/interactive says, check the answers
     Interactive(interactive::Arguments),
 }
@@ -91,9 +98,12 @@ pub fn run() -> Result<()> {
         Command::Build(arguments) => build::run(project, &arguments),
         Command::Image(arguments) => image::build_with(project, &arguments).map(drop),
         Command::Run(arguments) => run::run(project, &arguments),
+        Command::Sim(arguments) => simulation::shell(project, &arguments),
+        Command::Soak(arguments) => simulation::soak(project, &arguments),
         Command::Size => image::print_sizes(&image::build(project)?),
         Command::Test(Test::All) => gates::run_all(project),
         Command::Test(Test::Os(arguments)) => os_test::run(project, &arguments),
+        Command::Test(Test::E2e(arguments)) => simulation::test(project, &arguments),
         Command::Test(Test::Interactive(arguments)) => interactive::run(project, &arguments),
         Command::Gate { gate } => gates::run(project, gate, &doors(project)?),
         Command::Bench(arguments) => bench::run(project, &arguments),

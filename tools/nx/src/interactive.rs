@@ -166,7 +166,7 @@ impl Session {
     /// Types what a step types and waits for what it expects, at most so many seconds.
     pub(crate) fn step(&mut self, step: &Step, seconds: u64) -> Result<()> {
         self.output.clear();
-        let input = step.input();
+        let input = step.input(&self.kept)?;
         if !input.is_empty() {
             self.guest.type_bytes(&input);
         }

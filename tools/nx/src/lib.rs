@@ -37,4 +37,5 @@ pub mod qemu;
 pub mod run;
 pub mod script;
 pub mod setup;
+pub mod simulation;
 pub mod sources;

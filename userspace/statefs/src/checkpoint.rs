@@ -21,6 +21,9 @@ use core::ops::Bound;
 /// Bytes that a checkpoint adds to a client's group at the least.
 const SHARE_MIN: usize = 16 * 1024;
 
+/// Segments of log that are worth a checkpoint, be there ever so few keys.
+const LOG_SEGMENTS_MIN: u32 = 4;
+
 /// How far the walk has come.
 #[derive(Debug)]
 enum Walk {
@@ -81,6 +84,14 @@ impl<D: BlockDevice> Store<D> {
         2 * self.snapshot_segments() + 4
     }
 
+    /// Segments of log at which a checkpoint begins: long before the bound where there are few keys, so that
+    /// an opening costs little, and so many that checkpoints cost an eighth of what is written at the most.
+    fn log_segments_due(&self) -> u32 {
+        let geometry = self.superblock.geometry;
+        let snapshot = 2 * self.usage.table_bytes / geometry.segment_bytes() as u64;
+        (LOG_SEGMENTS_MIN + 8 * snapshot as u32).min(geometry.replay_bound() / 2)
+    }
+
     fn snapshot_segments(&self) -> u32 {
         let bytes = self.usage.table_bytes * 5 / 2;
         (bytes / self.superblock.geometry.usable_bytes() as u64) as u32 + 1
@@ -88,7 +99,7 @@ impl<D: BlockDevice> Store<D> {
 
     pub(crate) fn checkpoint_due(&self) -> bool {
         let geometry = self.superblock.geometry;
-        if self.log_segments() >= geometry.replay_bound() / 2 {
+        if self.log_segments() >= self.log_segments_due() {
             return true;
         }
         let scarce = self.maintenance_floor() + 2 + (geometry.segments / 16).max(1);

@@ -159,10 +159,9 @@ impl Index {
     }
 
     /// Inserts a slot where it belongs. A full page is cut in half; behind its end, where rising keys go, the
-    /// next page takes the slot, or a fresh one if that is full too.
+    /// next page takes the slot if it has few, or else a fresh one.
     fn insert(&mut self, page: usize, at: usize, slot: Slot) {
-        let has_room = |page: &&mut Page| page.slots.len() < PAGE_KEYS_MAX;
-        if let Some(found) = self.pages.get_mut(page).filter(has_room) {
+        if let Some(found) = self.pages.get_mut(page).filter(|page| page.slots.len() < PAGE_KEYS_MAX) {
             found.insert(at, slot);
         } else if at < PAGE_KEYS_MAX
             && let Some(found) = self.pages.get_mut(page)
@@ -174,7 +173,9 @@ impl Index {
                 None => found.insert(at, slot),
             }
             self.pages.insert(page + 1, upper);
-        } else if let Some(next) = self.pages.get_mut(page + 1).filter(has_room) {
+        } else if let Some(next) =
+            self.pages.get_mut(page + 1).filter(|page| page.slots.len() < PAGE_KEYS_MAX / 2)
+        {
             next.insert(0, slot);
         } else {
             let place = self.pages.len().min(page + 1);

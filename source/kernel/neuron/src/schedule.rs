@@ -365,12 +365,22 @@ impl<A: Arch> Kernel<A> {
     /// What the hart does next: yields the thread to run, with its address space loaded and its turn
     /// begun. Idle moments zero free frames and wait for interrupts.
     pub fn leave(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) -> Id<Thread> {
+        loop {
+            if let Some(next) = self.choose(hart, held) {
+                return next;
+            }
+            self.idle(hart, held);
+        }
+    }
+
+    /// As [`Kernel::leave`], but `None` when nothing can be done before the next interrupt.
+    pub(crate) fn choose(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) -> Option<Id<Thread>> {
         self.fast_messages[hart.index].store(hart.messages, Relaxed);
         loop {
             if let Some(id) = hart.current {
                 if !hart.reschedule {
                     self.set_timer(hart);
-                    return id;
+                    return Some(id);
                 }
                 self.yield_current(hart, held);
             }
@@ -380,25 +390,28 @@ impl<A: Arch> Kernel<A> {
                 self.run(hart, held, next);
                 continue;
             }
-            if more || self.memory.clean_one() {
-                self.take_interrupts(hart, held);
-                continue;
+            if !more && !self.memory.clean_one() {
+                return None;
             }
-            self.set_timer(hart);
-            self.arch.wait_for_interrupt();
             self.take_interrupts(hart, held);
         }
+    }
+
+    /// Waits for an interrupt and takes it.
+    pub(crate) fn idle(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) {
+        self.set_timer(hart);
+        self.arch.wait_for_interrupt();
+        self.take_interrupts(hart, held);
     }
 
     fn next_thread(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) -> Option<Id<Thread>> {
         if let Some(next) = hart.handoff.take()
             && let Some((thread, _)) = self.lock(held, next)
             && thread.state == State::Ready
+            && !self.is_somebody_above(hart.index, thread.shared().urgency())
         {
-            if !self.is_somebody_above(hart.index, thread.shared().urgency()) {
-                self.with_queue(hart.index, |queue| queue.remove(&self.memory, next));
-                return Some(next);
-            }
+            self.with_queue(hart.index, |queue| queue.remove(&self.memory, next));
+            return Some(next);
         }
         self.with_queue(hart.index, |queue| queue.pop(&self.memory))
     }

@@ -23,7 +23,7 @@ use crate::ring::RING_BYTES;
 use crate::sync::{Held, Nothing};
 use nexus_abi::capability::Qos;
 use nexus_abi::limits::{FOREVER, PAGE_SIZE};
-use nexus_abi::message::{Header, Registers};
+use nexus_abi::message::Registers;
 use nexus_abi::records::{ProcessParameters, ProcessStatus, STATE_KILLED};
 use nexus_abi::{Error, Handle, Kind, Rights, SystemCall};
 use std::alloc::{Layout, alloc_zeroed};
@@ -378,9 +378,7 @@ impl Machine {
         let before = self.program_counter(actor);
         self.take_off_queue(actor);
         self.run_on_hart(actor);
-        if !self.fast_path(actor) {
-            self.kernel.system_call(&mut self.hart, &mut self.held);
-        }
+        self.kernel.enter(&mut self.hart, &mut self.held);
         let runs = self.hart.current.take().is_some();
         (self.hart.reschedule, self.hart.handoff) = (false, None);
         let Some(state) = self.state(actor) else { return Some(Step::Ended) };
@@ -394,40 +392,6 @@ impl Machine {
             return Some(Step::Waits);
         }
         Some(Step::Done(self.result(actor)))
-    }
-
-    /// Does what the entry of the machine does with a message and with a short call: tries the fast path first.
-    fn fast_path(&mut self, actor: Actor) -> bool {
-        let mut message = self.registers(actor);
-        let number = self.with(actor.thread, |thread| thread.context.argument(7)).expect("a live thread");
-        let next = match SystemCall::from_number(number) {
-            Some(SystemCall::Call) => self.kernel.fast_call(&mut self.hart, &mut message),
-            Some(SystemCall::ReplyReceive) => self.kernel.fast_reply_receive(&mut self.hart, &mut message),
-            _ => return self.short_call(actor, number, &message),
-        };
-        if next.is_none() {
-            return false;
-        }
-        self.with(actor.thread, |thread| thread.context.step_over_call());
-        let runs = self.hart.current.expect("the other side runs");
-        self.with(runs, |thread| {
-            let context = &mut thread.context;
-            let first = [message.target, message.header.0, message.reply.0, message.buffers];
-            first.into_iter().enumerate().for_each(|(index, value)| context.set_argument(index, value));
-            context.set_words(message.words);
-            context.set_sender(message.deadline, message.process_id);
-        });
-        true
-    }
-
-    fn short_call(&mut self, actor: Actor, number: u64, message: &Registers) -> bool {
-        let arguments = [message.target, message.header.0];
-        let Some(outcome) = self.kernel.short_call(&mut self.hart, number, arguments) else { return false };
-        self.with(actor.thread, |thread| {
-            thread.context.step_over_call();
-            crate::schedule::set_outcome(thread, outcome);
-        });
-        true
     }
 
     fn take_off_queue(&self, actor: Actor) {
@@ -472,16 +436,7 @@ impl Machine {
     /// A thread's message registers.
     pub fn registers(&mut self, actor: Actor) -> Registers {
         let (thread, _) = self.kernel.lock(&mut self.held, actor.thread).expect("a live thread");
-        let context = &thread.context;
-        Registers {
-            target: context.argument(0),
-            header: Header(context.argument(1)),
-            reply: Handle(context.argument(2)),
-            buffers: context.argument(3),
-            words: context.words(),
-            deadline: context.registers[30],
-            process_id: context.registers[31],
-        }
+        thread.context.message()
     }
 
     /// Writes a structure into a process's memory.

@@ -175,9 +175,12 @@ impl Lockstep {
                 let via = self.pick(thread, a, endpoint)?;
                 Event::Call { thread, via, message: self.message(thread, b, c), deadline }
             }
-            14..=23 => {
-                Event::Receive { thread, via: self.pick(thread, a, endpoint)?, plain: b % 2 == 0, deadline }
-            }
+            14..=23 => Event::Receive {
+                thread,
+                via: self.pick(thread, a, endpoint)?,
+                plain: b.is_multiple_of(2),
+                deadline,
+            },
             24..=30 => {
                 let reply = self.pick(thread, a, reply)?;
                 Event::Reply { thread, reply, message: self.message(thread, b, c) }
@@ -263,7 +266,7 @@ impl Lockstep {
                 Some(Sent { cap, rights: self.rights(cap, choice.wrapping_add(3)), moved: choice & 1 == 1 })
             })
             .collect();
-        let plain = bytes <= 64 && caps.is_empty() && choice % 2 == 0;
+        let plain = bytes <= 64 && caps.is_empty() && choice.is_multiple_of(2);
         Message { tag: self.tag, plain, bytes, caps }
     }
 

@@ -34,6 +34,10 @@ pub trait Engine: Sync {
 /// Names of all engines.
 pub const NAMES: [&str; 5] = ["statefs", "redb", "sqlite", "sled", "lmdb"];
 
+/// Engines that answer a durable put without a flush of the disk, as its counter shows: their writes are on the
+/// way, and a power cut may lose them. They are measured, and not compared with.
+pub const WITHOUT_FLUSH: [&str; 1] = ["sled"];
+
 /// Opens an engine in a folder, which is made if there is none.
 pub fn open(name: &str, folder: &Path, bytes: u64) -> Result<Box<dyn Engine>, Fault> {
     fs::create_dir_all(folder)?;
