@@ -100,7 +100,7 @@ pub fn build(recipe: &str, file: &str) -> Result<Built> {
     let bytes = system_manifest::encode(&manifest).map_err(|error| anyhow!("{file}: {error}"))?;
     let mut entries = vec![Entry { name: MANIFEST.to_string(), bytes }];
     let names: BTreeSet<&str> = manifest.services.iter().map(|service| service.binary.as_str()).collect();
-    // One service of the self-test names a file that is no program.
+    // A recipe may name the manifest itself as a program, to see that it is refused.
     for name in std::iter::once(INIT).chain(names).filter(|name| *name != MANIFEST) {
         let known = PROGRAMS.iter().any(|(known, _)| *known == name);
         known.then_some(()).with_context(|| {

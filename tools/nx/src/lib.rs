@@ -24,6 +24,7 @@ pub mod documents;
 pub mod drift;
 pub mod elf_file;
 pub mod figures;
+pub mod fuzz;
 pub mod gates;
 pub mod guest;
 pub mod image;
