@@ -11,7 +11,7 @@ use crate::traps::{self, Trap};
 use corosensei::Yielder;
 use corosensei::trap::{CoroutineTrapHandler, TrapHandlerRegs};
 use nexus_abi::calls::{Argument, SYSTEM_CALLS};
-use nexus_abi::limits::USER_END;
+use nexus_abi::limits::{MESSAGE_BYTES_MAX, USER_END};
 use nexus_abi::message::{Buffers, Registers};
 use nexus_abi::system::host::{self, Backend};
 use nexus_abi::{Error, SystemCall};
@@ -114,16 +114,25 @@ impl Inside {
     }
 
     /// As [`Inside::translated`], of bytes that are only read. Constants of the program lie outside of its
-    /// simulated memory: they are copied into it first.
+    /// simulated memory: they are copied into it first, as far as there is room and a call can take them.
     fn readable(&self, address: u64, bytes: usize) -> (u64, Option<Vec<u8>>) {
-        if !is_constant(address, bytes) {
-            return (self.translated(address), None);
+        let as_it_is = (self.translated(address), None);
+        if bytes > MESSAGE_BYTES_MAX || !is_constant(address, bytes) {
+            return as_it_is;
         }
-        // SAFETY: it lies in this program's own loaded image.
-        let constant: &[u8] =
-            unsafe { std::slice::from_raw_parts(with_exposed_provenance(address as usize), bytes) };
-        let copy = constant.to_vec();
-        (self.translated(copy.as_ptr().expose_provenance() as u64), Some(copy))
+        let Ok(layout) = Layout::array::<u8>(bytes) else { return as_it_is };
+        // SAFETY: `is_constant` refuses 0 bytes. (Through the allocator a failure would end the process.)
+        let room = unsafe { self.heap.alloc(layout) };
+        if room.is_null() {
+            return as_it_is;
+        }
+        // SAFETY: the constant lies in this program's own loaded image; the room is as large, was allocated as a
+        // vector's is, and the vector gives it back to the same heap.
+        let copy = unsafe {
+            room.copy_from_nonoverlapping(with_exposed_provenance(address as usize), bytes);
+            Vec::from_raw_parts(room, bytes, bytes)
+        };
+        (self.translated(room.expose_provenance() as u64), Some(copy))
     }
 }
 

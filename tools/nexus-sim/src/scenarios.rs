@@ -17,6 +17,9 @@ pub struct Scenario {
     pub tell: fn(&mut Run<'_>, &Rest) -> Result<()>,
 }
 
+/// Calls that the fuzzer makes in one run.
+const FUZZED_CALLS: u32 = 400;
+
 /// Every scenario.
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -48,6 +51,18 @@ pub const SCENARIOS: &[Scenario] = &[
         about: "The system proves itself from inside, as on the machine, however the turns fall",
         arguments: "selftest",
         tell: selftest,
+    },
+    Scenario {
+        name: "fuzz",
+        about: "System calls good and bad, of a program without rights, change nothing for the others",
+        arguments: "",
+        tell: fuzz,
+    },
+    Scenario {
+        name: "init-dies",
+        about: "The death of init, at any moment, resets the machine, which comes up again",
+        arguments: "",
+        tell: init_dies,
     },
     Scenario {
         name: "power-cut",
@@ -110,6 +125,27 @@ fn selftest(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
     let failed = shown.lines().find(|line| line.contains("SELFTEST: FAIL"));
     ensure!(failed.is_none(), "{}", failed.unwrap_or_default());
     run.nobody_waits_too_long()
+}
+
+fn fuzz(run: &mut Run<'_>, before: &Rest) -> Result<()> {
+    run.until_prompt()?;
+    run.restless();
+    let seed = run.draw(1 << 32);
+    run.types(&format!("run syscall-fuzzer {seed} {FUZZED_CALLS}"));
+    run.until_shown("syscall-fuzzer ended with code 0")?;
+    run.calm();
+    run.is_well(before)
+}
+
+fn init_dies(run: &mut Run<'_>, before: &Rest) -> Result<()> {
+    run.restless();
+    let turns = 10 + run.draw(1000);
+    run.turns(turns)?;
+    ensure!(run.system().kill("nexus-init"), "init was not there");
+    ensure!(run.until_reset()?, "the machine powered off");
+    run.boot_again()?;
+    run.until_prompt()?;
+    run.is_well(before)
 }
 
 fn power_cut(run: &mut Run<'_>, before: &Rest) -> Result<()> {

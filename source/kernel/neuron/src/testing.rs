@@ -352,6 +352,13 @@ impl Machine {
         }
     }
 
+    /// The turn of the thread that runs ends: the clock goes on, and the timer interrupts.
+    pub fn end_of_turn(&mut self) {
+        let time = self.hart.turn_ends.max(self.now());
+        self.kernel.arch.clock.fetch_max(time, Relaxed);
+        self.kernel.take_interrupts(&mut self.hart, &mut self.held);
+    }
+
     /// The class at which a thread runs now.
     pub fn urgency(&self, actor: Actor) -> Option<Qos> {
         self.kernel.memory.shared(actor.thread).map(|shared| shared.urgency())

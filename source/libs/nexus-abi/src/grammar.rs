@@ -197,6 +197,10 @@ impl Caller<'_> {
     pub fn argument(&self, random: &mut Random, form: Argument) -> u64 {
         match form {
             Argument::Capability(kind, _) => self.handle(random, Some(kind)).0,
+            Argument::ThreadOrSelf(_) if !random.one_in(3) => 0,
+            Argument::ThreadOrSelf(_) => self.handle(random, Some(Kind::Thread)).0,
+            Argument::QosAuthorityOrNone if !random.one_in(3) => 0,
+            Argument::QosAuthorityOrNone => self.handle(random, Some(Kind::QosAuthority)).0,
             Argument::AnyCapability => self.handle(random, None).0,
             Argument::ProcessOrSelf(_) if !random.one_in(3) => 0,
             Argument::ProcessOrSelf(_) => self.handle(random, Some(Kind::Process)).0,
