@@ -194,6 +194,7 @@ impl Compiler<'_> {
                 .collect(),
             control: self.control(&service.control)?,
             reads_logs: service.reads_logs,
+            creates_processes: service.creates_processes,
         })
     }
 

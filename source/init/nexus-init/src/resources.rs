@@ -68,6 +68,8 @@ pub struct Resources {
     doorbell: Handle,
     /// Init's own capability for the machine as a whole.
     control: Handle,
+    /// Init's own right to create processes.
+    authority: Handle,
     services: Vec<Owned>,
 }
 
@@ -76,6 +78,7 @@ impl Resources {
     pub fn create(
         manifest: &Manifest,
         control: Handle,
+        authority: Handle,
         device_authority: Handle,
         tree: &[u8],
         mut missing: impl FnMut(&Service, &DeviceNeed, &str),
@@ -101,7 +104,7 @@ impl Resources {
             }
             services.push(owned);
         }
-        Ok(Resources { init_endpoint, doorbell, control, services })
+        Ok(Resources { init_endpoint, doorbell, control, authority, services })
     }
 
     /// Whether the service has every device that it needs.
@@ -137,6 +140,9 @@ impl Resources {
         }
         if service.control.any() {
             grant("system".into(), self.control, Kind::SystemControl, control_rights(service));
+        }
+        if service.creates_processes {
+            grant("process-authority".into(), self.authority, Kind::ProcessAuthority, Rights::CREATE);
         }
         let listens = if service.reads_logs { Rights::WAIT } else { Rights::empty() };
         grant("log-doorbell".into(), self.doorbell, Kind::Notification, Rights::SIGNAL | listens);

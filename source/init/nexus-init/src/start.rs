@@ -46,7 +46,7 @@ fn start(environment: &Environment) -> Result<core::convert::Infallible, String>
     let tree = capability("device-tree", Kind::Vmo)?;
     let tree = read_memory(tree).map_err(|error| format!("the device tree: {error}"))?;
     let resources =
-        Resources::create(&manifest, control, device_authority, &tree, |service, need, reason| {
+        Resources::create(&manifest, control, authority, device_authority, &tree, |service, need, reason| {
             error!("init: {} lacks its device `{}` ({}): {reason}", service.name, need.name, need.compatible);
         });
     drop(tree);
