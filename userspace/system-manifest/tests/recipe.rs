@@ -100,7 +100,8 @@ fn test_reject_who_creates_processes_in_every_boot() {
     let error = refused("control =", "creates_processes = true\ncontrol =");
     assert!(error.message.contains("only with a boot argument"), "{error}");
     assert_eq!(error.line, 17);
-    let conditional = SMALL.replace("control =", "creates_processes = true\nonly_with = \"selftest\"\ncontrol =");
+    let conditional =
+        SMALL.replace("control =", "creates_processes = true\nonly_with = \"selftest\"\ncontrol =");
     assert!(compile(&conditional, "small.toml").is_ok());
 }
 
