@@ -414,6 +414,24 @@ impl<A: Arch> Kernel<A> {
         }
     }
 
+    /// A hart comes into the kernel, by the long way.
+    pub fn enter(&self, hart: &Hart) {
+        self.looked[hart.index].store(self.arch.now(), Relaxed);
+    }
+
+    /// A hart looks at interrupts, or leaves: how long that took is remembered if it was longest.
+    fn look(&self, hart: usize) {
+        let now = self.arch.now();
+        let took = now.saturating_sub(self.looked[hart].swap(now, Relaxed));
+        self.counters.longest_ticks.fetch_max(took, Relaxed);
+    }
+
+    /// Whether an interrupt waits to be taken: asked between the steps of longer work.
+    pub(crate) fn interrupt_pending(&self, hart: usize) -> bool {
+        self.look(hart);
+        self.arch.interrupt_pending()
+    }
+
     /// What the hart does next: yields the thread to run, with its address space loaded and its turn
     /// begun. Idle moments zero free frames and wait for interrupts.
     pub fn leave(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) -> Id<Thread> {
@@ -432,6 +450,7 @@ impl<A: Arch> Kernel<A> {
             if let Some(id) = hart.current {
                 if !hart.reschedule {
                     self.set_timer(hart);
+                    self.look(hart.index);
                     return Some(id);
                 }
                 self.yield_current(hart, held);
@@ -445,6 +464,7 @@ impl<A: Arch> Kernel<A> {
             if !more && !self.memory.clean_one() {
                 return None;
             }
+            self.look(hart.index);
             self.take_interrupts(hart, held);
         }
     }
@@ -452,7 +472,9 @@ impl<A: Arch> Kernel<A> {
     /// Waits for an interrupt and takes it.
     pub(crate) fn idle(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) {
         self.set_timer(hart);
+        self.look(hart.index);
         self.arch.wait_for_interrupt();
+        self.enter(hart);
         self.take_interrupts(hart, held);
     }
 

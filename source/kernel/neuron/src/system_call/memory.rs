@@ -161,7 +161,7 @@ impl<A: Arch> Kernel<A> {
             let (from, to) = if right == Rights::READ { (own, user) } else { (user, own) };
             self.memory.copy(from, to, chunk as usize);
             done += chunk;
-            if done < bytes && self.arch.interrupt_pending() {
+            if done < bytes && self.interrupt_pending(request.hart.index) {
                 let left = [(1, place + chunk), (2, address + done), (3, bytes - done)];
                 return Err(self.again_with(request.held, request.caller.thread, &left));
             }
