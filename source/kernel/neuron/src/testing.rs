@@ -82,6 +82,8 @@ pub enum Step {
 pub struct Counts {
     /// Frames in the pool.
     pub free_frames: u32,
+    /// Frames that were lost to devices for good.
+    pub lost: u64,
     /// Pages that the kernel's own account has promised.
     pub reserved: u64,
     /// Pages of it in use.
@@ -90,6 +92,13 @@ pub struct Counts {
     pub threads: u64,
     /// Processes.
     pub processes: u64,
+}
+
+impl Counts {
+    /// The counts that there would be if nothing were lost.
+    pub fn with_the_lost(self) -> Self {
+        Counts { free_frames: self.free_frames + self.lost as u32, lost: 0, ..self }
+    }
 }
 
 impl Default for Machine {
@@ -534,10 +543,12 @@ impl Machine {
 
     /// What must come back to what it was.
     pub fn counts(&mut self) -> Counts {
-        let account = |root: &mut Process| (root.account.reserved, root.account.populated);
-        let (reserved, populated) = self.with(self.kernel.root, account).expect("the kernel's own account");
+        let account = |root: &mut Process| (root.account.reserved, root.account.populated, root.account.lost);
+        let (reserved, populated, lost) =
+            self.with(self.kernel.root, account).expect("the kernel's own account");
         Counts {
             free_frames: self.kernel.memory.free_count(),
+            lost,
             reserved,
             populated,
             threads: self.kernel.counters.threads.load(Relaxed),
