@@ -4,7 +4,8 @@
 //! the same doors as on the machine: `boot::build`, `new_process`, `system_call`, `expire`, `reclaim_step`.
 //! What it is not: it schedules nothing by itself; a test says which thread makes the next call.
 //!
-//! Where to start reading: [`Machine::process`], [`Machine::call`], [`Machine::message`].
+//! Where to start reading: [`Machine::process`], [`Machine::call`], [`Machine::message`]. Long because it is
+//! many small doors to one machine.
 #![allow(unsafe_code)] // it gives the kernel a buffer as RAM
 
 mod audit;

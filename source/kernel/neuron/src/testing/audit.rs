@@ -2,7 +2,7 @@
 //!
 //! It looks at frames (each is somebody's, once), accounts, page tables, capability tables, the derivation tree,
 //! queues and sessions, and takes the lock of every object, which shows that none was left taken. What it finds
-//! wrong it says by a panic. Where to start reading: [`Machine::audit`].
+//! wrong it says by a panic. Where to start reading: [`Machine::audit`]. Long because everything is looked at once.
 
 use super::{Actor, Machine, PAGE};
 use crate::memory::slab::GRANULES;
