@@ -33,6 +33,10 @@ drift:
 test-host:
     {{nx}} gate test-host
 
+# The whole system on the simulator: every scenario with many seeds; `--mutants`, `--coverage`, `--seed N`.
+test-e2e *arguments:
+    {{nx}} test e2e {{arguments}}
+
 # Every order in which harts can meet in the shared structures.
 test-loom:
     {{nx}} gate test-loom
@@ -66,13 +70,13 @@ test:
 bench *arguments:
     {{nx}} bench {{arguments}}
 
-# A long campaign with a limit in minutes: `just soak statefs 10`.
-soak what minutes:
-    cargo run --profile host --package {{what}}-proofs --bin {{what}}-soak -- --minutes {{minutes}}
+# A long campaign with a limit in minutes: `just soak statefs 10`, `just soak sim 10`.
+soak what minutes *arguments:
+    {{nx}} soak {{what}} {{minutes}} {{arguments}}
 
-# Fuzzes the replay of statefs, with a limit in minutes (needs cargo-fuzz and a nightly compiler).
-fuzz minutes:
-    cargo +nightly fuzz run --fuzz-dir userspace/statefs/fuzz replay -- -max_total_time=$(({{minutes}} * 60))
+# Random input with a limit in minutes: `just fuzz syscalls 10`, or `statefs` (needs cargo-fuzz and a nightly compiler).
+fuzz what minutes:
+    {{nx}} fuzz {{what}} {{minutes}}
 
 # Both ways of set-up on a bare Debian in build/bare (needs root and debootstrap; long).
 test-setup:

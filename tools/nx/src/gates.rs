@@ -6,7 +6,7 @@
 use crate::documents::undocumented_unsafe;
 use crate::interactive;
 use crate::project::{Project, execute, output};
-use crate::{architecture, dependencies, drift, figures, image, licences, os_test};
+use crate::{architecture, dependencies, drift, figures, image, licences, os_test, simulation};
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fs::{self, File};
@@ -36,6 +36,8 @@ pub enum Gate {
     DenyCheck,
     /// Unit, property and negative tests on the host
     TestHost,
+    /// The whole system on the simulator: every scenario with many seeds, and faults
+    TestE2e,
     /// Every order in which harts can meet in the shared structures
     TestLoom,
     /// Kernel, programs and image can be built
@@ -52,7 +54,7 @@ pub enum Gate {
 
 impl Gate {
     /// Every gate, in the order in which they run.
-    pub const ALL: [Gate; 12] = [
+    pub const ALL: [Gate; 13] = [
         Gate::FmtCheck,
         Gate::Drift,
         Gate::ArchCheck,
@@ -60,6 +62,7 @@ impl Gate {
         Gate::DenyCheck,
         Gate::Lint,
         Gate::TestHost,
+        Gate::TestE2e,
         Gate::TestLoom,
         Gate::Build,
         Gate::TestOs,
@@ -76,7 +79,12 @@ impl Gate {
     /// Seconds after which it is ended as failed.
     const fn seconds(self) -> u64 {
         match self {
-            Gate::Lint | Gate::TestHost | Gate::TestLoom | Gate::Build | Gate::TestInteractive => 1200,
+            Gate::Lint
+            | Gate::TestHost
+            | Gate::TestE2e
+            | Gate::TestLoom
+            | Gate::Build
+            | Gate::TestInteractive => 1200,
             _ => 400,
         }
     }
@@ -91,6 +99,7 @@ pub fn run(project: &Project, gate: Gate, doors: &drift::Doors) -> Result<()> {
         Gate::ArchCheck => architecture::run(project),
         Gate::DenyCheck => deny(project),
         Gate::TestHost => execute(project.cargo().args(["test", "--workspace"])),
+        Gate::TestE2e => simulation::test(project, &simulation::Arguments::default()),
         Gate::TestLoom => loom(project),
         Gate::Build => image::build(project).map(drop),
         Gate::TestOs => os_test::run(project, &os_test::Arguments::for_harts(1)),

@@ -132,15 +132,15 @@ pub struct Step {
 }
 
 impl Step {
-    /// What is typed.
-    pub fn input(&self) -> Vec<u8> {
+    /// What is typed; `{name}` in a line stands for what was kept.
+    pub fn input(&self, kept: &Kept) -> Result<Vec<u8>> {
         let mut bytes = noise(self.noise_bytes.unwrap_or(0));
         bytes.extend(self.keys.as_deref().unwrap_or_default().bytes());
         if let Some(line) = &self.line {
-            bytes.extend(line.bytes());
+            bytes.extend(filled(line, kept)?.bytes());
             bytes.push(b'\r');
         }
-        bytes
+        Ok(bytes)
     }
 
     /// In a few words.
@@ -288,8 +288,15 @@ mod tests {
 
     #[test]
     fn a_line_ends_with_enter_and_keys_do_not() {
-        assert_eq!(step("type = 'ps'\nexpect = ['x']").input(), b"ps\r");
-        assert_eq!(step("keys = \"\\u0003\"\nexpect = ['x']").input(), b"\x03");
+        let kept = Kept::from([("handle".to_string(), "5.1".to_string())]);
+        let input = |text: &str| step(text).input(&kept).ok();
+        assert_eq!(input("type = 'ps'\nexpect = ['x']").as_deref(), Some(&b"ps\r"[..]));
+        assert_eq!(
+            input("type = 'holders {handle}'\nexpect = ['x']").as_deref(),
+            Some(&b"holders 5.1\r"[..])
+        );
+        assert_eq!(input("type = 'holders {nothing}'\nexpect = ['x']"), None);
+        assert_eq!(input("keys = \"\\u0003\"\nexpect = ['x']").as_deref(), Some(&b"\x03"[..]));
     }
 
     #[test]

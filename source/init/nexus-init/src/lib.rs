@@ -23,6 +23,7 @@ pub mod program;
 pub mod report;
 pub mod resources;
 pub mod schedule;
+pub mod start;
 pub mod supervisor;
 
 /// The exit code of a process that was ended because somebody asked for it.

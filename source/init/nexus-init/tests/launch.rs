@@ -18,16 +18,16 @@ struct Refusing {
 }
 
 impl Backend for Refusing {
-    fn plain(&mut self, call: SystemCall, _arguments: [u64; 6]) -> (u64, u64) {
+    fn plain(&self, call: SystemCall, _arguments: [u64; 6]) -> (u64, u64) {
         self.asked.borrow_mut().push(call);
         if call == self.call { (self.error as u64, 0) } else { (0, 7) }
     }
 
-    fn message(&mut self, call: SystemCall, _registers: &mut nexus_abi::message::Registers) {
+    fn message(&self, call: SystemCall, _registers: &mut nexus_abi::message::Registers) {
         panic!("init calls nobody: {call:?}");
     }
 
-    fn ticks(&mut self) -> u64 {
+    fn ticks(&self) -> u64 {
         0
     }
 }
@@ -40,7 +40,7 @@ fn manifest() -> Manifest {
 /// Launches a small program while `call` is refused with `error`; also yields every call that was made.
 fn refused(call: SystemCall, error: Error) -> (LaunchError, Vec<SystemCall>) {
     let asked = Rc::default();
-    host::install(Some(Box::new(Refusing { call, error, asked: Rc::clone(&asked) })));
+    host::install(Some(Rc::new(Refusing { call, error, asked: Rc::clone(&asked) })));
     let manifest = manifest();
     let protection = Rights::READ | Rights::EXECUTE;
     let segment = Segment { base: 0x1_0000, bytes: 4096, offset: 0, contents: &[1, 2, 3], protection };

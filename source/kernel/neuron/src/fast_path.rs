@@ -24,7 +24,8 @@ use nexus_abi::{Error, Handle, Kind, Rights, SystemCall};
 const BUT_LABEL: u64 = (1 << 48) - 1;
 
 impl<A: Arch> Kernel<A> {
-    /// A call of register size to a server that waits. Yields the context of the server, which runs now with `message` as its registers.
+    /// A call of register size to a server that waits. Yields the context of the server, which runs now with
+    /// `message` as its registers.
     #[inline]
     pub fn fast_call(&self, hart: &mut Hart, message: &mut Registers) -> Option<NonNull<Context>> {
         let me = hart.current?;
@@ -34,9 +35,9 @@ impl<A: Arch> Kernel<A> {
         let process = self.process_of_hart(hart);
         // SAFETY: the process of the thread that runs is alive.
         let entry = unsafe { self.memory.entry_of_live(process, Handle(message.target)) };
-        let Some((entry, _)) = entry else { return None };
-        let Some(endpoint) = entry.plain::<Endpoint>(Kind::Endpoint, Rights::CALL) else { return None };
-        let Some(mut endpoint) = self.memory.lock_slot(endpoint) else { return None };
+        let (entry, _) = entry?;
+        let endpoint = entry.plain::<Endpoint>(Kind::Endpoint, Rights::CALL)?;
+        let mut endpoint = self.memory.lock_slot(endpoint)?;
         let server_granule = endpoint.receivers.first_granule();
         if server_granule == 0 || endpoint.is_sealed() || endpoint.rank >= process.rank.load(Relaxed) {
             return None;
@@ -90,18 +91,17 @@ impl<A: Arch> Kernel<A> {
         let process = self.process_of_hart(hart);
         // SAFETY: the process of the thread that runs is alive.
         let served = unsafe { self.memory.entry_of_live(process, Handle(message.target)) };
-        let Some((served, _)) = served else { return None };
+        let (served, _) = served?;
         // SAFETY: as above.
         let reply = unsafe { self.memory.entry_of_live(process, message.reply) };
-        let Some((reply, reply_granule)) = reply else { return None };
-        let endpoint_id = served.plain::<Endpoint>(Kind::Endpoint, Rights::RECEIVE);
-        let Some(endpoint_id) = endpoint_id else { return None };
-        let Some((caller_id, sequence)) = reply.open_call() else { return None };
-        let Some(mut endpoint) = self.memory.lock_slot(endpoint_id) else { return None };
+        let (reply, reply_granule) = reply?;
+        let endpoint_id = served.plain::<Endpoint>(Kind::Endpoint, Rights::RECEIVE)?;
+        let (caller_id, sequence) = reply.open_call()?;
+        let mut endpoint = self.memory.lock_slot(endpoint_id)?;
         if !endpoint.is_quiet() || process.rank.load(Relaxed) > endpoint.rank {
             return None;
         }
-        let Some((mut server, mut caller)) = self.lock_me_and(me, caller_id) else { return None };
+        let (mut server, mut caller) = self.lock_me_and(me, caller_id)?;
         let (from, to) = (server.shared(), caller.shared());
         let is_owed = caller.state == State::Called && caller.wait_sequence == sequence;
         if !is_owed || server.bound.is_some() || server.reply_entry != 0 || hart.payer != Some(caller.payer) {

@@ -23,6 +23,8 @@ pub mod boot;
 pub mod deadline;
 pub mod fast_path;
 pub mod fault;
+#[cfg(feature = "host")]
+mod host_entry;
 pub mod kernel;
 pub mod memory;
 pub mod message;
@@ -30,6 +32,8 @@ pub mod object;
 pub mod ring;
 pub mod schedule;
 pub mod selftest;
+#[cfg(feature = "host")]
+pub mod simulation;
 pub mod sync;
 pub mod system_call;
 pub mod teardown;

@@ -109,7 +109,9 @@ impl<A: Arch> Kernel<A> {
         while progress.bytes < bytes {
             let done = progress.bytes as u64;
             let left = bytes - progress.bytes;
-            let chunk = match self.copy_chunk(held, (from, source + done), (to, target + done), left) {
+            // Who runs may have named other buffers since the copy was interrupted: any address may stand here.
+            let (source, target) = (source.wrapping_add(done), target.wrapping_add(done));
+            let chunk = match self.copy_chunk(held, (from, source), (to, target), left) {
                 Ok(chunk) => chunk,
                 Err(delivery) => return delivery,
             };

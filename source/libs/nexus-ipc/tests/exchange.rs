@@ -24,7 +24,7 @@ struct Log {
 }
 
 struct Scene {
-    answers: VecDeque<Scripted>,
+    answers: RefCell<VecDeque<Scripted>>,
     log: Rc<RefCell<Log>>,
     now: u64,
 }
@@ -67,20 +67,20 @@ impl Scene {
 }
 
 impl Backend for Scene {
-    fn plain(&mut self, call: SystemCall, arguments: [u64; 6]) -> (u64, u64) {
+    fn plain(&self, call: SystemCall, arguments: [u64; 6]) -> (u64, u64) {
         assert_eq!(call, SystemCall::CapClose);
         self.log.borrow_mut().closed.push(arguments[0]);
         (0, 0)
     }
 
-    fn message(&mut self, call: SystemCall, registers: &mut Registers) {
+    fn message(&self, call: SystemCall, registers: &mut Registers) {
         let mut log = self.log.borrow_mut();
         log.calls.push(call);
         if call != SystemCall::Receive {
             log.payloads.push(Self::sent(registers));
             log.labels.push(registers.header.label());
         }
-        match self.answers.pop_front().expect("the scene has no more answers") {
+        match self.answers.borrow_mut().pop_front().expect("the scene has no more answers") {
             Err(error) => registers.target = error as u64,
             Ok((label, payload)) => {
                 let header = Header::new(label, payload.len() as u32, 0).with_arrival(Arrival::Call);
@@ -95,7 +95,7 @@ impl Backend for Scene {
         }
     }
 
-    fn ticks(&mut self) -> u64 {
+    fn ticks(&self) -> u64 {
         self.now
     }
 }
@@ -103,8 +103,8 @@ impl Backend for Scene {
 /// Plays these answers to what `act` does.
 fn play<T>(answers: Vec<Scripted>, act: impl FnOnce() -> T) -> (T, Rc<RefCell<Log>>) {
     let log = Rc::new(RefCell::new(Log::default()));
-    let scene = Scene { answers: answers.into(), log: log.clone(), now: 50 };
-    install(Some(Box::new(scene)));
+    let scene = Scene { answers: RefCell::new(answers.into()), log: log.clone(), now: 50 };
+    install(Some(Rc::new(scene)));
     let value = act();
     install(None);
     (value, log)

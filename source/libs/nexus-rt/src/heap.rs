@@ -1,7 +1,7 @@
 //! The heap: a real allocator over memory that grows from the process's quota in steps.
 
 use crate::environment::heap_end;
-use core::alloc::Layout;
+use core::alloc::{GlobalAlloc, Layout};
 use nexus_abi::limits::PAGE_SIZE;
 use nexus_abi::start_page::StartPage;
 use nexus_abi::{Handle, Rights, system};
@@ -10,22 +10,57 @@ use talc::{OomHandler, Span, Talc, Talck};
 /// The heap grows by at least this much: 16 pages.
 const GROWTH_BYTES: usize = 16 * PAGE_SIZE;
 
+#[cfg(target_os = "none")]
 #[global_allocator]
-static HEAP: Talck<spin::Mutex<()>, Growing> =
-    Talc::new(Growing { next: 0, end: 0, span: Span::empty() }).lock();
+static HEAP: Heap = Heap::new();
+
+/// A process's heap. On the machine there is one a program; a simulator has one a process.
+pub struct Heap(Talck<spin::Mutex<()>, Growing>);
+
+impl Heap {
+    /// A heap without addresses, whose allocations fail.
+    #[expect(clippy::new_without_default, reason = "statics need a constant")]
+    pub const fn new() -> Self {
+        Heap(Talc::new(Growing { next: 0, end: 0, span: Span::empty() }).lock())
+    }
+
+    /// Gives the heap its address range.
+    pub fn open(&self, page: &StartPage) {
+        let mut heap = self.0.lock();
+        heap.oom_handler.next = page.heap_base;
+        heap.oom_handler.end = heap_end(page);
+    }
+}
+
+// SAFETY: all of it is the allocator's own, which keeps the contract.
+unsafe impl GlobalAlloc for Heap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's word.
+        unsafe { self.0.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's word.
+        unsafe { self.0.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        // SAFETY: the caller's word.
+        unsafe { self.0.realloc(pointer, layout, bytes) }
+    }
+}
+
+/// The heap of this program.
+#[cfg(target_os = "none")]
+pub fn own() -> &'static Heap {
+    &HEAP
+}
 
 /// Where the heap stands in its address range.
 struct Growing {
     next: u64,
     end: u64,
     span: Span,
-}
-
-/// Gives the heap its address range.
-pub fn open(page: &StartPage) {
-    let mut heap = HEAP.lock();
-    heap.oom_handler.next = page.heap_base;
-    heap.oom_handler.end = heap_end(page);
 }
 
 impl OomHandler for Growing {

@@ -5,7 +5,7 @@
 //! services; that is `nexus-ipc`.
 //!
 //! Invariants: nothing here is a right; whoever holds no capability gets an error. On a host the same
-//! programs compile, so that the whole workspace is checked there, but only their tests run.
+//! programs compile; there they run in the simulator, which calls [`begin`] for each process.
 //!
 //! Where to start reading: [`main!`], then [`Environment`].
 #![cfg_attr(target_os = "none", no_std)]
@@ -13,7 +13,6 @@
 extern crate alloc;
 
 mod environment;
-#[cfg(target_os = "none")]
 mod heap;
 mod line;
 mod logger;
@@ -22,6 +21,7 @@ mod machine;
 mod setup;
 
 pub use environment::{Environment, MapError, READY_LABEL};
+pub use heap::Heap;
 pub use logger::write_line;
 #[cfg(target_os = "none")]
 pub use machine::enter;
@@ -67,13 +67,22 @@ macro_rules! main {
     };
 }
 
+/// The life of a process's first thread: its heap, its log, its program, its end.
+pub fn begin(page: &'static StartPage, heap: &Heap, run: fn(&Environment) -> u64) -> ! {
+    heap.open(page);
+    let environment = Environment::new(page);
+    logger::target::open(&environment);
+    let code = run(&environment);
+    nexus_abi::system::process_exit(code)
+}
+
 #[doc(hidden)]
 pub use nexus_abi::start_page::StartPage;
 
 #[doc(hidden)]
 #[cfg(not(target_os = "none"))]
 pub fn say_where_it_runs() {
-    eprintln!("this program runs on Open Nexus; on a host only its tests do");
+    eprintln!("this program runs on Open Nexus; on a host `nx sim` runs the whole system");
     std::process::exit(2);
 }
 

@@ -1,5 +1,5 @@
-//! Where log lines go: the process's own ring, the kernel's ring for the one that has no other, or, on a
-//! host, the standard error stream.
+//! Where log lines go: the process's own ring, or the kernel's ring for the one that has no other; on a
+//! host, outside of any simulated process, the standard error stream.
 
 use crate::line::Line;
 use core::fmt::Arguments;
@@ -13,33 +13,22 @@ pub fn write_line(level: Level, arguments: Arguments<'_>) {
     }
 }
 
-#[cfg(not(target_os = "none"))]
-mod target {
-    use super::Level;
-
-    pub fn write(_level: Level, text: &str) {
-        eprintln!("{text}");
-    }
-}
-
-#[cfg(target_os = "none")]
 pub(crate) mod target {
     use super::Level;
+    use super::place::{get, set, without_target};
     use crate::environment::Environment;
     use nexus_abi::records::RingLevel;
     use nexus_abi::{Handle, Kind, Rights, system};
     use nexus_log::{Memory, Producer, RING_BYTES, Written};
-    use spin::{Mutex, Once};
+    use spin::Mutex;
 
-    enum Target {
+    pub(super) enum Target {
         Ring { producer: Mutex<Producer<'static>>, doorbell: Handle },
         Kernel(Handle),
     }
 
     /// The bit that a log doorbell sets.
     const DOORBELL_BIT: u64 = 1;
-
-    static TARGET: Once<Target> = Once::new();
 
     /// Finds this process's ring; without one, and without a right to the kernel's, lines go nowhere.
     pub fn open(environment: &Environment) {
@@ -49,14 +38,14 @@ pub(crate) mod target {
             // SAFETY: just mapped for good, with this size, and only this module knows the address.
             let memory = unsafe { Memory::from_mapped(base) };
             let doorbell = environment.capability("log-doorbell", Kind::Notification).unwrap_or(Handle::NONE);
-            TARGET.call_once(|| Target::Ring { producer: Mutex::new(Producer::new(memory)), doorbell });
+            set(Target::Ring { producer: Mutex::new(Producer::new(memory)), doorbell });
         } else if let Ok(control) = environment.capability("system", Kind::SystemControl) {
-            TARGET.call_once(|| Target::Kernel(control));
+            set(Target::Kernel(control));
         }
     }
 
     pub fn write(level: Level, text: &str) {
-        match TARGET.get() {
+        match get() {
             Some(Target::Ring { producer, doorbell }) => {
                 // Whoever holds the lock may be the very thread that panics now: its line is lost then.
                 let Some(mut producer) = producer.try_lock() else { return };
@@ -74,7 +63,52 @@ pub(crate) mod target {
                 // Nobody is left to tell when the kernel refuses a line.
                 let _ = system::ring_write(*control, level, text);
             }
-            None => {}
+            None => without_target(text),
+        }
+    }
+}
+
+/// The one target of the program.
+#[cfg(target_os = "none")]
+mod place {
+    use super::target::Target;
+    use spin::Once;
+
+    static TARGET: Once<Target> = Once::new();
+
+    pub fn set(target: Target) {
+        TARGET.call_once(|| target);
+    }
+
+    pub fn get() -> Option<&'static Target> {
+        TARGET.get()
+    }
+
+    /// Whoever was handed neither ring nor right is not heard.
+    pub fn without_target(_text: &str) {}
+}
+
+/// The target of the simulated process that runs now.
+#[cfg(not(target_os = "none"))]
+mod place {
+    use super::target::Target;
+    use nexus_abi::system::host::{is_installed, process_word, set_process_word};
+
+    pub fn set(target: Target) {
+        set_process_word(core::ptr::from_ref(Box::leak(Box::new(target))).expose_provenance());
+    }
+
+    pub fn get() -> Option<&'static Target> {
+        let target = core::ptr::with_exposed_provenance::<Target>(process_word());
+        // SAFETY: the word is 0 or was set above in the same process, and what it names is never freed
+        // while that process runs.
+        unsafe { target.as_ref() }
+    }
+
+    /// Outside of any simulation, lines go to the standard error stream.
+    pub fn without_target(text: &str) {
+        if !is_installed() {
+            eprintln!("{text}");
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Entry and panic on the machine.
 
-use crate::{Environment, heap, logger};
+use crate::heap::own;
+use crate::{Environment, begin};
 use core::arch::asm;
 use nexus_abi::start_page::{MAGIC, StartPage};
-use nexus_abi::system;
 
 /// Runs a program. Called by [`crate::main!`] alone.
 ///
@@ -15,11 +15,7 @@ pub unsafe fn enter(page: *const StartPage, run: fn(&Environment) -> u64) -> ! {
     if page.magic != MAGIC {
         stop();
     }
-    heap::open(page);
-    let environment = Environment::new(page);
-    logger::target::open(&environment);
-    let code = run(&environment);
-    system::process_exit(code)
+    begin(page, own(), run)
 }
 
 /// Ends the process by a breakpoint, of which the kernel makes a fault report with the chain of frames.

@@ -7,6 +7,8 @@
 //! Where to start reading: [`Uart::open`].
 #![cfg_attr(not(test), no_std)]
 
+use mmio::Window;
+
 /// Bytes of the transmit queue.
 pub const TRANSMIT_QUEUE_BYTES: usize = 16;
 /// Bytes that one [`Uart::receive`] takes at the most, so that a babbling line cannot hold its owner.
@@ -43,7 +45,7 @@ pub trait Registers {
 
 /// Registers that are mapped, one byte apart.
 pub struct MmioRegisters {
-    base: *mut u8,
+    window: Window,
 }
 
 impl MmioRegisters {
@@ -53,19 +55,18 @@ impl MmioRegisters {
     /// `base` must be a 16550's mapped registers ([`REGISTER_BYTES`] of them), for as long as this lives, and
     /// nothing else may use them.
     pub const unsafe fn new(base: *mut u8) -> Self {
-        MmioRegisters { base }
+        // SAFETY: the caller's word.
+        MmioRegisters { window: unsafe { Window::new(base, REGISTER_BYTES) } }
     }
 }
 
 impl Registers for MmioRegisters {
     fn read(&mut self, register: usize) -> u8 {
-        // SAFETY: inside the block (the mask), which `new`'s caller promised is mapped and ours.
-        unsafe { self.base.add(register & (REGISTER_BYTES - 1)).read_volatile() }
+        self.window.read_u8(register & (REGISTER_BYTES - 1))
     }
 
     fn write(&mut self, register: usize, value: u8) {
-        // SAFETY: as above.
-        unsafe { self.base.add(register & (REGISTER_BYTES - 1)).write_volatile(value) }
+        self.window.write_u8(register & (REGISTER_BYTES - 1), value);
     }
 }
 

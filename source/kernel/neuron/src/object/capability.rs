@@ -184,6 +184,11 @@ impl CapabilitySlot {
         self.kind.load(Relaxed) & RESERVED != 0
     }
 
+    /// Whether the entry counts among its table's open calls.
+    pub fn is_open_call(&self) -> bool {
+        self.kind.load(Relaxed) & OPEN_CALL != 0
+    }
+
     /// The count of posts under way.
     pub fn posts(&self) -> &AtomicU32 {
         &self.posts
@@ -256,10 +261,10 @@ impl Memory {
         if page >= process.table_pages.load(Relaxed) {
             return None;
         }
-        let index = (process.table_index.load(Relaxed) as usize) << PAGE_SHIFT | (page as usize) << 3;
+        let index = ((process.table_index.load(Relaxed) as usize) << PAGE_SHIFT) | ((page as usize) << 3);
         // SAFETY: the table's index is a frame of words in the window, and has one for each page.
         let frame = unsafe { &*self.window().wrapping_add(index).cast::<AtomicU64>() }.load(Relaxed);
-        let granule = (frame as FrameNumber) << GRANULES.trailing_zeros() | handle.index() % GRANULES;
+        let granule = ((frame as FrameNumber) << GRANULES.trailing_zeros()) | (handle.index() % GRANULES);
         // SAFETY: the word names a page of entries.
         let entry = unsafe { self.entry_at_live(granule) };
         (entry.generation() == handle.generation()).then_some((entry, granule))

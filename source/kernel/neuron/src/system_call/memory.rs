@@ -13,6 +13,8 @@ use nexus_abi::limits::{PAGE_SIZE, TRANSFER_BYTES_MAX, VMO_PAGES_MAX};
 use nexus_abi::{Error, Kind, Rights};
 
 pub(super) const PAGE: u64 = PAGE_SIZE as u64;
+/// Pages by which one step of a resize shrinks memory, with the structure lock held.
+const SHRUNK_A_STEP: usize = 32;
 /// Pages that one step unmaps or gives back before interrupts are let in.
 pub(super) const PAGES_A_STEP: usize = 128;
 
@@ -89,7 +91,7 @@ impl<A: Arch> Kernel<A> {
             body.grow(&self.memory, &mut owner.account, pages).ok_or(Error::NoMemory)?;
             return Ok(0);
         }
-        self.shrink_step(&mut owner, &mut body, pages);
+        self.shrink_step(&mut owner, &mut body, pages, SHRUNK_A_STEP);
         if body.page_count > pages { Err(Stop::Again) } else { Ok(0) }
     }
 
@@ -108,10 +110,10 @@ impl<A: Arch> Kernel<A> {
         })
     }
 
-    /// Gives back up to [`PAGES_A_STEP`] pages at the end of memory, and what was promised for them.
-    fn shrink_step(&self, owner: &mut Process, body: &mut Vmo, pages: usize) -> u64 {
+    /// Gives back up to `limit` pages at the end of memory, and what was promised for them.
+    fn shrink_step(&self, owner: &mut Process, body: &mut Vmo, pages: usize, limit: usize) -> u64 {
         let before = body.charged();
-        let released = body.shrink(&self.memory, pages, PAGES_A_STEP);
+        let released = body.shrink(&self.memory, pages, limit);
         owner.account.populated -= released;
         owner.account.unreserve(before - body.charged());
         released
@@ -225,7 +227,7 @@ impl<A: Arch> Kernel<A> {
                 owner.account.lose(pages);
                 body.page_count = 0;
             } else {
-                pages = self.shrink_step(&mut owner, &mut body, 0);
+                pages = self.shrink_step(&mut owner, &mut body, 0, PAGES_A_STEP);
             }
         }
         let done = body.page_count == 0;

@@ -2,6 +2,7 @@
 
 mod capabilities;
 mod deadlines;
+mod device_memory;
 mod device_tree;
 mod event_ring;
 mod frame_pool;

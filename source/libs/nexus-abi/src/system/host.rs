@@ -3,45 +3,64 @@
 use crate::calls::SystemCall;
 use crate::error::Error;
 use crate::message::Registers;
-use std::boxed::Box;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
-/// Something that plays the kernel for one host thread.
+/// Something that plays the kernel for one host thread. A call may come back after other calls were made
+/// and answered, on other stacks of the same thread.
 pub trait Backend {
     /// A call with plain arguments: the error number and the value.
-    fn plain(&mut self, call: SystemCall, arguments: [u64; 6]) -> (u64, u64);
+    fn plain(&self, call: SystemCall, arguments: [u64; 6]) -> (u64, u64);
     /// A call with the registers of a message.
-    fn message(&mut self, call: SystemCall, registers: &mut Registers);
+    fn message(&self, call: SystemCall, registers: &mut Registers);
     /// The clock, in ticks.
-    fn ticks(&mut self) -> u64;
+    fn ticks(&self) -> u64;
 }
 
 std::thread_local! {
-    static BACKEND: RefCell<Option<Box<dyn Backend>>> = const { RefCell::new(None) };
+    static BACKEND: RefCell<Option<Rc<dyn Backend>>> = const { RefCell::new(None) };
+    static PROCESS_WORD: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Installs the backend of the current thread and yields the one before.
-pub fn install(backend: Option<Box<dyn Backend>>) -> Option<Box<dyn Backend>> {
+pub fn install(backend: Option<Rc<dyn Backend>>) -> Option<Rc<dyn Backend>> {
     BACKEND.with(|cell| cell.replace(backend))
 }
 
+/// One word that belongs to the simulated process which runs now, as a static does on the machine. The
+/// simulator keeps one a process and swaps them; 0 where nothing was set.
+pub fn process_word() -> usize {
+    PROCESS_WORD.get()
+}
+
+/// Sets the word of [`process_word`].
+pub fn set_process_word(word: usize) {
+    PROCESS_WORD.set(word);
+}
+
+/// Whether calls of the current thread reach a backend.
+pub fn is_installed() -> bool {
+    BACKEND.with(|cell| cell.borrow().is_some())
+}
+
+fn backend() -> Option<Rc<dyn Backend>> {
+    BACKEND.with(|cell| cell.borrow().clone())
+}
+
 pub(super) fn plain(call: SystemCall, arguments: [u64; 6]) -> (u64, u64) {
-    BACKEND.with(|cell| match cell.borrow_mut().as_mut() {
-        Some(backend) => backend.plain(call, arguments),
-        None => (Error::Unsupported as u64, 0),
-    })
+    backend().map_or((Error::Unsupported as u64, 0), |backend| backend.plain(call, arguments))
 }
 
 pub(super) fn message(call: SystemCall, registers: &mut Registers) {
-    BACKEND.with(|cell| match cell.borrow_mut().as_mut() {
+    match backend() {
         Some(backend) => backend.message(call, registers),
         None => registers.target = Error::Unsupported as u64,
-    });
+    }
 }
 
 /// The clock, in ticks (0 without a backend).
 pub fn ticks() -> u64 {
-    BACKEND.with(|cell| cell.borrow_mut().as_mut().map_or(0, |backend| backend.ticks()))
+    backend().map_or(0, |backend| backend.ticks())
 }
 
 pub(super) fn abort() -> ! {

@@ -1,0 +1,135 @@
+//! Proves the system from inside. Each marker is printed only after its behaviour was seen; what was not
+//! seen is printed as `SELFTEST: FAIL`.
+//!
+//! Where to start reading: [`PROOFS`].
+#![cfg_attr(target_os = "none", no_std)]
+
+extern crate alloc;
+
+mod capabilities;
+mod figures;
+mod memory;
+mod messages;
+mod restarts;
+mod tight;
+
+use alloc::format;
+use alloc::string::String;
+use core::time::Duration;
+use nexus_abi::Handle;
+use nexus_ipc::Deadline;
+use nexus_proto::{init, peer, pong};
+use nexus_rt::{Environment, SetupError, error, info};
+
+/// Time that anything here may take before it counts as failed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A proof: what it is called in its marker, and how it is done.
+type Proof = (&'static str, fn(&Subject<'_>) -> Result<(), String>);
+
+/// Every proof, in the order of the markers.
+const PROOFS: &[Proof] = &[
+    ("ipc payload roundtrip", messages::payload_roundtrip),
+    ("ipc deadline timeout", messages::deadline_timeout),
+    ("ipc sender pid", messages::sender_pid),
+    ("ipc sender service_id", messages::sender_service_id),
+    ("ipc operation refused", messages::operation_refused),
+    ("cap query vmo", capabilities::query_vmo),
+    ("peer death", restarts::peer_death),
+    ("stale handle", capabilities::stale_handle),
+    ("qos", capabilities::qos),
+    ("service restart", restarts::service_restart),
+    ("fault contained", restarts::fault_contained),
+    ("w^x enforced", memory::write_xor_execute),
+    ("user pointer guard", memory::user_pointer_guard),
+    ("mmio map refused", memory::mmio_map_refused),
+    ("device memory", memory::device_memory),
+    ("vmo resize", memory::resize),
+    ("spawn reasons", restarts::spawn_reasons),
+    // The last: it leaves no peer.
+    ("crash loop given up", restarts::crash_loop),
+];
+
+/// What the proofs work on.
+struct Subject<'a> {
+    environment: &'a Environment,
+    peer_endpoint: Handle,
+    peer: peer::Client,
+    pong: pong::Client,
+    init: init::Client,
+}
+
+impl Subject<'_> {
+    fn deadline(&self) -> Deadline {
+        self.environment.deadline(PATIENCE)
+    }
+}
+
+/// The program; its value is the exit code.
+pub fn run(environment: &Environment) -> u64 {
+    match subject(environment) {
+        Ok(subject) => prove(&subject),
+        Err(reason) => {
+            error!("SELFTEST: FAIL setup {reason}");
+            1
+        }
+    }
+}
+
+fn subject(environment: &Environment) -> Result<Subject<'_>, SetupError> {
+    let peer_endpoint = environment.to_call("peer")?;
+    Ok(Subject {
+        environment,
+        peer_endpoint,
+        peer: peer::Client::new(peer_endpoint),
+        pong: pong::Client::new(environment.to_call("pong")?),
+        init: init::Client::new(environment.to_call("init")?),
+    })
+}
+
+fn prove(subject: &Subject<'_>) -> u64 {
+    subject.environment.ready();
+    let mut failures = 0;
+    // The markers of the start come first: what follows ends services that would not be up yet.
+    if let Err(reason) = subject.init.ready(&(), subject.deadline()) {
+        error!("SELFTEST: FAIL the system is not ready: {reason}");
+        failures += 1;
+    }
+    if subject.environment.has_argument("bench=calls")
+        && let Err(reason) = figures::tell(subject)
+    {
+        error!("SELFTEST: FAIL figures: {reason}");
+        failures += 1;
+    }
+    for (name, proof) in PROOFS {
+        match proof(subject) {
+            Ok(()) => info!("SELFTEST: {name} ok"),
+            Err(reason) => {
+                failures += 1;
+                error!("SELFTEST: FAIL {name}: {reason}");
+            }
+        }
+    }
+    info!("SELFTEST: end");
+    failures
+}
+
+/// Says before it is done that a process will fault, so that nobody takes its report for an accident.
+fn announce_fault(deed: &str, service: &str) {
+    info!("SELFTEST: {deed}: expect fault {service}");
+}
+
+/// Says before it is done that a service will be started again.
+fn announce_restart(service: &str) {
+    info!("SELFTEST: expect restart {service}");
+}
+
+/// Demands that something is as expected, or tells what it is.
+fn expect<T: PartialEq + core::fmt::Debug>(what: &str, seen: T, expected: T) -> Result<(), String> {
+    if seen == expected { Ok(()) } else { Err(format!("{what} is {seen:?}, not {expected:?}")) }
+}
+
+/// Puts what was tried before why it failed.
+fn trying<T, E: core::fmt::Display>(what: &str, outcome: Result<T, E>) -> Result<T, String> {
+    outcome.map_err(|error| format!("{what}: {error}"))
+}

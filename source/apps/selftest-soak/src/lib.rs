@@ -1,0 +1,121 @@
+//! Many rounds of everything that comes and goes, after which every count must be what it was: processes that
+//! init starts and that end or are killed, and calls that carry a capability there and back.
+//!
+//! One program for three services: who counts (`selftest-soak`), who hands capabilities back (`soak-peer`), and
+//! who is started and ended (`soak-child`). Boot arguments: `soak spawns=200 calls=20000`.
+#![cfg_attr(target_os = "none", no_std)]
+
+extern crate alloc;
+
+mod calls;
+mod spawns;
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+use nexus_abi::{Error, Handle, Kind, system};
+use nexus_proto::init;
+use nexus_rt::{Environment, error, info};
+
+/// Time that one thing may take before it counts as failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Rounds before counting begins: slabs, tables and heaps grow to the size that they keep, and the console
+/// keeps 512 lines, of which a round makes three.
+const WARM_UP: u64 = 200;
+
+/// The program; its value is the exit code.
+pub fn run(environment: &Environment) -> u64 {
+    match environment.name() {
+        "soak-child" => spawns::child(environment),
+        "soak-peer" => calls::peer(environment),
+        _ => soak(environment),
+    }
+}
+
+fn soak(environment: &Environment) -> u64 {
+    environment.ready();
+    match rounds(environment) {
+        Ok(()) => 0,
+        Err(reason) => {
+            error!("soak: FAIL {reason}");
+            1
+        }
+    }
+}
+
+fn rounds(environment: &Environment) -> Result<(), String> {
+    let control = environment.needed("system", Kind::SystemControl).map_err(|error| format!("{error}"))?;
+    let init = environment.to_call("init").map_err(|error| format!("{error}"))?;
+    let init = init::Client::new(init);
+    init.ready(&(), environment.deadline(PATIENCE)).map_err(|error| format!("the system: {error}"))?;
+    let mut spawns = spawns::Spawns { environment, init };
+    keep_counts(environment, control, "spawns", |count| spawns.rounds(count))?;
+    let mut calls = calls::Calls::new(environment)?;
+    keep_counts(environment, control, "calls", |count| calls.rounds(count))
+}
+
+/// Does so many rounds as the argument `what=` says, and demands that counts are the same before and after.
+fn keep_counts(
+    environment: &Environment,
+    control: Handle,
+    what: &str,
+    mut rounds: impl FnMut(u64) -> Result<(), String>,
+) -> Result<(), String> {
+    let number = asked_for(environment, what);
+    rounds(WARM_UP)?;
+    let before = Counts::now(control)?;
+    let begun = environment.clock().now();
+    rounds(number)?;
+    let took = environment.clock().duration(environment.clock().now().saturating_sub(begun));
+    let after = Counts::now(control)?;
+    if after != before {
+        error!("soak: before: {before:?}");
+        error!("soak: after: {after:?}");
+        return Err(format!("{number} {what} changed the counts"));
+    }
+    info!("soak: {number} {what} in {} ms leave every count as it was", took.as_millis());
+    Ok(())
+}
+
+fn asked_for(environment: &Environment, what: &str) -> u64 {
+    let mut words = environment.page().arguments().split_ascii_whitespace();
+    let number = words.find_map(|word| word.strip_prefix(what)?.strip_prefix('=')?.parse().ok());
+    number.unwrap_or(0)
+}
+
+/// What must come back to what it was.
+#[derive(Debug, PartialEq, Eq)]
+struct Counts {
+    processes: u64,
+    threads: u64,
+    /// Pages in use that no process's account shows.
+    unaccounted: u64,
+    quarantined: u64,
+    /// Of each process: its number, capabilities in its table, pages that it has reserved.
+    of_each: Vec<(u64, u32, u64)>,
+}
+
+impl Counts {
+    fn now(control: Handle) -> Result<Self, String> {
+        let info = system::system_info(control).map_err(|error| format!("the machine's figures: {error}"))?;
+        let (mut populated, mut after, mut of_each) = (0, 0, Vec::new());
+        loop {
+            let status = match system::process_list(control, after) {
+                Ok(status) => status,
+                Err(Error::WouldBlock) => break,
+                Err(error) => return Err(format!("the list of processes: {error}")),
+            };
+            after = status.process_id;
+            populated += status.populated_pages;
+            of_each.push((status.process_id, status.capabilities, status.reserved_pages));
+        }
+        Ok(Counts {
+            processes: info.processes,
+            threads: info.threads,
+            unaccounted: info.used_pages.saturating_sub(populated),
+            quarantined: info.quarantined_pages,
+            of_each,
+        })
+    }
+}

@@ -1,0 +1,103 @@
+//! A device's register window: the one way in which drivers reach registers.
+//!
+//! What it is: volatile accesses within the window's bounds. On a host, where a driver runs in a simulator,
+//! the accesses of a thread go to the [`host::Bus`] that it installed, and the driver is none the wiser.
+//! What it is not: it maps nothing and knows no device.
+#![cfg_attr(target_os = "none", no_std)]
+
+#[cfg(not(target_os = "none"))]
+pub mod host;
+
+/// Mapped registers.
+pub struct Window {
+    base: *mut u8,
+    bytes: usize,
+}
+
+impl Window {
+    /// The window of so many bytes that begins at `base`.
+    ///
+    /// # Safety
+    /// The bytes must be a device's mapped registers for as long as this lives, and nothing else may use them.
+    pub const unsafe fn new(base: *mut u8, bytes: usize) -> Self {
+        Window { base, bytes }
+    }
+
+    /// Reads the register of one byte at an offset.
+    ///
+    /// # Panics
+    /// When the offset lies outside of the window: offsets are the driver's own constants.
+    pub fn read_u8(&self, offset: usize) -> u8 {
+        let address = self.address(offset);
+        #[cfg(not(target_os = "none"))]
+        if let Some(bus) = host::installed() {
+            return bus.load(address.addr() as u64, 1) as u8;
+        }
+        // SAFETY: inside the window, which `new`'s caller promised is mapped and ours.
+        unsafe { address.read_volatile() }
+    }
+
+    /// Writes the register of one byte at an offset.
+    ///
+    /// # Panics
+    /// As [`Window::read_u8`].
+    pub fn write_u8(&self, offset: usize, value: u8) {
+        let address = self.address(offset);
+        #[cfg(not(target_os = "none"))]
+        if let Some(bus) = host::installed() {
+            return bus.store(address.addr() as u64, 1, value.into());
+        }
+        // SAFETY: as above.
+        unsafe { address.write_volatile(value) }
+    }
+
+    fn address(&self, offset: usize) -> *mut u8 {
+        assert!(offset < self.bytes, "a register outside of its window");
+        self.base.wrapping_add(offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    #[derive(Default)]
+    struct Recorder(RefCell<Vec<(u64, u64)>>);
+
+    impl host::Bus for Recorder {
+        fn load(&self, address: u64, _bytes: u32) -> u64 {
+            self.0.borrow_mut().push((address, 0));
+            7
+        }
+
+        fn store(&self, address: u64, _bytes: u32, value: u64) {
+            self.0.borrow_mut().push((address, value));
+        }
+    }
+
+    #[test]
+    fn accesses_go_to_memory_or_to_the_bus_that_is_installed() {
+        let mut memory = [1u8, 2, 3];
+        // SAFETY: memory of this test alone stands for registers.
+        let window = unsafe { Window::new(memory.as_mut_ptr(), memory.len()) };
+        window.write_u8(1, 9);
+        assert_eq!((window.read_u8(0), window.read_u8(1)), (1, 9));
+        let bus = Rc::new(Recorder::default());
+        host::install(Some(bus.clone()));
+        window.write_u8(2, 5);
+        assert_eq!(window.read_u8(0), 7);
+        host::install(None);
+        let base = window.base.addr() as u64;
+        assert_eq!(*bus.0.borrow(), [(base + 2, 5), (base, 0)]);
+        assert_eq!(window.read_u8(2), 3);
+    }
+
+    #[test]
+    #[should_panic(expected = "outside of its window")]
+    fn test_reject_a_register_outside_of_the_window() {
+        // SAFETY: nothing is accessed.
+        unsafe { Window::new(core::ptr::null_mut(), 8) }.read_u8(8);
+    }
+}

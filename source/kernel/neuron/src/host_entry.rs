@@ -1,0 +1,75 @@
+//! The way in on a host: what the machine's assembly does with a system call, for tests and the simulator.
+
+use crate::arch::Arch;
+use crate::kernel::{Hart, Kernel};
+use crate::memory::Id;
+use crate::object::Thread;
+use crate::object::thread::Context;
+use crate::schedule::set_outcome;
+use crate::sync::{Held, Nothing};
+use nexus_abi::message::{Header, Registers};
+use nexus_abi::{Handle, SystemCall};
+
+impl Context {
+    /// The registers of a message.
+    pub fn message(&self) -> Registers {
+        Registers {
+            target: self.argument(0),
+            header: Header(self.argument(1)),
+            reply: Handle(self.argument(2)),
+            buffers: self.argument(3),
+            words: self.words(),
+            deadline: self.registers[30],
+            process_id: self.registers[31],
+        }
+    }
+
+    /// Sets the registers of a message.
+    pub fn set_message(&mut self, message: &Registers) {
+        let first = [message.target, message.header.0, message.reply.0, message.buffers];
+        first.into_iter().enumerate().for_each(|(index, value)| self.set_argument(index, value));
+        self.set_words(message.words);
+        self.set_sender(message.deadline, message.process_id);
+    }
+}
+
+impl<A: Arch> Kernel<A> {
+    /// Does the system call that the current thread's registers ask for: the fast path first, then the long way.
+    pub(crate) fn enter(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) {
+        let Some(thread) = hart.current else { return };
+        if !self.enter_fast(hart, held, thread) {
+            self.system_call(hart, held);
+        }
+    }
+
+    fn enter_fast(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>, thread: Id<Thread>) -> bool {
+        let asked =
+            self.lock(held, thread).map(|(body, _)| (body.context.argument(7), body.context.message()));
+        let Some((number, mut message)) = asked else { return false };
+        let next = match SystemCall::from_number(number) {
+            Some(SystemCall::Call) => self.fast_call(hart, &mut message),
+            Some(SystemCall::ReplyReceive) => self.fast_reply_receive(hart, &mut message),
+            _ => {
+                let arguments = [message.target, message.header.0];
+                let Some(outcome) = self.short_call(hart, number, arguments) else { return false };
+                if let Some((mut body, _)) = self.lock(held, thread) {
+                    body.context.step_over_call();
+                    set_outcome(&mut body, outcome);
+                }
+                return true;
+            }
+        };
+        if next.is_none() {
+            return false;
+        }
+        if let Some((mut body, _)) = self.lock(held, thread) {
+            body.context.step_over_call();
+        }
+        if let Some(runs) = hart.current
+            && let Some((mut body, _)) = self.lock(held, runs)
+        {
+            body.context.set_message(&message);
+        }
+        true
+    }
+}

@@ -1,0 +1,189 @@
+//! The simulated machine as the kernel sees it: a clock that the simulator moves, an interrupt controller,
+//! devices, and a record of the translations that the kernel had forgotten.
+
+use crate::random::Random;
+use crate::uart::Uart;
+use neuron::arch::{AddressSpace, Arch};
+use neuron::object::thread::Context;
+use nexus_abi::limits::PAGE_SIZE;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+/// Ticks of the clock a second, as of QEMU's `virt` machine.
+pub const TICKS_PER_SECOND: u64 = 10_000_000;
+/// Where the UART's registers are.
+pub const UART_BASE: u64 = 0x1000_0000;
+/// The UART's interrupt line.
+pub const UART_LINE: u32 = 10;
+/// Where the registers of a clock are that nobody needs.
+pub const RTC_BASE: u64 = 0x10_1000;
+/// Its interrupt line.
+pub const RTC_LINE: u32 = 11;
+
+/// A translation that is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flush {
+    /// Of one page of a space.
+    Page(u16, u64),
+    /// Of a whole space.
+    Space(u16),
+}
+
+/// The machine.
+pub struct Machine {
+    clock: Rc<Cell<u64>>,
+    timer: Cell<u64>,
+    enabled: RefCell<BTreeSet<u32>>,
+    /// The terminal's device.
+    pub uart: RefCell<Uart>,
+    flushes: RefCell<Vec<Flush>>,
+    /// What the last reset was asked to do: reboot or not.
+    pub reset: Cell<Option<bool>>,
+    /// What the kernel printed through the firmware.
+    pub printed: RefCell<String>,
+    /// How often a long copy finds an interrupt pending: once in so many times.
+    pub hurry: Cell<u64>,
+    chance: RefCell<Random>,
+}
+
+impl Machine {
+    /// A machine whose devices are at rest.
+    pub fn new(clock: Rc<Cell<u64>>, seed: u64) -> Self {
+        Machine {
+            clock,
+            timer: Cell::new(u64::MAX),
+            enabled: RefCell::default(),
+            uart: RefCell::default(),
+            flushes: RefCell::default(),
+            reset: Cell::new(None),
+            printed: RefCell::default(),
+            hurry: Cell::new(0),
+            chance: RefCell::new(Random::new(seed)),
+        }
+    }
+
+    /// When something happens without anybody doing anything; `None`: never.
+    pub fn next_event(&self) -> Option<u64> {
+        let timer = Some(self.timer.get()).filter(|&timer| timer != u64::MAX);
+        let mut uart = self.uart.borrow_mut();
+        uart.advance(self.clock.get());
+        let device = uart.next_event();
+        timer.into_iter().chain(device).min()
+    }
+
+    /// The translations that were forgotten since this was last asked.
+    pub fn take_flushes(&self) -> Vec<Flush> {
+        std::mem::take(&mut *self.flushes.borrow_mut())
+    }
+
+    /// Reads a device's register at a physical address.
+    pub fn load(&self, address: u64) -> u64 {
+        let mut uart = self.uart.borrow_mut();
+        uart.advance(self.clock.get());
+        in_uart(address).map_or(u64::MAX, |offset| uart.load(offset).into())
+    }
+
+    /// Writes a device's register.
+    pub fn store(&self, address: u64, value: u64) {
+        let mut uart = self.uart.borrow_mut();
+        uart.advance(self.clock.get());
+        if let Some(offset) = in_uart(address) {
+            uart.store(offset, value as u8, self.clock.get());
+        }
+    }
+
+    /// Whether the registers at a physical address behave as memory does.
+    pub fn is_plain(address: u64) -> bool {
+        in_uart(address).is_none()
+    }
+
+    fn line_is_up(&self, line: u32) -> bool {
+        let mut uart = self.uart.borrow_mut();
+        uart.advance(self.clock.get());
+        line == UART_LINE && uart.raised()
+    }
+}
+
+/// The offset of an address in the UART's window.
+fn in_uart(address: u64) -> Option<u64> {
+    address.checked_sub(UART_BASE).filter(|&offset| offset < PAGE_SIZE as u64)
+}
+
+impl Arch for Machine {
+    fn now(&self) -> u64 {
+        self.clock.get()
+    }
+
+    fn ticks_per_second(&self) -> u64 {
+        TICKS_PER_SECOND
+    }
+
+    fn set_timer(&self, deadline: u64) {
+        self.timer.set(deadline);
+    }
+
+    fn interrupt_pending(&self) -> bool {
+        self.chance.borrow_mut().once_in(self.hurry.get())
+    }
+
+    fn wait_for_interrupt(&self) {
+        if let Some(event) = self.next_event() {
+            self.clock.set(self.clock.get().max(event));
+        }
+    }
+
+    fn last_line(&self) -> u32 {
+        31
+    }
+
+    fn claim_and_mask(&self) -> Option<u32> {
+        let mut enabled = self.enabled.borrow_mut();
+        let line = enabled.iter().copied().find(|&line| self.line_is_up(line))?;
+        enabled.remove(&line);
+        Some(line)
+    }
+
+    fn unmask(&self, line: u32) {
+        self.enabled.borrow_mut().insert(line);
+    }
+
+    fn mask(&self, line: u32) {
+        self.enabled.borrow_mut().remove(&line);
+    }
+
+    fn is_kernel_device(&self, _base: u64, _bytes: u64) -> bool {
+        false
+    }
+
+    fn space(&self, root: u64, asid: u16) -> AddressSpace {
+        AddressSpace(root | u64::from(asid))
+    }
+
+    fn load(&self, _: AddressSpace) {}
+
+    fn flush_page(&self, asid: u16, address: u64) {
+        self.flushes.borrow_mut().push(Flush::Page(asid, address));
+    }
+
+    fn flush_space(&self, asid: u16) {
+        self.flushes.borrow_mut().push(Flush::Space(asid));
+    }
+
+    fn flush_instructions(&self) {}
+
+    fn last_asid(&self) -> u16 {
+        1023
+    }
+
+    fn leave_float(&self, _: &mut Context) {}
+    fn enter_float(&self, _: &Context) {}
+
+    fn print(&self, text: &str) {
+        self.printed.borrow_mut().push_str(text);
+    }
+
+    fn reset(&self, reboot: bool) {
+        self.reset.set(Some(reboot));
+    }
+}

@@ -1,0 +1,139 @@
+//! The scenarios: each is what must be true, told as a story, for any seed.
+
+use crate::invariants::Rest;
+use crate::run::Run;
+use anyhow::{Result, ensure};
+
+/// A story and its name.
+#[derive(Clone, Copy)]
+pub struct Scenario {
+    /// What it is called on the command line.
+    pub name: &'static str,
+    /// What it shows.
+    pub about: &'static str,
+    /// The boot arguments.
+    pub arguments: &'static str,
+    /// Tells it; the second argument is the system at rest when nothing ever went wrong.
+    pub tell: fn(&mut Run<'_>, &Rest) -> Result<()>,
+}
+
+/// Every scenario.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "restless",
+        about: "However the turns fall, the system comes up, answers, and is at rest as ever",
+        arguments: "",
+        tell: restless,
+    },
+    Scenario {
+        name: "storm",
+        about: "Services that are killed, starved or corrupted at any call come back, and nothing is left behind",
+        arguments: "",
+        tell: storm,
+    },
+    Scenario {
+        name: "early-storm",
+        about: "As storm, from the first instruction on",
+        arguments: "",
+        tell: early_storm,
+    },
+    Scenario {
+        name: "doomed",
+        about: "A service that always dies is given up, and its callers are told at once",
+        arguments: "",
+        tell: doomed,
+    },
+    Scenario {
+        name: "selftest",
+        about: "The system proves itself from inside, as on the machine, however the turns fall",
+        arguments: "selftest",
+        tell: selftest,
+    },
+    Scenario {
+        name: "init-dies",
+        about: "The death of init, at any moment, resets the machine, which comes up again",
+        arguments: "",
+        tell: init_dies,
+    },
+    Scenario {
+        name: "power-cut",
+        about: "A machine whose power fails at any moment comes up again",
+        arguments: "",
+        tell: power_cut,
+    },
+];
+
+fn restless(run: &mut Run<'_>, before: &Rest) -> Result<()> {
+    run.restless();
+    run.until_prompt()?;
+    run.types("run ping");
+    run.until_shown("ping ended with code 0")?;
+    run.types("ps");
+    run.until_shown("nexus-shell")?;
+    run.is_well(before)
+}
+
+fn storm(run: &mut Run<'_>, before: &Rest) -> Result<()> {
+    run.until_prompt()?;
+    run.storm();
+    for _ in 0..6 {
+        let commands = ["ping", "ps", "run ping", "caps consoled", "log", "mem"];
+        let (command, turns) = (run.draw(commands.len() as u64) as usize, run.draw(600));
+        run.types(commands[command]);
+        run.turns(turns)?;
+    }
+    run.settle()?;
+    run.calm();
+    run.is_well(before)
+}
+
+fn early_storm(run: &mut Run<'_>, before: &Rest) -> Result<()> {
+    run.storm();
+    run.turns(1000)?;
+    run.calm();
+    run.is_well(before)
+}
+
+fn doomed(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
+    run.until_prompt()?;
+    run.restless();
+    let mut lives = 0;
+    while !run.console().contains("init: gave up pong") {
+        lives += u32::from(run.system().kill("pong"));
+        ensure!(lives < 100, "pong was started {lives} times and is not given up");
+        run.turns(20)?;
+    }
+    run.types("ping");
+    run.until_shown("ping: pong:")?;
+    run.settle()
+}
+
+fn selftest(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
+    run.restless();
+    run.until_shown("SELFTEST: end")?;
+    run.settle()?;
+    let shown = run.console();
+    let failed = shown.lines().find(|line| line.contains("SELFTEST: FAIL"));
+    ensure!(failed.is_none(), "{}", failed.unwrap_or_default());
+    run.nobody_waits_too_long()
+}
+
+fn init_dies(run: &mut Run<'_>, before: &Rest) -> Result<()> {
+    run.restless();
+    let turns = 10 + run.draw(1000);
+    run.turns(turns)?;
+    ensure!(run.system().kill("nexus-init"), "init was not there");
+    ensure!(run.until_reset()?, "the machine powered off");
+    run.boot_again()?;
+    run.until_prompt()?;
+    run.is_well(before)
+}
+
+fn power_cut(run: &mut Run<'_>, before: &Rest) -> Result<()> {
+    run.restless();
+    let turns = run.draw(1500);
+    run.turns(turns)?;
+    run.boot_again()?;
+    run.until_prompt()?;
+    run.is_well(before)
+}

@@ -1,0 +1,66 @@
+//! The doors to the simulator, `tools/nexus-sim`: `nx sim`, `nx test e2e`, `nx soak`.
+
+use crate::coverage;
+use crate::project::{Project, execute};
+use anyhow::{Result, bail};
+use std::process::{Command, Stdio};
+
+/// What is handed on to the simulator as it is.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Arguments {
+    /// Whatever the simulator takes; `--help` lists it
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub rest: Vec<String>,
+}
+
+/// A campaign without a fixed end.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Soak {
+    /// `sim` or `statefs`
+    pub what: String,
+    /// How long
+    pub minutes: u64,
+    /// Whatever the campaign takes
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub rest: Vec<String>,
+}
+
+/// The whole system on this terminal, without QEMU.
+pub fn shell(project: &Project, arguments: &Arguments) -> Result<()> {
+    let mut command = simulator(project, "tool");
+    execute(command.arg("shell").args(&arguments.rest).stdin(Stdio::inherit()))
+}
+
+/// Every scenario with many seeds, or what the arguments say; `--coverage` is ours.
+pub fn test(project: &Project, arguments: &Arguments) -> Result<()> {
+    if arguments.rest.iter().any(|word| word == "--coverage") {
+        return coverage::run(project);
+    }
+    execute(simulator(project, "dev").arg("test").args(&arguments.rest))
+}
+
+/// New seeds for as long as was asked.
+pub fn soak(project: &Project, soak: &Soak) -> Result<()> {
+    let minutes = soak.minutes.to_string();
+    let mut command = match soak.what.as_str() {
+        "sim" => {
+            let mut command = simulator(project, "host");
+            command.arg("soak");
+            command
+        }
+        "statefs" => {
+            let mut command = project.cargo();
+            command.args(["run", "--profile", "host", "--package", "statefs-proofs"]);
+            command.args(["--bin", "statefs-soak", "--"]);
+            command
+        }
+        other => bail!("`{other}` cannot be soaked; `sim` and `statefs` can"),
+    };
+    execute(command.arg("--minutes").arg(minutes).args(&soak.rest))
+}
+
+fn simulator(project: &Project, profile: &str) -> Command {
+    let mut command = project.cargo();
+    command.args(["run", "--quiet", "--profile", profile, "--package", "nexus-sim", "--"]);
+    command
+}
