@@ -415,7 +415,7 @@ impl<A: Arch> Kernel<A> {
     }
 
     /// A hart comes into the kernel, by the long way.
-    pub fn enter(&self, hart: &Hart) {
+    pub fn mark_entry(&self, hart: &Hart) {
         self.looked[hart.index].store(self.arch.now(), Relaxed);
     }
 
@@ -474,7 +474,7 @@ impl<A: Arch> Kernel<A> {
         self.set_timer(hart);
         self.look(hart.index);
         self.arch.wait_for_interrupt();
-        self.enter(hart);
+        self.mark_entry(hart);
         self.take_interrupts(hart, held);
     }
 

@@ -16,7 +16,7 @@ pub(super) const PAGE: u64 = PAGE_SIZE as u64;
 /// Pages by which one step of a resize shrinks memory, with the structure lock held.
 const SHRUNK_A_STEP: usize = 32;
 /// Pages that one step unmaps or gives back before interrupts are let in.
-pub(super) const PAGES_A_STEP: usize = 128;
+pub(super) const PAGES_A_STEP: usize = 64;
 
 /// Rights of whoever creates ordinary memory: it never tells where it is.
 pub const ORDINARY: Rights = Kind::Vmo.rights().difference(Rights::PHYSICAL);
