@@ -12,7 +12,7 @@ use corosensei::Yielder;
 use corosensei::trap::{CoroutineTrapHandler, TrapHandlerRegs};
 use nexus_abi::calls::{Argument, SYSTEM_CALLS};
 use nexus_abi::limits::USER_END;
-use nexus_abi::message::{Buffers, Registers};
+use nexus_abi::message::{Buffers, Header, Lease, Registers};
 use nexus_abi::system::host::{self, Backend};
 use nexus_abi::{Error, SystemCall};
 use nexus_rt::Heap;
@@ -113,6 +113,20 @@ impl Inside {
         }
     }
 
+    /// What a call lends, at the contract's addresses. (Constants cannot be lent here.)
+    fn leases(&self, buffers: &Buffers, header: Header) -> Vec<Lease> {
+        let from = with_exposed_provenance::<Lease>(buffers.leases as usize);
+        let mut leases = match header.leases() {
+            0 => Vec::new(),
+            // SAFETY: `nexus_ipc` puts the address of so many there.
+            count => unsafe { std::slice::from_raw_parts(from, count) }.to_vec(),
+        };
+        for lease in leases.iter_mut().filter(|lease| lease.reply.is_none()) {
+            lease.address = self.translated(lease.address);
+        }
+        leases
+    }
+
     /// As [`Inside::translated`], of bytes that are only read. Constants of the program lie outside of its
     /// simulated memory: they are copied into it first.
     fn readable(&self, address: u64, bytes: usize) -> (u64, Option<Vec<u8>>) {
@@ -198,8 +212,13 @@ impl Backend for Kernel {
             return ask_message(inside, call, registers);
         };
         let (send_address, _copy) = inside.readable(buffers.send_address, registers.header.bytes());
-        let mut own =
-            Buffers { send_address, receive_address: inside.translated(buffers.receive_address), ..*buffers };
+        let leases = inside.leases(buffers, registers.header);
+        let mut own = Buffers {
+            send_address,
+            receive_address: inside.translated(buffers.receive_address),
+            leases: inside.translated(leases.as_ptr().expose_provenance() as u64),
+            ..*buffers
+        };
         registers.buffers = inside.translated((&raw mut own).expose_provenance() as u64);
         ask_message(inside, call, registers);
         buffers.received_capabilities = own.received_capabilities;

@@ -1,12 +1,12 @@
 //! The server's side: waiting for arrivals, answering at once or later.
 
 use crate::message::{Message, MessageError};
-use crate::{Access, Deadline, Status};
+use crate::{Access, Deadline, Leases, Status};
 use alloc::vec::Vec;
 use core::marker::PhantomData;
-use nexus_abi::limits::{MESSAGE_BYTES_MAX, REGISTER_BYTES, REGISTER_WORDS};
+use nexus_abi::limits::{MESSAGE_BYTES_MAX, MESSAGE_CAPABILITIES_MAX, REGISTER_BYTES, REGISTER_WORDS};
 use nexus_abi::message::{Arrival, Buffers, Header, Registers};
-use nexus_abi::{Error, Handle, system};
+use nexus_abi::{Error, Handle, Kind, system};
 use zerocopy::IntoBytes;
 
 /// Who called, by the kernel's word.
@@ -46,6 +46,8 @@ pub struct Pending {
     header: Header,
     words: [u64; 8],
     bytes: Vec<u8>,
+    /// Of the capabilities that came with the call, how many have found an owner.
+    claimed: usize,
 }
 
 impl Pending {
@@ -59,6 +61,8 @@ impl Pending {
     #[inline(always)]
     fn set<M: Message>(&mut self, reply: Handle, status: Status, message: M) {
         self.reply = reply;
+        // All words travel: none may hold what somebody else was answered.
+        self.words = [0; REGISTER_WORDS];
         let encoded = if M::BYTES_MAX <= REGISTER_BYTES {
             message.encode(self.words.as_mut_bytes())
         } else {
@@ -83,6 +87,8 @@ impl Pending {
 enum Payload<'a> {
     /// Where they stay.
     Slice(&'a [u8]),
+    /// So many of them, in words.
+    Words(&'a [u64; REGISTER_WORDS], usize),
     /// In the receiver's buffer, which a message may take along.
     Buffer(&'a mut Vec<u8>),
 }
@@ -93,6 +99,7 @@ pub struct Call<'a> {
     operation: u16,
     payload: Payload<'a>,
     reply: Handle,
+    came: &'a [Handle],
     pending: &'a mut Pending,
 }
 
@@ -106,7 +113,7 @@ impl<'a> Call<'a> {
         reply: Handle,
         pending: &'a mut Pending,
     ) -> Self {
-        Call { caller, operation, payload: Payload::Slice(payload), reply, pending }
+        Call { caller, operation, payload: Payload::Slice(payload), reply, came: &[], pending }
     }
 
     /// Who called.
@@ -125,6 +132,7 @@ impl<'a> Call<'a> {
     pub fn payload(&self) -> &[u8] {
         match &self.payload {
             Payload::Slice(bytes) => bytes,
+            Payload::Words(words, length) => words.as_bytes().get(..*length).unwrap_or(&[]),
             Payload::Buffer(bytes) => bytes,
         }
     }
@@ -134,8 +142,26 @@ impl<'a> Call<'a> {
     pub fn request<Q: Message>(&mut self) -> Result<Q, MessageError> {
         match &mut self.payload {
             Payload::Slice(bytes) => Q::decode(bytes),
-            Payload::Buffer(bytes) => Q::from_buffer(bytes),
+            Payload::Words(words, length) => {
+                Q::decode(words.as_bytes().get(..*length).ok_or(MessageError::Malformed)?)
+            }
+            Payload::Buffer(bytes) if Q::BYTES_MAX > REGISTER_BYTES => Q::from_buffer(bytes),
+            Payload::Buffer(_) => Err(MessageError::Malformed),
         }
+    }
+
+    /// What the caller lends, until it is answered.
+    pub fn leases(&self) -> Leases<'_> {
+        Leases::new(self.reply)
+    }
+
+    /// The right to answer another call, which came with this one. `Malformed`: none did.
+    pub fn handed_on<B, F>(&mut self) -> Result<Answer<B, F>, MessageError> {
+        let (&first, rest) = self.came.split_first().ok_or(MessageError::Malformed)?;
+        let answer = Answer::of_reply(first).ok_or(MessageError::Malformed)?;
+        self.came = rest;
+        self.pending.claimed += 1;
+        Ok(answer)
     }
 
     /// Answers with the next wait.
@@ -178,6 +204,24 @@ pub struct Answer<A, E> {
     marker: PhantomData<fn(A, E)>,
 }
 
+impl<A, E> Answer<A, E> {
+    /// What the caller lends, until it is answered.
+    pub fn leases(&self) -> Leases<'_> {
+        Leases::new(self.reply)
+    }
+
+    /// The right that this capability is; `None` where it is no Reply (any more).
+    pub(crate) fn of_reply(reply: Handle) -> Option<Self> {
+        let is_reply = system::cap_query(reply).is_ok_and(|info| info.kind == Kind::Reply as u32);
+        is_reply.then(|| Answer { reply, marker: PhantomData })
+    }
+
+    /// The capability.
+    pub(crate) fn into_reply(mut self) -> Handle {
+        core::mem::take(&mut self.reply)
+    }
+}
+
 impl<A: Message, E: Message> Answer<A, E> {
     /// Answers now. `PeerGone` tells that the caller gave up meanwhile.
     pub fn send(mut self, outcome: Result<A, E>) -> Result<(), Error> {
@@ -186,7 +230,7 @@ impl<A: Message, E: Message> Answer<A, E> {
             Ok(answer) => pending.set(self.reply, Status::Ok, answer),
             Err(error) => pending.set(self.reply, Status::ServiceError, error),
         }
-        let Pending { reply, header, words, bytes } = pending;
+        let Pending { reply, header, words, bytes, .. } = pending;
         let mut registers = Registers { header, reply, words, ..Registers::default() };
         let mut buffers = Buffers { send_address: bytes.as_ptr() as u64, ..Buffers::default() };
         let buffers = if header.bytes() <= REGISTER_BYTES { None } else { Some(&mut buffers) };
@@ -205,11 +249,11 @@ impl<A, E> Drop for Answer<A, E> {
     }
 }
 
-/// Closing a Reply answers its caller with `PeerGone`; one that is gone already needs nothing more.
+/// Closing a Reply answers its caller with `PeerGone`; what is gone already needs nothing more.
 #[inline(always)]
-fn close(reply: Handle) {
-    if !reply.is_none() {
-        let _ = system::cap_close(reply);
+fn close(capability: Handle) {
+    if !capability.is_none() {
+        let _ = system::cap_close(capability);
     }
 }
 
@@ -222,6 +266,9 @@ pub struct Receiver {
     words: [u64; REGISTER_WORDS],
     /// Room for larger ones: `max_bytes` of capacity while this waits.
     received: Vec<u8>,
+    takes_capabilities: bool,
+    /// Capabilities that came with the last call; what nobody claims is closed before the next wait.
+    came: [Handle; MESSAGE_CAPABILITIES_MAX],
     pending: Pending,
 }
 
@@ -232,7 +279,13 @@ impl Receiver {
     pub fn new(endpoint: Handle, max_bytes: usize, access: Option<Access>) -> Self {
         let max_bytes = if max_bytes <= REGISTER_BYTES { 0 } else { max_bytes.min(MESSAGE_BYTES_MAX) };
         let (words, received) = ([0; REGISTER_WORDS], Vec::new());
-        Receiver { endpoint, access, max_bytes, words, received, pending: Pending::default() }
+        let (came, pending) = ([Handle::NONE; MESSAGE_CAPABILITIES_MAX], Pending::default());
+        Receiver { endpoint, access, max_bytes, words, received, takes_capabilities: false, came, pending }
+    }
+
+    /// The same, for an endpoint whose messages carry capabilities.
+    pub fn taking_capabilities(self) -> Self {
+        Receiver { takes_capabilities: true, ..self }
     }
 
     /// Sends the answer that waits, if one does, and waits for what comes next.
@@ -262,12 +315,13 @@ impl Receiver {
                     let length = registers.header.bytes();
                     let payload = if length <= REGISTER_BYTES {
                         self.words = registers.words;
-                        Payload::Slice(&self.words.as_bytes()[..length])
+                        Payload::Words(&self.words, length)
                     } else {
                         Payload::Buffer(&mut self.received)
                     };
+                    let came = self.came.get(..registers.header.capabilities()).unwrap_or(&[]);
                     let (reply, pending) = (registers.reply, &mut self.pending);
-                    return Ok(Event::Call(Call { caller, operation: label, payload, reply, pending }));
+                    return Ok(Event::Call(Call { caller, operation: label, payload, reply, came, pending }));
                 }
                 None => return Err(Error::Unsupported),
             }
@@ -277,7 +331,9 @@ impl Receiver {
     /// `recv`, or `reply_recv` when an answer waits.
     #[inline(always)]
     fn wait(&mut self, registers: &mut Registers, deadline: Deadline) -> Result<(), Error> {
-        if self.max_bytes == 0 && self.pending.header.bytes() <= REGISTER_BYTES {
+        if self.takes_capabilities {
+            self.close_unclaimed();
+        } else if self.max_bytes == 0 && self.pending.header.bytes() <= REGISTER_BYTES {
             // What travels in registers needs no buffers, and the kernel is faster for it.
             return self.exchange(registers, None, deadline);
         }
@@ -290,12 +346,25 @@ impl Receiver {
             ..Buffers::default()
         };
         self.exchange(registers, Some(&mut buffers), deadline)?;
+        let count = registers.header.capabilities().min(MESSAGE_CAPABILITIES_MAX);
+        self.came[..count].copy_from_slice(&buffers.received_capabilities[..count]);
         let length = registers.header.bytes();
         if length > REGISTER_BYTES && length <= self.received.capacity() {
             // SAFETY: the kernel has written so many bytes of a message that does not fit the registers.
             unsafe { self.received.set_len(length) };
         }
         Ok(())
+    }
+
+    /// Closes what came with the last call and is nobody's.
+    fn close_unclaimed(&mut self) {
+        let claimed = core::mem::take(&mut self.pending.claimed);
+        for (place, handle) in self.came.iter_mut().enumerate() {
+            let handle = core::mem::take(handle);
+            if place >= claimed {
+                close(handle);
+            }
+        }
     }
 
     #[inline(always)]
