@@ -175,9 +175,12 @@ impl Lockstep {
                 let via = self.pick(thread, a, endpoint)?;
                 Event::Call { thread, via, message: self.message(thread, b, c), deadline }
             }
-            14..=23 => {
-                Event::Receive { thread, via: self.pick(thread, a, endpoint)?, plain: b.is_multiple_of(2), deadline }
-            }
+            14..=23 => Event::Receive {
+                thread,
+                via: self.pick(thread, a, endpoint)?,
+                plain: b.is_multiple_of(2),
+                deadline,
+            },
             24..=30 => {
                 let reply = self.pick(thread, a, reply)?;
                 Event::Reply { thread, reply, message: self.message(thread, b, c) }
