@@ -20,6 +20,13 @@ pub struct Caller {
     pub badge: u64,
 }
 
+/// Whose registers these are, after a `recv`.
+#[inline(always)]
+fn caller(registers: &Registers) -> Caller {
+    let (service_id, process_id, badge) = (registers.deadline, registers.process_id, registers.buffers);
+    Caller { service_id, process_id, badge }
+}
+
 /// What arrived.
 pub enum Event<'a> {
     /// A call. Dispatch it, or drop it and its caller gets `PeerGone`.
@@ -58,11 +65,18 @@ impl Pending {
         (!self.reply.is_none()).then(|| (self.header.label(), payload.get(..length).unwrap_or(&[])))
     }
 
+    /// The registers that say it; afterwards none waits.
+    #[inline(always)]
+    fn take(&mut self) -> Registers {
+        let reply = core::mem::take(&mut self.reply);
+        Registers { header: self.header, reply, words: self.words, ..Registers::default() }
+    }
+
     #[inline(always)]
     fn set<M: Message>(&mut self, reply: Handle, status: Status, message: M) {
         self.reply = reply;
         // All words travel: none may hold what somebody else was answered.
-        self.words = [0; REGISTER_WORDS];
+        clear(&mut self.words);
         let encoded = if M::BYTES_MAX <= REGISTER_BYTES {
             message.encode(self.words.as_mut_bytes())
         } else {
@@ -81,6 +95,12 @@ impl Pending {
         }
         Ok(self.bytes.len())
     }
+}
+
+/// A function of its own, for this crate is compiled for speed and those that use it for size: eight stores.
+#[inline(never)]
+fn clear(words: &mut [u64; REGISTER_WORDS]) {
+    *words = [0; REGISTER_WORDS];
 }
 
 /// Where a request's bytes are.
@@ -143,6 +163,8 @@ impl<'a> Call<'a> {
         match &mut self.payload {
             Payload::Slice(bytes) => Q::decode(bytes),
             Payload::Words(words, length) => {
+                // A copy, which is known to be aligned: the message is read in words.
+                let words = **words;
                 Q::decode(words.as_bytes().get(..*length).ok_or(MessageError::Malformed)?)
             }
             Payload::Buffer(bytes) if Q::BYTES_MAX > REGISTER_BYTES => Q::from_buffer(bytes),
@@ -278,8 +300,8 @@ impl Receiver {
     /// With an access table it refuses whoever is not in it; without one the capability alone decides.
     pub fn new(endpoint: Handle, max_bytes: usize, access: Option<Access>) -> Self {
         let max_bytes = if max_bytes <= REGISTER_BYTES { 0 } else { max_bytes.min(MESSAGE_BYTES_MAX) };
-        let (words, received) = ([0; REGISTER_WORDS], Vec::new());
         let (came, pending) = ([Handle::NONE; MESSAGE_CAPABILITIES_MAX], Pending::default());
+        let (words, received) = ([0; REGISTER_WORDS], Vec::new());
         Receiver { endpoint, access, max_bytes, words, received, takes_capabilities: false, came, pending }
     }
 
@@ -289,53 +311,82 @@ impl Receiver {
     }
 
     /// Sends the answer that waits, if one does, and waits for what comes next.
+    #[inline(always)]
     pub fn next(&mut self, deadline: Deadline) -> Result<Event<'_>, Error> {
+        let in_registers = self.max_bytes == 0 && !self.takes_capabilities;
+        if !in_registers || self.pending.reply.is_none() || self.pending.header.bytes() > REGISTER_BYTES {
+            return self.next_of_any_size(None, deadline);
+        }
+        // What travels in registers needs no buffers, and kernel and program are faster for it.
+        let mut registers = self.pending.take();
+        let reply = registers.reply;
+        // SAFETY: there are no buffers.
+        let outcome = unsafe { system::reply_recv(self.endpoint, &mut registers, None, deadline.ticks()) };
+        let is_call = registers.header.arrival() == Some(Arrival::Call);
+        if outcome.is_err() || !is_call || !self.is_allowed(&registers) {
+            let arrived = match outcome {
+                Ok(()) => Ok(registers),
+                Err(error) => self.after_refused(reply, error, None, deadline),
+            };
+            return self.next_of_any_size(Some(arrived), deadline);
+        }
+        self.words = registers.words;
+        Ok(self.call(registers.header, registers.reply, caller(&registers)))
+    }
+
+    /// As [`Receiver::next`], of whatever may come; something may have `arrived` already.
+    #[inline(never)]
+    fn next_of_any_size(
+        &mut self,
+        mut arrived: Option<Result<Registers, Error>>,
+        deadline: Deadline,
+    ) -> Result<Event<'_>, Error> {
         loop {
-            let mut registers = Registers::default();
-            match self.wait(&mut registers, deadline) {
-                Ok(()) => {}
+            let registers = match arrived.take().unwrap_or_else(|| self.wait_with_buffers(deadline)) {
+                Ok(registers) => registers,
                 Err(Error::TimedOut) => return Ok(Event::TimedOut),
                 Err(error) => return Err(error),
-            }
-            let caller = Caller {
-                service_id: registers.deadline,
-                process_id: registers.process_id,
-                badge: registers.buffers,
             };
-            let label = registers.header.label();
+            let caller = caller(&registers);
             match registers.header.arrival() {
                 Some(Arrival::Bits) => return Ok(Event::Bits(registers.words[0])),
                 Some(Arrival::BadgeGone) => return Ok(Event::BadgeGone(caller.badge)),
-                Some(Arrival::Post) => return Ok(Event::Post { caller, label }),
+                Some(Arrival::Post) => return Ok(Event::Post { caller, label: registers.header.label() }),
+                Some(Arrival::Call) if !self.is_allowed(&registers) => {
+                    self.pending.set(registers.reply, Status::NotPermitted, ());
+                }
                 Some(Arrival::Call) => {
-                    if self.access.as_ref().is_some_and(|access| !access.allows(caller.service_id, label)) {
-                        self.pending.set(registers.reply, Status::NotPermitted, ());
-                        continue;
-                    }
-                    let length = registers.header.bytes();
-                    let payload = if length <= REGISTER_BYTES {
-                        self.words = registers.words;
-                        Payload::Words(&self.words, length)
-                    } else {
-                        Payload::Buffer(&mut self.received)
-                    };
-                    let came = self.came.get(..registers.header.capabilities()).unwrap_or(&[]);
-                    let (reply, pending) = (registers.reply, &mut self.pending);
-                    return Ok(Event::Call(Call { caller, operation: label, payload, reply, came, pending }));
+                    self.words = registers.words;
+                    return Ok(self.call(registers.header, registers.reply, caller));
                 }
                 None => return Err(Error::Unsupported),
             }
         }
     }
 
-    /// `recv`, or `reply_recv` when an answer waits.
+    /// Whether who called may ask for this operation.
     #[inline(always)]
-    fn wait(&mut self, registers: &mut Registers, deadline: Deadline) -> Result<(), Error> {
+    fn is_allowed(&self, registers: &Registers) -> bool {
+        let (service_id, operation) = (registers.deadline, registers.header.label());
+        self.access.as_ref().is_none_or(|access| access.allows(service_id, operation))
+    }
+
+    /// The call that arrived, with its small payload in `words`.
+    #[inline(always)]
+    fn call(&mut self, header: Header, reply: Handle, caller: Caller) -> Event<'_> {
+        let payload = match header.bytes() {
+            length if length <= REGISTER_BYTES => Payload::Words(&self.words, length),
+            _ => Payload::Buffer(&mut self.received),
+        };
+        let came = self.came.get(..header.capabilities()).unwrap_or(&[]);
+        let (operation, pending) = (header.label(), &mut self.pending);
+        Event::Call(Call { caller, operation, payload, reply, came, pending })
+    }
+
+    #[inline(never)]
+    fn wait_with_buffers(&mut self, deadline: Deadline) -> Result<Registers, Error> {
         if self.takes_capabilities {
             self.close_unclaimed();
-        } else if self.max_bytes == 0 && self.pending.header.bytes() <= REGISTER_BYTES {
-            // What travels in registers needs no buffers, and the kernel is faster for it.
-            return self.exchange(registers, None, deadline);
         }
         self.received.clear();
         self.received.reserve_exact(self.max_bytes);
@@ -345,7 +396,18 @@ impl Receiver {
             receive_bytes: self.received.capacity() as u64,
             ..Buffers::default()
         };
-        self.exchange(registers, Some(&mut buffers), deadline)?;
+        let registers = if self.pending.reply.is_none() {
+            self.receive(Some(&mut buffers), deadline)?
+        } else {
+            let mut registers = self.pending.take();
+            let reply = registers.reply;
+            let (endpoint, until) = (self.endpoint, deadline.ticks());
+            // SAFETY: the addresses are those of our own two buffers, which nothing else borrows.
+            match unsafe { system::reply_recv(endpoint, &mut registers, Some(&mut buffers), until) } {
+                Ok(()) => registers,
+                Err(error) => self.after_refused(reply, error, Some(&mut buffers), deadline)?,
+            }
+        };
         let count = registers.header.capabilities().min(MESSAGE_CAPABILITIES_MAX);
         self.came[..count].copy_from_slice(&buffers.received_capabilities[..count]);
         let length = registers.header.bytes();
@@ -353,7 +415,36 @@ impl Receiver {
             // SAFETY: the kernel has written so many bytes of a message that does not fit the registers.
             unsafe { self.received.set_len(length) };
         }
-        Ok(())
+        Ok(registers)
+    }
+
+    /// The answer could not be given (its caller lent too little room, say): ends that call and goes on waiting.
+    /// Closing a Reply that was used is refused and changes nothing.
+    #[cold]
+    #[inline(never)]
+    fn after_refused(
+        &self,
+        reply: Handle,
+        error: Error,
+        buffers: Option<&mut Buffers>,
+        deadline: Deadline,
+    ) -> Result<Registers, Error> {
+        match error {
+            Error::TooLarge | Error::NoSlots | Error::Fault | Error::StaleHandle | Error::PeerGone => {
+                close(reply);
+                self.receive(buffers, deadline)
+            }
+            error => Err(error),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn receive(&self, buffers: Option<&mut Buffers>, deadline: Deadline) -> Result<Registers, Error> {
+        let mut registers = Registers::default();
+        // SAFETY: the addresses are those of our own two buffers, which nothing else borrows.
+        unsafe { system::recv(self.endpoint, &mut registers, buffers, deadline.ticks())? };
+        Ok(registers)
     }
 
     /// Closes what came with the last call and is nobody's.
@@ -365,37 +456,5 @@ impl Receiver {
                 close(handle);
             }
         }
-    }
-
-    #[inline(always)]
-    fn exchange(
-        &mut self,
-        registers: &mut Registers,
-        mut buffers: Option<&mut Buffers>,
-        deadline: Deadline,
-    ) -> Result<(), Error> {
-        let reply = core::mem::take(&mut self.pending.reply);
-        if !reply.is_none() {
-            registers.header = self.pending.header;
-            registers.reply = reply;
-            registers.words = self.pending.words;
-            // SAFETY: the addresses are those of our own two buffers, which nothing else borrows.
-            let outcome = unsafe {
-                system::reply_recv(self.endpoint, registers, buffers.as_deref_mut(), deadline.ticks())
-            };
-            match outcome {
-                // The answer could not be given (its caller lent too little room, say): end that call and
-                // go on waiting. Closing a Reply that was used is refused and changes nothing.
-                Err(
-                    Error::TooLarge | Error::NoSlots | Error::Fault | Error::StaleHandle | Error::PeerGone,
-                ) => {
-                    close(reply);
-                }
-                outcome => return outcome,
-            }
-        }
-        *registers = Registers::default();
-        // SAFETY: as above.
-        unsafe { system::recv(self.endpoint, registers, buffers, deadline.ticks()) }
     }
 }

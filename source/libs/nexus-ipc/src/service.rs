@@ -132,7 +132,7 @@ macro_rules! service {
         }
 
         /// Decodes a call, has the server do it, and answers or keeps it.
-        #[inline]
+        #[inline(always)]
         pub fn dispatch(server: &mut impl Server, mut call: $crate::Call<'_>) {
             match call.operation() {
                 $( $number => match call.request::<$request>() {
