@@ -44,6 +44,7 @@ fn the_shipped_recipe_names_everyone_of_this_stage() {
         names,
         [
             "consoled",
+            "rngd",
             "pong",
             "ping",
             "nexus-shell",
@@ -65,7 +66,7 @@ fn the_shipped_recipe_names_everyone_of_this_stage() {
     let clock = &manifest.service("selftest-client").unwrap().devices[0];
     assert_eq!((clock.compatible.as_str(), clock.dma_pages), ("google,goldfish-rtc", 16));
     let quotas: u64 = manifest.services.iter().map(|service| u64::from(service.limits.memory_pages)).sum();
-    assert_eq!(manifest.memory_pages(), quotas + 16);
+    assert_eq!(manifest.memory_pages(), quotas + 16 + 3);
     assert_eq!(manifest.service("selftest-client").unwrap().condition.as_deref(), Some("selftest"));
     assert_eq!(manifest.service("faulty").unwrap().start, StartPolicy::OnDemand);
     assert_eq!(manifest.service("faulty").unwrap().restart, Restart::Never);

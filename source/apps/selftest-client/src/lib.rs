@@ -7,6 +7,7 @@
 extern crate alloc;
 
 mod capabilities;
+mod devices;
 mod figures;
 mod memory;
 mod messages;
@@ -18,7 +19,7 @@ use alloc::string::String;
 use core::time::Duration;
 use nexus_abi::Handle;
 use nexus_ipc::Deadline;
-use nexus_proto::{init, peer, pong};
+use nexus_proto::{init, peer, pong, rng};
 use nexus_rt::{Environment, SetupError, error, info};
 
 /// Time that anything here may take before it counts as failed.
@@ -29,6 +30,8 @@ type Proof = (&'static str, fn(&Subject<'_>) -> Result<(), String>);
 
 /// Every proof, in the order of the markers.
 const PROOFS: &[Proof] = &[
+    ("mmio map", devices::mmio_map),
+    ("cap query mmio", devices::query_mmio),
     ("ipc payload roundtrip", messages::payload_roundtrip),
     ("ipc deadline timeout", messages::deadline_timeout),
     ("ipc sender pid", messages::sender_pid),
@@ -49,6 +52,13 @@ const PROOFS: &[Proof] = &[
     ("crash loop given up", restarts::crash_loop),
 ];
 
+/// The proofs of a machine with an entropy device; one without has another proof in their place. They come first.
+const ENTROPY_PROOFS: &[Proof] = &[
+    ("rng entropy", devices::entropy),
+    ("rng entropy oversized", devices::entropy_oversized),
+    ("driver restart", devices::driver_restart),
+];
+
 /// What the proofs work on.
 struct Subject<'a> {
     environment: &'a Environment,
@@ -56,6 +66,7 @@ struct Subject<'a> {
     peer: peer::Client,
     pong: pong::Client,
     init: init::Client,
+    rng: rng::Client,
 }
 
 impl Subject<'_> {
@@ -83,6 +94,7 @@ fn subject(environment: &Environment) -> Result<Subject<'_>, SetupError> {
         peer: peer::Client::new(peer_endpoint),
         pong: pong::Client::new(environment.to_call("pong")?),
         init: init::Client::new(environment.to_call("init")?),
+        rng: rng::Client::new(environment.to_call("rng")?),
     })
 }
 
@@ -100,7 +112,19 @@ fn prove(subject: &Subject<'_>) -> u64 {
         error!("SELFTEST: FAIL figures: {reason}");
         failures += 1;
     }
-    for (name, proof) in PROOFS {
+    let with_device = match devices::has_entropy(subject) {
+        Ok(true) => ENTROPY_PROOFS,
+        Ok(false) => {
+            info!("SELFTEST: rng absent ok");
+            &[]
+        }
+        Err(reason) => {
+            failures += 1;
+            error!("SELFTEST: FAIL rng absent: {reason}");
+            &[]
+        }
+    };
+    for (name, proof) in with_device.iter().chain(PROOFS) {
         match proof(subject) {
             Ok(()) => info!("SELFTEST: {name} ok"),
             Err(reason) => {

@@ -17,6 +17,7 @@ pub mod init;
 pub mod meter;
 pub mod peer;
 pub mod pong;
+pub mod rng;
 pub mod soak;
 
 /// The reference of every service.
@@ -26,5 +27,6 @@ pub const SERVICES: &[&nexus_ipc::ServiceReference] = &[
     &meter::REFERENCE,
     &peer::REFERENCE,
     &pong::REFERENCE,
+    &rng::REFERENCE,
     &soak::REFERENCE,
 ];
