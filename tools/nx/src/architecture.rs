@@ -54,10 +54,7 @@ impl Layer {
             }
             Layer::Driver => matches!(other, Layer::Driver | Layer::Logic),
             Layer::Program => {
-                matches!(
-                    other,
-                    Layer::Contract | Layer::Library | Layer::Kit | Layer::Driver | Layer::Logic
-                )
+                matches!(other, Layer::Contract | Layer::Library | Layer::Kit | Layer::Driver | Layer::Logic)
             }
             Layer::Logic => other == Layer::Logic,
             Layer::Tool => true,

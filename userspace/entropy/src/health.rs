@@ -70,7 +70,10 @@ mod tests {
 
     fn first_failure(bytes: impl IntoIterator<Item = u8>) -> Option<(usize, HealthFailure)> {
         let mut health = Health::default();
-        bytes.into_iter().enumerate().find_map(|(place, byte)| health.test(byte).err().map(|why| (place, why)))
+        bytes
+            .into_iter()
+            .enumerate()
+            .find_map(|(place, byte)| health.test(byte).err().map(|why| (place, why)))
     }
 
     /// The least count whose probability, for the binomial of a window and a byte of the assumed entropy, is at
@@ -94,7 +97,8 @@ mod tests {
     fn test_reject_a_byte_that_repeats() {
         let cutoff = REPETITION_CUTOFF as usize;
         assert_eq!(first_failure([7; 100]), Some((cutoff - 1, HealthFailure::Repetition)));
-        let broken_runs = (0..1000).map(|place| if place % cutoff == 0 { (place / cutoff) as u8 } else { 255 });
+        let broken_runs =
+            (0..1000).map(|place| if place % cutoff == 0 { (place / cutoff) as u8 } else { 255 });
         assert_eq!(first_failure(broken_runs.take(cutoff)), None);
     }
 
@@ -109,7 +113,8 @@ mod tests {
     #[test]
     fn a_new_window_counts_anew() {
         // Thirty of one byte at the end of a window and the beginning of the next are in no window too many.
-        let bytes = (0..1024usize).map(|place| if (480..544).contains(&place) && place % 2 == 0 { 9 } else { place as u8 });
+        let bytes = (0..1024usize)
+            .map(|place| if (480..544).contains(&place) && place % 2 == 0 { 9 } else { place as u8 });
         assert_eq!(first_failure(bytes), None);
     }
 

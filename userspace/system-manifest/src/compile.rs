@@ -219,12 +219,7 @@ impl Compiler<'_> {
                 return Err(self.error(name.span().start, message, None));
             }
         };
-        Ok(DeviceNeed {
-            virtio,
-            optional: source.optional,
-            dma_pages: source.dma_pages,
-            ..need(compatible)
-        })
+        Ok(DeviceNeed { virtio, optional: source.optional, dma_pages: source.dma_pages, ..need(compatible) })
     }
 
     fn access(

@@ -209,11 +209,7 @@ impl Transport for MmioTransport {
         Ok(value)
     }
 
-    fn write_config_space<T: IntoBytes + Immutable>(
-        &mut self,
-        offset: usize,
-        value: T,
-    ) -> Result<(), Error> {
+    fn write_config_space<T: IntoBytes + Immutable>(&mut self, offset: usize, value: T) -> Result<(), Error> {
         let bytes = value.as_bytes();
         let begin = self.configuration(offset, bytes.len())?;
         if in_words(begin, bytes.len()) {

@@ -46,7 +46,8 @@ fn start(environment: &Environment) -> Result<core::convert::Infallible, String>
     let programs = programs(&manifest, &image);
     let tree = capability("device-tree", Kind::Vmo)?;
     let tree = read_memory(tree).map_err(|error| format!("the device tree: {error}"))?;
-    let view = environment.addresses(VIEW_BYTES).map_err(|error| format!("addresses for registers: {error}"))?;
+    let view =
+        environment.addresses(VIEW_BYTES).map_err(|error| format!("addresses for registers: {error}"))?;
     let slots = Slots::new(device_authority, view);
     let resources =
         Resources::create(&manifest, control, device_authority, slots, &tree, |service, need, reason| {

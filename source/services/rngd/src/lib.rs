@@ -144,11 +144,7 @@ impl Look for Source {
 }
 
 impl Server for Source {
-    fn entropy(
-        &mut self,
-        _caller: Caller,
-        request: Request,
-    ) -> Result<Bytes<ENTROPY_BYTES_MAX>, RngError> {
+    fn entropy(&mut self, _caller: Caller, request: Request) -> Result<Bytes<ENTROPY_BYTES_MAX>, RngError> {
         let length = usize::try_from(request.bytes).ok().filter(|&length| length <= ENTROPY_BYTES_MAX);
         let mut bytes = vec![0; length.ok_or(RngError::Oversized)?];
         match self.generator.fill(&mut bytes) {
