@@ -3,6 +3,7 @@
 use crate::{Subject, announce_restart, expect, trying};
 use alloc::format;
 use alloc::string::String;
+use mmio::Window;
 use nexus_abi::limits::PAGE_SIZE;
 use nexus_abi::{Error, Handle, Kind, Rights, system};
 use nexus_ipc::CallError;
@@ -22,9 +23,9 @@ fn slot(subject: &Subject<'_>) -> Result<Handle, String> {
 pub fn mmio_map(subject: &Subject<'_>) -> Result<(), String> {
     let (registers, bytes) = trying("mapping the slot", subject.environment.map_device(slot(subject)?))?;
     expect("the bytes that are mapped", bytes, PAGE_SIZE)?;
-    // SAFETY: just mapped with this size; reading the magic of a slot changes nothing.
-    let magic = unsafe { registers.cast::<u32>().read_volatile() };
-    expect("the first register", magic, VIRTIO_MAGIC)
+    // SAFETY: just mapped for good with this size, and no driver has an empty slot.
+    let window = unsafe { Window::new(registers, bytes) };
+    expect("the first register", window.read_u32(0), VIRTIO_MAGIC)
 }
 
 /// A query of the slot tells what init handed over: a window of one page, to be mapped and nothing else.

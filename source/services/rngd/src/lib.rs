@@ -93,17 +93,23 @@ fn serve(environment: &Environment) -> Result<Infallible, Failure> {
     info!("rngd: mmio window mapped ok");
     let device = EntropyDevice::open(transport).map_err(KitError::Device)?;
     let events = system::notification_create()?;
-    system::notification_bind(events)?;
     line.bind(events, DEVICE_BIT)?;
     let mut source = Source { device, generator: Generator::new() };
-    let mut told_ready = false;
+    // Calls wait meanwhile: who asks early is answered late, and never by less than a tested seed.
+    while !source.generator.is_ready() {
+        source.device.ask()?;
+        let due = environment.deadline(DEVICE_PATIENCE);
+        match system::notification_wait(events, DEVICE_BIT, due.ticks()) {
+            Ok(_) => line.answer(&mut source)?,
+            Err(Error::TimedOut) => return Err(Failure::Stuck),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    system::notification_bind(events)?;
+    info!("rngd: ready");
+    environment.ready();
     let mut due = Deadline::NEVER;
     loop {
-        if source.generator.is_ready() && !told_ready {
-            info!("rngd: ready");
-            environment.ready();
-            told_ready = true;
-        }
         if source.generator.wants_entropy() && !source.device.is_asked() {
             source.device.ask()?;
             due = environment.deadline(DEVICE_PATIENCE);
