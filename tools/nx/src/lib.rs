@@ -18,6 +18,7 @@ pub mod bench;
 pub mod build;
 pub mod command_line;
 pub mod console;
+pub mod coverage;
 pub mod dependencies;
 pub mod documents;
 pub mod drift;

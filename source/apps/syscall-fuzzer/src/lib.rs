@@ -22,6 +22,8 @@ const PROGRESS: u64 = 200_000;
 const KNOWN_MAX: usize = 48;
 /// Ticks that a wait may take.
 const PATIENCE: u64 = 500;
+/// Processes of a system that has just begun have lower numbers.
+const PROCESSES_END: u64 = 16;
 /// The largest transfer, and two pages.
 const ARENA_BYTES: usize = 64 * 1024 + 2 * PAGE_SIZE;
 /// Where the fuzzer has its memory: nothing of the runtime's is there.
@@ -105,7 +107,14 @@ fn fuzz(given: Vec<Known>, guess_from: u32, seed: u64, calls: u64) -> Result<u64
             continue;
         }
         let now = system::ticks();
-        let caller = Caller { places: &PLACES, known: &known, guess_from, now, patience: PATIENCE };
+        let caller = Caller {
+            places: &PLACES,
+            known: &known,
+            guess_from,
+            processes_end: PROCESSES_END,
+            now,
+            patience: PATIENCE,
+        };
         let mut arguments = caller.arguments(&mut random, call);
         if call.call == SystemCall::CapRevoke {
             // Revoking what its own heap derives from would only end the fuzzer.

@@ -9,6 +9,7 @@ use crate::deadline::Node;
 use crate::kernel::{Hart, Kernel};
 use crate::memory::list::LinksOf;
 use crate::memory::{Granule, Guard, Id, List, Memory};
+use crate::object::process::{BUDGET_LEFT, BUDGET_NONE, BUDGET_USED_UP};
 use crate::object::thread::{Listening, Queue, State};
 use crate::object::{Endpoint, Process, Thread, Timer};
 use crate::sync::{self, Before, Held, Nothing};
@@ -136,9 +137,29 @@ impl<A: Arch> Kernel<A> {
         }
         thread.state = State::Ready;
         thread.deadline = FOREVER;
-        let urgency = thread.shared().urgency();
-        self.with_queue(hart.index, |queue| queue.push(&self.memory, id, urgency));
-        self.look_up_to(hart, urgency);
+        self.enqueue(hart, id, thread);
+    }
+
+    /// Puts a ready thread into the run queue of its class, or of the lowest while its process's time is used up
+    /// and it works for nobody else.
+    fn enqueue(&self, hart: &mut Hart, id: Id<Thread>, thread: &Guard<'_, Thread>) {
+        let class = if self.is_out_of_time(thread) { Qos::Idle } else { thread.shared().urgency() };
+        self.with_queue(hart.index, |queue| queue.push(&self.memory, id, class));
+        self.look_up_to(hart, class);
+    }
+
+    fn is_out_of_time(&self, thread: &Thread) -> bool {
+        let Some(shared) = self.memory.shared(thread.process) else { return false };
+        if shared.budget.load(Relaxed) != BUDGET_USED_UP || thread.payer != thread.process {
+            return false;
+        }
+        let now = self.arch.now();
+        let has_time =
+            self.memory.lock_slot(thread.process).is_none_or(|mut body| body.budget.begin_period(now));
+        if has_time {
+            shared.budget.store(BUDGET_LEFT, Relaxed);
+        }
+        !has_time
     }
 
     /// Somebody of this class is ready: whoever runs less urgently gives way.
@@ -160,33 +181,49 @@ impl<A: Arch> Kernel<A> {
             let Some(id) = Id::<Thread>::from_raw(worker) else { return };
             let Some((thread, _)) = self.lock(held, id) else { return };
             let shared = thread.shared();
-            let before = shared.urgency();
-            if before >= class {
+            if shared.urgency() >= class {
                 return;
             }
             worker = match thread.state {
-                State::Calling(endpoint) => self.memory.shared(endpoint).map_or(0, |endpoint| {
-                    endpoint.uncount(before);
-                    endpoint.count(class);
-                    endpoint.server.load(Relaxed)
-                }),
+                State::Calling(endpoint) => {
+                    self.memory.shared(endpoint).map_or(0, |endpoint| endpoint.server.load(Relaxed))
+                }
                 State::Called => shared.served_by.load(Relaxed),
                 _ => 0,
             };
-            let queued = thread.state == State::Ready
-                && self.with_queue(hart.index, |queue| {
-                    let queued = queue.remove_if_queued(&self.memory, id);
-                    if queued {
-                        queue.push(&self.memory, id, class);
-                    }
-                    queued
-                });
-            if queued {
-                self.look_up_to(hart, class);
-            } else {
-                shared.set_urgency(class);
-            }
+            self.change_urgency(hart, id, &thread, class);
         }
+    }
+
+    /// Has a thread run at another class from now on, whatever it does.
+    pub(crate) fn change_urgency(
+        &self,
+        hart: &mut Hart,
+        id: Id<Thread>,
+        thread: &Guard<'_, Thread>,
+        class: Qos,
+    ) {
+        let shared = thread.shared();
+        let before = shared.urgency();
+        match thread.state {
+            State::Calling(endpoint) => {
+                if let Some(endpoint) = self.memory.shared(endpoint) {
+                    endpoint.uncount(before);
+                    endpoint.count(class);
+                }
+            }
+            State::Ready => {
+                let queued = self.with_queue(hart.index, |queue| queue.remove_if_queued(&self.memory, id));
+                if queued {
+                    shared.set_urgency(class);
+                    self.enqueue(hart, id, thread);
+                    return;
+                }
+                hart.reschedule |= hart.current == Some(id) && self.is_somebody_above(hart.index, class);
+            }
+            _ => {}
+        }
+        shared.set_urgency(class);
     }
 
     /// A thread works for nobody any more but whoever waits at the endpoint that it serves.
@@ -261,9 +298,24 @@ impl<A: Arch> Kernel<A> {
     pub(crate) fn count_time(&self, hart: &mut Hart) {
         let now = self.arch.now();
         if let Some(payer) = hart.payer.and_then(|payer| self.memory.shared(payer)) {
-            payer.cpu_ticks.fetch_add(now.saturating_sub(hart.running_since), Relaxed);
+            let ticks = now.saturating_sub(hart.running_since);
+            payer.cpu_ticks.fetch_add(ticks, Relaxed);
+            if payer.budget.load(Relaxed) != BUDGET_NONE {
+                self.charge(hart, ticks, now);
+            }
         }
         hart.running_since = now;
+    }
+
+    /// Charges the budget of whoever pays.
+    fn charge(&self, hart: &Hart, ticks: u64, now: u64) {
+        let Some(payer) = hart.payer else { return };
+        let Some((mut body, shared)) = self.memory.lock_slot(payer).zip(self.memory.shared(payer)) else {
+            return;
+        };
+        if body.budget.charge(ticks, now) {
+            shared.budget.store(BUDGET_USED_UP, Relaxed);
+        }
     }
 
     /// Puts the current thread at the end of its class.
@@ -432,7 +484,23 @@ impl<A: Arch> Kernel<A> {
         let now = self.arch.now();
         (hart.current, hart.process, hart.payer) = (Some(id), thread.process.granule(), Some(thread.payer));
         hart.running_since = now;
-        hart.turn_ends = now + self.arch.ticks_per_second() / TURNS_PER_SECOND;
+        hart.turn_ends = now + self.turn(thread.payer);
+        // Whoever ran as Idle because its time was used up is itself again.
+        let shared = thread.shared();
+        if shared.urgency() < thread.qos && !self.is_out_of_time(&thread) {
+            shared.set_urgency(thread.qos);
+        }
+    }
+
+    /// Ticks of a turn: what is left of the payer's budget, if that is less.
+    fn turn(&self, payer: Id<Process>) -> u64 {
+        let turn = self.arch.ticks_per_second() / TURNS_PER_SECOND;
+        let has_budget =
+            self.memory.shared(payer).is_some_and(|payer| payer.budget.load(Relaxed) == BUDGET_LEFT);
+        if !has_budget {
+            return turn;
+        }
+        self.memory.lock_slot(payer).map_or(turn, |body| turn.min(body.budget.left()))
     }
 
     /// Sets the timer for the earliest deadline, and for the end of the turn while others are ready.

@@ -376,8 +376,8 @@ impl<A: Arch> Kernel<A> {
         held: &mut Held<'_, Structure>,
         process: Id<Process>,
     ) {
-        let Some((parent, pages)) =
-            self.lock(held, process).map(|(body, _)| (body.parent, body.account.limit))
+        let Some((parent, pages, lost)) =
+            self.lock(held, process).map(|(body, _)| (body.parent, body.account.limit, body.account.lost))
         else {
             return;
         };
@@ -389,7 +389,7 @@ impl<A: Arch> Kernel<A> {
         let Some((mut parent, _)) = self.lock(held, parent) else { return };
         if let Some(child) = child {
             parent.account.destroy(&self.memory, child);
-            parent.account.unreserve(pages);
+            parent.account.take_back(pages, lost);
         }
     }
 

@@ -4,7 +4,8 @@
 //! the same doors as on the machine: `boot::build`, `new_process`, `system_call`, `expire`, `reclaim_step`.
 //! What it is not: it schedules nothing by itself; a test says which thread makes the next call.
 //!
-//! Where to start reading: [`Machine::process`], [`Machine::call`], [`Machine::message`].
+//! Where to start reading: [`Machine::process`], [`Machine::call`], [`Machine::message`]. Long because it is
+//! many small doors to one machine.
 #![allow(unsafe_code)] // it gives the kernel a buffer as RAM
 
 mod audit;
@@ -82,6 +83,8 @@ pub enum Step {
 pub struct Counts {
     /// Frames in the pool.
     pub free_frames: u32,
+    /// Frames that were lost to devices for good.
+    pub lost: u64,
     /// Pages that the kernel's own account has promised.
     pub reserved: u64,
     /// Pages of it in use.
@@ -90,6 +93,13 @@ pub struct Counts {
     pub threads: u64,
     /// Processes.
     pub processes: u64,
+}
+
+impl Counts {
+    /// The counts that there would be if nothing were lost.
+    pub fn with_the_lost(self) -> Self {
+        Counts { free_frames: self.free_frames + self.lost as u32, lost: 0, ..self }
+    }
 }
 
 impl Default for Machine {
@@ -342,6 +352,13 @@ impl Machine {
         }
     }
 
+    /// The turn of the thread that runs ends: the clock goes on, and the timer interrupts.
+    pub fn end_of_turn(&mut self) {
+        let time = self.hart.turn_ends.max(self.now());
+        self.kernel.arch.clock.fetch_max(time, Relaxed);
+        self.kernel.take_interrupts(&mut self.hart, &mut self.held);
+    }
+
     /// The class at which a thread runs now.
     pub fn urgency(&self, actor: Actor) -> Option<Qos> {
         self.kernel.memory.shared(actor.thread).map(|shared| shared.urgency())
@@ -527,10 +544,12 @@ impl Machine {
 
     /// What must come back to what it was.
     pub fn counts(&mut self) -> Counts {
-        let account = |root: &mut Process| (root.account.reserved, root.account.populated);
-        let (reserved, populated) = self.with(self.kernel.root, account).expect("the kernel's own account");
+        let account = |root: &mut Process| (root.account.reserved, root.account.populated, root.account.lost);
+        let (reserved, populated, lost) =
+            self.with(self.kernel.root, account).expect("the kernel's own account");
         Counts {
             free_frames: self.kernel.memory.free_count(),
+            lost,
             reserved,
             populated,
             threads: self.kernel.counters.threads.load(Relaxed),

@@ -7,6 +7,7 @@ use nexus_abi::limits::FOREVER;
 use nexus_abi::message::{Buffers, CapabilityTransfer, Header, Registers};
 use nexus_abi::records::ProcessParameters;
 use nexus_abi::{Error, Handle, Kind, Rights, SystemCall};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Timers were bounded by nothing but the quota. Armed, they took the places in the deadline heap that
 /// threads rely on, and the next wait with a deadline stopped the kernel by an assertion.
@@ -169,7 +170,7 @@ fn a_copy_goes_on_with_other_buffers_and_finds_a_fault() {
     let receive = Registers { target: endpoint, buffers: SCRATCH, deadline: FOREVER, ..Registers::default() };
     assert_eq!(machine.message(server, SystemCall::Receive, &receive), Step::Waits);
     machine.put(caller, SCRATCH, &Buffers { send_address: SCRATCH + PAGE, ..Buffers::default() });
-    machine.kernel.arch.always_interrupted.store(true, std::sync::atomic::Ordering::Relaxed);
+    machine.kernel.arch.always_interrupted.store(true, Relaxed);
     let call = Registers { target, header: Header::new(0, 65_536, 0), ..receive };
     assert_eq!(machine.message_once(caller, SystemCall::Call, &call), None, "interrupted after a page");
     machine.put(caller, SCRATCH, &Buffers { send_address: u64::MAX - PAGE + 1, ..Buffers::default() });
@@ -340,4 +341,58 @@ fn unmapping_in_the_middle_of_a_change_of_protection_leaves_no_page_behind() {
         assert_eq!(table.walk(&machine.kernel.memory, WIDE + page * PAGE), None, "page {page} is mapped");
     }
     assert_eq!(machine.resume(first), Step::Done(Err(Error::InvalidArgument)), "the mapping is gone");
+}
+
+/// Memory that a device might still write was lost with the process that owned its window, but the promise for
+/// it stayed with whoever had created that process, whose own end then stopped the kernel.
+#[test]
+fn what_a_child_lost_to_a_device_is_lost_to_its_parent_too() {
+    let mut machine = Machine::new();
+    let before = machine.counts();
+    let parent = machine.process();
+    let authority = machine.give_root(parent, Kind::ProcessAuthority);
+    let parameters = ProcessParameters { quota_pages: 64, ..machine.parameters() };
+    machine.put(parent, SCRATCH, &parameters);
+    let child = machine.call(parent, SystemCall::ProcessCreate, &[authority, SCRATCH]).unwrap();
+    let newest = *machine.processes().last().unwrap();
+    let actor = machine.thread(newest);
+    let devices = machine.give_root(actor, Kind::DeviceAuthority);
+    let window = [devices, 0x1000_0000, PAGE, 8];
+    let window = machine.call(actor, SystemCall::DeviceCapCreate, &window).unwrap();
+    machine.call(actor, SystemCall::DmaCreate, &[window, 4 * PAGE]).unwrap();
+    machine.call(parent, SystemCall::ProcessKill, &[child, 0]).unwrap();
+    machine.call(parent, SystemCall::CapClose, &[child]).unwrap();
+    machine.settle();
+    machine.audit();
+    machine.kill(parent.process);
+    machine.settle();
+    machine.audit();
+    assert_eq!(machine.counts().with_the_lost(), before);
+}
+
+/// A slot of a slab frame that never became empty was used again after its last generation, and the addition
+/// stopped the kernel: one process could do that with nothing but posts.
+#[test]
+fn a_slot_whose_generations_are_used_up_is_left_alone() {
+    let mut machine = Machine::new();
+    let memory = &machine.kernel.memory;
+    (0..memory.frame_count()).for_each(|frame| memory.info(frame).generation.store(u32::MAX - 4, Relaxed));
+    let me = machine.process();
+    let endpoint = machine.call(me, SystemCall::EndpointCreate, &[10, 64, 0]).unwrap();
+    let (post, receive) = (
+        Registers { target: endpoint, ..Registers::default() },
+        Registers { target: endpoint, deadline: FOREVER, ..Registers::default() },
+    );
+    let mut refused = 0;
+    assert_eq!(machine.message(me, SystemCall::Post, &post), Step::Done(Ok(0)));
+    for _ in 0..100 {
+        match machine.message(me, SystemCall::Post, &post) {
+            Step::Done(Ok(_)) => drop(machine.message(me, SystemCall::Receive, &receive)),
+            other => {
+                assert_eq!(other, Step::Done(Err(Error::NoMemory)));
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 0);
 }

@@ -130,6 +130,8 @@ pub struct Caller<'a> {
     pub known: &'a [Known],
     /// The first entry of its table at which handles are guessed: below may stand what keeps it alive.
     pub guess_from: u32,
+    /// Numbers of processes that there may be lie below this.
+    pub processes_end: u64,
     /// The clock, in ticks.
     pub now: u64,
     /// Ticks that a wait may take.
@@ -195,6 +197,10 @@ impl Caller<'_> {
     pub fn argument(&self, random: &mut Random, form: Argument) -> u64 {
         match form {
             Argument::Capability(kind, _) => self.handle(random, Some(kind)).0,
+            Argument::ThreadOrSelf(_) if !random.one_in(3) => 0,
+            Argument::ThreadOrSelf(_) => self.handle(random, Some(Kind::Thread)).0,
+            Argument::QosAuthorityOrNone if !random.one_in(3) => 0,
+            Argument::QosAuthorityOrNone => self.handle(random, Some(Kind::QosAuthority)).0,
             Argument::AnyCapability => self.handle(random, None).0,
             Argument::ProcessOrSelf(_) if !random.one_in(3) => 0,
             Argument::ProcessOrSelf(_) => self.handle(random, Some(Kind::Process)).0,
@@ -278,6 +284,12 @@ impl Caller<'_> {
                 ]);
             }
             SystemCall::LeaseQuery => arguments[1] = random.below(3),
+            SystemCall::CapList => arguments[1..3].copy_from_slice(&[self.process_number(random), 0]),
+            SystemCall::CapHolders => {
+                let handle = Handle::new(random.below(8) as u32, 1 + random.below(2) as u32);
+                let out = self.places.in_arena(random);
+                arguments[1..].copy_from_slice(&[self.process_number(random), handle.0, 0, 0, out]);
+            }
             _ => {}
         }
     }
@@ -369,6 +381,11 @@ impl Caller<'_> {
         let mut from_there = after.iter().chain(before);
         let fitting = from_there.find(|known| kind.is_none_or(|kind| known.kind == kind));
         fitting.or(self.known.get(start)).map_or(Handle::NONE, |known| known.handle)
+    }
+
+    /// The number of a process: one of the youngest.
+    fn process_number(&self, random: &mut Random) -> u64 {
+        self.processes_end.saturating_sub(1 + random.below(16))
     }
 
     /// A deadline: over, or soon, or never.

@@ -27,12 +27,14 @@ fn invoke(call: SystemCall, arguments: [u64; 6]) -> Result<u64> {
     outcome(error).map(|()| value)
 }
 
+#[inline(always)]
 fn invoke_message(call: SystemCall, registers: &mut Registers) -> Result<()> {
     machine::message(call, registers);
     outcome(registers.target)
 }
 
 /// A number that is neither 0 nor a known error can only come from a newer kernel.
+#[inline(always)]
 fn outcome(number: u64) -> Result<()> {
     match number {
         0 => Ok(()),
@@ -44,6 +46,7 @@ fn handle(value: u64) -> Handle {
     Handle(value)
 }
 
+#[inline(always)]
 fn address(buffers: Option<&mut Buffers>) -> u64 {
     buffers.map_or(0, |buffers| core::ptr::from_mut(buffers) as u64)
 }
@@ -69,6 +72,7 @@ pub unsafe fn raw_message(call: SystemCall, registers: &mut Registers) -> Result
 ///
 /// # Safety
 /// The addresses inside `buffers` must be of memory that the caller may have read and overwritten.
+#[inline(always)]
 pub unsafe fn call(
     endpoint: Handle,
     registers: &mut Registers,
@@ -85,6 +89,7 @@ pub unsafe fn call(
 ///
 /// # Safety
 /// As [`call`].
+#[inline(always)]
 pub unsafe fn recv(
     endpoint: Handle,
     registers: &mut Registers,
@@ -101,6 +106,7 @@ pub unsafe fn recv(
 ///
 /// # Safety
 /// As [`call`].
+#[inline(always)]
 pub unsafe fn reply(registers: &mut Registers, buffers: Option<&mut Buffers>) -> Result<()> {
     registers.buffers = address(buffers);
     invoke_message(SystemCall::Reply, registers)
@@ -110,6 +116,7 @@ pub unsafe fn reply(registers: &mut Registers, buffers: Option<&mut Buffers>) ->
 ///
 /// # Safety
 /// As [`call`].
+#[inline(always)]
 pub unsafe fn reply_recv(
     endpoint: Handle,
     registers: &mut Registers,
@@ -295,6 +302,21 @@ pub unsafe fn thread_create(
 pub fn thread_exit() -> ! {
     let _ = invoke(SystemCall::ThreadExit, [0; 6]);
     machine::abort()
+}
+
+/// Tells the class of a thread ([`Handle::NONE`]: the caller's own), as a number of [`crate::capability::Qos`].
+pub fn thread_qos(thread: Handle) -> Result<u64> {
+    invoke(SystemCall::ThreadQos, [thread.0, 0, 0, 0, 0, 0])
+}
+
+/// Changes the class of a thread ([`Handle::NONE`]: the caller's own); `authority` may be none.
+pub fn thread_set_qos(thread: Handle, class: u64, authority: Handle) -> Result<()> {
+    invoke(SystemCall::ThreadSetQos, [thread.0, class, authority.0, 0, 0, 0]).map(drop)
+}
+
+/// Bounds the time that a process is charged to `ticks` of every `period`; 0 and 0 is no bound.
+pub fn process_set_budget(process: Handle, ticks: u64, period: u64) -> Result<()> {
+    invoke(SystemCall::ProcessSetBudget, [process.0, ticks, period, 0, 0, 0]).map(drop)
 }
 
 /// Gives the rest of the turn away.

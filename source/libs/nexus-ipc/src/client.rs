@@ -2,7 +2,6 @@
 
 use crate::message::{Message, MessageError};
 use crate::{Deadline, Status};
-use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 use nexus_abi::limits::REGISTER_BYTES;
@@ -60,30 +59,8 @@ impl<E: fmt::Debug> fmt::Display for CallError<E> {
     }
 }
 
-/// Memory for a message: registers' worth on the stack, more on the heap.
-pub(crate) enum Room {
-    Registers([u8; REGISTER_BYTES]),
-    Heap(Vec<u8>),
-}
-
-impl Room {
-    pub(crate) fn new(bytes: usize) -> Self {
-        if bytes <= REGISTER_BYTES {
-            Room::Registers([0; REGISTER_BYTES])
-        } else {
-            Room::Heap(vec![0; bytes])
-        }
-    }
-
-    pub(crate) fn bytes(&mut self) -> &mut [u8] {
-        match self {
-            Room::Registers(bytes) => bytes,
-            Room::Heap(bytes) => bytes,
-        }
-    }
-}
-
 /// Makes one call and waits for its answer, until `deadline`.
+#[inline]
 pub fn call<Q: Message, A: Message, E: Message>(
     endpoint: Handle,
     operation: u16,
@@ -91,30 +68,104 @@ pub fn call<Q: Message, A: Message, E: Message>(
     request: &Q,
     deadline: Deadline,
 ) -> Result<A, CallError<E>> {
-    let mut sent = Room::new(Q::BYTES_MAX);
-    let length = request.encode(sent.bytes()).map_err(|error| match error {
-        MessageError::TooLarge => CallError::RequestTooLarge,
-        MessageError::Malformed => CallError::RequestMalformed,
-    })?;
-    let sent = sent.bytes().get(..length).ok_or(CallError::RequestTooLarge)?;
-    let mut received = Room::new(A::BYTES_MAX.max(E::BYTES_MAX));
     let mut attempt = 1;
-    let (label, length) = loop {
-        match exchange(endpoint, operation, sent, received.bytes(), deadline) {
-            Err(Error::PeerGone)
-                if retry == Retry::Idempotent && attempt < ATTEMPTS_MAX && !deadline.has_passed() =>
-            {
+    loop {
+        let outcome = if Q::BYTES_MAX.max(A::BYTES_MAX).max(E::BYTES_MAX) <= REGISTER_BYTES {
+            call_in_registers(endpoint, operation, request, deadline)
+        } else {
+            call_with_buffers(endpoint, operation, request, deadline)
+        };
+        match outcome {
+            Err(CallError::Kernel(Error::PeerGone)) if retry == Retry::Idempotent => {
+                if attempt == ATTEMPTS_MAX || deadline.has_passed() {
+                    return outcome;
+                }
                 attempt += 1;
             }
-            outcome => break outcome.map_err(CallError::Kernel)?,
+            outcome => return outcome,
+        }
+    }
+}
+
+impl<E> CallError<E> {
+    /// What a request that could not be encoded says.
+    fn of_request(error: MessageError) -> Self {
+        match error {
+            MessageError::TooLarge => CallError::RequestTooLarge,
+            MessageError::Malformed => CallError::RequestMalformed,
+        }
+    }
+}
+
+/// A call of which nothing can be larger than the registers: it touches no memory.
+#[inline(always)]
+fn call_in_registers<Q: Message, A: Message, E: Message>(
+    endpoint: Handle,
+    operation: u16,
+    request: &Q,
+    deadline: Deadline,
+) -> Result<A, CallError<E>> {
+    let mut registers = Registers::default();
+    let length = request.encode(registers.words.as_mut_bytes()).map_err(CallError::of_request)?;
+    registers.header = Header::new(operation, length as u32, 0);
+    // SAFETY: there are no buffers.
+    unsafe { system::call(endpoint, &mut registers, None, deadline.ticks()) }.map_err(CallError::Kernel)?;
+    let payload = registers.words.as_bytes().get(..registers.header.bytes());
+    decoded(registers.header.label(), payload.ok_or(CallError::AnswerMalformed)?)
+}
+
+/// A call of any size. Bytes are sent from where they stand; room for the answer is not cleared.
+fn call_with_buffers<Q: Message, A: Message, E: Message>(
+    endpoint: Handle,
+    operation: u16,
+    request: &Q,
+    deadline: Deadline,
+) -> Result<A, CallError<E>> {
+    let mut encoded = Vec::new();
+    let sent = match request.as_bytes() {
+        Some(bytes) => bytes,
+        None => {
+            request.fill(&mut encoded).map_err(CallError::of_request)?;
+            &encoded
         }
     };
-    let payload = received.bytes().get(..length).ok_or(CallError::AnswerMalformed)?;
+    if sent.len() > Q::BYTES_MAX {
+        return Err(CallError::RequestTooLarge);
+    }
+    let mut room = Vec::new();
+    let answer_max = A::BYTES_MAX.max(E::BYTES_MAX);
+    if answer_max > REGISTER_BYTES {
+        room.reserve_exact(answer_max);
+    }
+    let registers = exchange(endpoint, operation, sent, &mut room, deadline).map_err(CallError::Kernel)?;
+    let label = registers.header.label();
+    let length = registers.header.bytes();
+    if length <= REGISTER_BYTES {
+        return decoded(label, &registers.words.as_bytes()[..length]);
+    }
+    if is_answer(label)? {
+        A::from_buffer(&mut room).map_err(|_| CallError::AnswerMalformed)
+    } else {
+        Err(E::from_buffer(&mut room).map_or(CallError::AnswerMalformed, CallError::Service))
+    }
+}
+
+/// What an answer with this label and payload says.
+#[inline(always)]
+fn decoded<A: Message, E: Message>(label: u16, payload: &[u8]) -> Result<A, CallError<E>> {
+    if is_answer(label)? {
+        A::decode(payload).map_err(|_| CallError::AnswerMalformed)
+    } else {
+        Err(E::decode(payload).map_or(CallError::AnswerMalformed, CallError::Service))
+    }
+}
+
+/// Whether the payload is the answer; if not it is the service's error, unless the label says more.
+#[inline(always)]
+fn is_answer<E>(label: u16) -> Result<bool, CallError<E>> {
     match Status::from_number(label) {
-        Some(Status::Ok) => A::decode(payload).map_err(|_| CallError::AnswerMalformed),
-        Some(Status::ServiceError) => {
-            Err(E::decode(payload).map_or(CallError::AnswerMalformed, CallError::Service))
-        }
+        Some(Status::Ok) => Ok(true),
+        Some(Status::ServiceError) => Ok(false),
         Some(Status::Malformed) => Err(CallError::RequestMalformed),
         Some(Status::UnknownOperation) => Err(CallError::UnknownOperation),
         Some(Status::NotPermitted) => Err(CallError::NotPermitted),
@@ -123,32 +174,34 @@ pub fn call<Q: Message, A: Message, E: Message>(
     }
 }
 
-/// One exchange of bytes; yields the answer's label and length. `received` holds at least 64 bytes.
+/// One exchange of bytes. An answer of more than 64 bytes is in `room` afterwards, a smaller one in the words.
 fn exchange(
     endpoint: Handle,
     label: u16,
     sent: &[u8],
-    received: &mut [u8],
+    room: &mut Vec<u8>,
     deadline: Deadline,
-) -> Result<(u16, usize), Error> {
+) -> Result<Registers, Error> {
     let mut registers =
         Registers { header: Header::new(label, sent.len() as u32, 0), ..Registers::default() };
-    let mut buffers = Buffers {
-        send_address: sent.as_ptr() as u64,
-        receive_address: received.as_mut_ptr() as u64,
-        receive_bytes: received.len() as u64,
-        ..Buffers::default()
-    };
     if sent.len() <= REGISTER_BYTES {
         registers.words.as_mut_bytes()[..sent.len()].copy_from_slice(sent);
     }
-    let registers_suffice = sent.len() <= REGISTER_BYTES && received.len() <= REGISTER_BYTES;
-    let buffers = if registers_suffice { None } else { Some(&mut buffers) };
-    // SAFETY: the addresses are those of `sent` and `received`, which live and are borrowed until after it.
+    room.clear();
+    let mut buffers = Buffers {
+        send_address: sent.as_ptr() as u64,
+        receive_address: room.as_mut_ptr() as u64,
+        receive_bytes: room.capacity() as u64,
+        ..Buffers::default()
+    };
+    let in_registers = sent.len() <= REGISTER_BYTES && room.capacity() == 0;
+    let buffers = if in_registers { None } else { Some(&mut buffers) };
+    // SAFETY: the addresses are those of `sent` and of the capacity of `room`, borrowed until after it.
     unsafe { system::call(endpoint, &mut registers, buffers, deadline.ticks())? };
     let length = registers.header.bytes();
-    if length <= REGISTER_BYTES {
-        received[..length].copy_from_slice(&registers.words.as_bytes()[..length]);
+    if length > REGISTER_BYTES && length <= room.capacity() {
+        // SAFETY: the kernel has written so many bytes of an answer that does not fit the registers.
+        unsafe { room.set_len(length) };
     }
-    Ok((registers.header.label(), length))
+    Ok(registers)
 }

@@ -34,8 +34,11 @@ impl Clock {
 
     /// A duration in ticks, rounded up so that a deadline is never early.
     pub fn ticks(&self, duration: Duration) -> u64 {
-        let ticks = (duration.as_nanos()).saturating_mul(u128::from(self.ticks_per_second));
-        u64::try_from(ticks.div_ceil(1_000_000_000)).unwrap_or(FOREVER)
+        // In 64 bits, for every call computes one: what a nanosecond has of whole ticks, and the rest.
+        let (whole, rest) = (self.ticks_per_second / 1_000_000_000, self.ticks_per_second % 1_000_000_000);
+        let nanos = u64::from(duration.subsec_nanos());
+        let part = nanos.saturating_mul(whole).saturating_add((nanos * rest).div_ceil(1_000_000_000));
+        duration.as_secs().saturating_mul(self.ticks_per_second).saturating_add(part)
     }
 }
 
@@ -75,5 +78,17 @@ mod tests {
         assert_eq!(clock.ticks(Duration::from_nanos(1)), 1);
         assert_eq!(clock.duration(30_000), Duration::from_millis(3));
         assert_eq!(clock.ticks(Duration::MAX), FOREVER);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn ticks_are_the_exact_product_rounded_up(rate in 1u64.., seconds: u64, nanos in 0..1_000_000_000u32) {
+            for seconds in [seconds, seconds % 1000] {
+                let duration = Duration::new(seconds, nanos);
+                let exact = duration.as_nanos().checked_mul(rate.into()).map(|it| it.div_ceil(1_000_000_000));
+                let exact = exact.and_then(|ticks| u64::try_from(ticks).ok()).unwrap_or(FOREVER);
+                proptest::prop_assert_eq!(Clock::new(rate).ticks(duration), exact);
+            }
+        }
     }
 }

@@ -51,6 +51,7 @@ pub enum Status {
 
 impl Status {
     /// The status with this number.
+    #[inline(always)]
     pub const fn from_number(number: u16) -> Option<Status> {
         Some(match number {
             0 => Status::Ok,
@@ -66,6 +67,7 @@ impl Status {
 
 #[doc(hidden)]
 pub mod reexports {
+    pub use alloc::vec::Vec;
     pub use nexus_abi;
     pub use postcard;
     pub use zerocopy;

@@ -21,16 +21,44 @@ pub trait Message: Sized {
 
     /// The message that these bytes are, all of them.
     fn decode(bytes: &[u8]) -> Result<Self, MessageError>;
+
+    /// Its bytes, where it is nothing but bytes: they are sent from where they stand.
+    #[inline(always)]
+    fn as_bytes(&self) -> Option<&[u8]> {
+        None
+    }
+
+    /// Puts its bytes, and no others, into `buffer`.
+    fn fill(&self, buffer: &mut Vec<u8>) -> Result<(), MessageError> {
+        buffer.resize(Self::BYTES_MAX, 0);
+        let length = self.encode(buffer)?;
+        buffer.truncate(length);
+        Ok(())
+    }
+
+    /// As [`Message::fill`], and may leave its own memory there.
+    #[inline(always)]
+    fn into_buffer(self, buffer: &mut Vec<u8>) -> Result<(), MessageError> {
+        self.fill(buffer)
+    }
+
+    /// As [`Message::decode`], and may take the buffer along.
+    #[inline(always)]
+    fn from_buffer(buffer: &mut Vec<u8>) -> Result<Self, MessageError> {
+        Self::decode(buffer)
+    }
 }
 
 impl Message for () {
     /// Bytes of nothing.
     const BYTES_MAX: usize = 0;
 
+    #[inline(always)]
     fn encode(&self, _to: &mut [u8]) -> Result<usize, MessageError> {
         Ok(0)
     }
 
+    #[inline(always)]
     fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
         if bytes.is_empty() { Ok(()) } else { Err(MessageError::Malformed) }
     }
@@ -54,6 +82,36 @@ impl<const MAX: usize> Message for Bytes<MAX> {
     fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
         if bytes.len() <= MAX { Ok(Bytes(bytes.to_vec())) } else { Err(MessageError::Malformed) }
     }
+
+    fn as_bytes(&self) -> Option<&[u8]> {
+        Some(&self.0)
+    }
+
+    fn fill(&self, buffer: &mut Vec<u8>) -> Result<(), MessageError> {
+        if self.0.len() > MAX {
+            return Err(MessageError::TooLarge);
+        }
+        buffer.clear();
+        buffer.extend_from_slice(&self.0);
+        Ok(())
+    }
+
+    fn into_buffer(self, buffer: &mut Vec<u8>) -> Result<(), MessageError> {
+        if self.0.len() > MAX {
+            return Err(MessageError::TooLarge);
+        }
+        *buffer = self.0;
+        Ok(())
+    }
+
+    /// Takes the buffer when it is mostly filled: who keeps a message is not to keep much more memory.
+    fn from_buffer(buffer: &mut Vec<u8>) -> Result<Self, MessageError> {
+        match buffer.len() {
+            length if length > MAX => Err(MessageError::Malformed),
+            length if length < buffer.capacity() / 2 => Self::decode(buffer),
+            _ => Ok(Bytes(core::mem::take(buffer))),
+        }
+    }
 }
 
 /// Makes a serde type a message of at most `$maximum` bytes, in postcard.
@@ -68,6 +126,16 @@ macro_rules! postcard_message {
                 let room = to.len().min(Self::BYTES_MAX);
                 let used = $crate::reexports::postcard::to_slice(self, &mut to[..room]);
                 used.map(|used| used.len()).map_err(|_| $crate::MessageError::TooLarge)
+            }
+
+            fn fill(&self, buffer: &mut $crate::reexports::Vec<u8>) -> Result<(), $crate::MessageError> {
+                buffer.clear();
+                let filled = $crate::reexports::postcard::to_extend(self, core::mem::take(buffer));
+                *buffer = filled.map_err(|_| $crate::MessageError::TooLarge)?;
+                if buffer.len() > Self::BYTES_MAX {
+                    return Err($crate::MessageError::TooLarge);
+                }
+                Ok(())
             }
 
             fn decode(bytes: &[u8]) -> Result<Self, $crate::MessageError> {
@@ -94,12 +162,14 @@ macro_rules! register_message {
             /// Bytes of every encoding.
             const BYTES_MAX: usize = size_of::<$name>();
 
+            #[inline(always)]
             fn encode(&self, to: &mut [u8]) -> Result<usize, $crate::MessageError> {
                 $crate::reexports::zerocopy::IntoBytes::write_to_prefix(self, to)
                     .map(|()| Self::BYTES_MAX)
                     .map_err(|_| $crate::MessageError::TooLarge)
             }
 
+            #[inline(always)]
             fn decode(bytes: &[u8]) -> Result<Self, $crate::MessageError> {
                 $crate::reexports::zerocopy::FromBytes::read_from_bytes(bytes)
                     .map_err(|_| $crate::MessageError::Malformed)

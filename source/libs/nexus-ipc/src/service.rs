@@ -116,6 +116,7 @@ macro_rules! service {
 
             $(
                 $(#[doc = $doc])+
+                #[inline]
                 pub fn $name(
                     &self,
                     request: &$request,
@@ -134,9 +135,10 @@ macro_rules! service {
         }
 
         /// Decodes a call, has the server do it, and answers or keeps it.
-        pub fn dispatch(server: &mut impl Server, call: $crate::Call<'_>) {
+        #[inline]
+        pub fn dispatch(server: &mut impl Server, mut call: $crate::Call<'_>) {
             match call.operation() {
-                $( $number => match <$request as $crate::Message>::decode(call.payload()) {
+                $( $number => match call.request::<$request>() {
                     Ok(request) => $crate::service!(@invoke $kind, server, call, $name, request),
                     Err(_) => call.refuse($crate::Status::Malformed),
                 }, )+

@@ -1,7 +1,8 @@
 //! `call`, `recv`, `reply`, `reply_recv`, `post`, and endpoints.
 //!
 //! A message is delivered by whoever comes second: the caller when a receiver waits, the receiver when
-//! a caller waits. Both go through [`Kernel::meet`].
+//! a caller waits. Both go through [`Kernel::meet`]. Long because the life of a call is read here from its
+//! beginning to its end.
 
 use super::{Caller, Outcome, Request, Stop};
 use crate::arch::Arch;

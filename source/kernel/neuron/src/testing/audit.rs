@@ -2,7 +2,7 @@
 //!
 //! It looks at frames (each is somebody's, once), accounts, page tables, capability tables, the derivation tree,
 //! queues and sessions, and takes the lock of every object, which shows that none was left taken. What it finds
-//! wrong it says by a panic. Where to start reading: [`Machine::audit`].
+//! wrong it says by a panic. Where to start reading: [`Machine::audit`]. Long because everything is looked at once.
 
 use super::{Actor, Machine, PAGE};
 use crate::memory::slab::GRANULES;
@@ -47,6 +47,8 @@ struct Found {
     replies: BTreeMap<(u64, u64), u32>,
     /// Posts that capabilities say are under way, by entry and generation.
     credit: BTreeMap<(Granule, u32), u32>,
+    /// Frames that were lost to devices.
+    lost: u64,
     /// Each thread's state, by raw id.
     threads: BTreeMap<u64, State>,
 }
@@ -107,6 +109,7 @@ impl Machine {
             reserved: BTreeSet::new(),
             replies: BTreeMap::new(),
             credit: BTreeMap::new(),
+            lost: 0,
             threads: BTreeMap::new(),
         }
     }
@@ -127,12 +130,14 @@ impl Machine {
         self.audit_address_space(process, found, &mut tally);
         self.audit_table(process, found, &mut tally);
         for child in self.objects_of::<Process>(process).into_iter().filter(|&child| child != process) {
-            tally.promised += self.with(child, |child| child.account.limit).expect("it is alive");
+            tally.promised +=
+                self.with(child, |child| child.account.limit + child.account.lost).expect("it is alive");
         }
         for thread in self.objects_of::<Thread>(process) {
             let state = self.with(thread, |body| body.state).expect("it is alive");
             found.threads.insert(thread.raw(), state);
         }
+        found.lost += self.with(process, |body| body.account.lost).expect("it is on the list of all");
         let root = self.kernel.root;
         let (limit, reserved, populated, teardown) = self
             .with(process, |body| {
@@ -290,19 +295,25 @@ impl Machine {
         assert_eq!((table.used, table.open_calls), (used, open_calls), "entries of {process:?}");
     }
 
-    /// Every frame that is neither free nor the firmware's was found once.
+    /// Every frame that is neither free nor the firmware's nor lost to a device was found once.
     fn audit_frames(&mut self, found: &Found) {
         let memory = &self.kernel.memory;
         assert!(found.slab_frames.is_empty(), "slabs of nobody: {:?}", found.slab_frames);
-        let mut free = 0;
+        let (mut free, mut lost) = (0, 0);
         for frame in 0..memory.frame_count() {
             let kind = memory.info(frame).kind();
             let is_free = kind == FrameKind::Free as u8 || kind == FrameKind::Clean as u8;
             let expected = u32::from(!is_free && kind != FrameKind::Reserved as u8);
-            assert_eq!(found.frames[frame as usize], expected, "uses of frame {frame}, kind {kind}");
+            let uses = found.frames[frame as usize];
+            if uses == 0 && kind == FrameKind::Data as u8 {
+                lost += 1;
+            } else {
+                assert_eq!(uses, expected, "uses of frame {frame}, kind {kind}");
+            }
             free += u32::from(is_free);
         }
         assert_eq!(free, memory.free_count(), "frames in the pool");
+        assert_eq!(lost, found.lost, "frames of nobody, and those that were lost to devices");
     }
 
     /// Children name their parents, lists are whole, and every node hangs below a root.
@@ -454,6 +465,11 @@ impl Machine {
             assert!(key <= thread.deadline, "{id:?} waits beyond its deadline");
         }
         assert!(thread.reply_entry == 0 || found.reserved.contains(&thread.reply_entry), "{id:?}");
+        let takes_calls = matches!(thread.state, State::Receiving(_));
+        assert!(
+            !takes_calls || thread.reply_entry != 0,
+            "{id:?} waits for calls and has no entry for a Reply"
+        );
     }
 
     /// What threads, posts and tables say of each other agrees.

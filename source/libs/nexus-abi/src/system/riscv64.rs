@@ -6,6 +6,7 @@ use crate::message::Registers;
 use core::arch::asm;
 
 /// A call with plain arguments: the error number and the value.
+#[inline]
 pub fn plain(call: SystemCall, arguments: [u64; 6]) -> (u64, u64) {
     let (error, value);
     // SAFETY: `clobber_abi` declares every register that the kernel may change; what memory the call
@@ -27,6 +28,7 @@ pub fn plain(call: SystemCall, arguments: [u64; 6]) -> (u64, u64) {
 }
 
 /// A call with the registers of a message.
+#[inline(always)]
 pub fn message(call: SystemCall, registers: &mut Registers) {
     let words = &mut registers.words;
     // SAFETY: as in `plain`.
@@ -54,6 +56,7 @@ pub fn message(call: SystemCall, registers: &mut Registers) {
 }
 
 /// The clock, in ticks, read without a system call.
+#[inline(always)]
 pub fn ticks() -> u64 {
     let ticks;
     // SAFETY: reads a counter that user mode may read; touches nothing else.
