@@ -1,7 +1,7 @@
 //! What the simulated machine boots: the device tree, and an initial image with the real manifest and, in
 //! the place of each program, a file that names it.
 
-use crate::machine::{RTC_BASE, RTC_LINE, UART_BASE, UART_LINE};
+use crate::machine::{RTC_BASE, RTC_LINE, SLOT_BASE, SLOT_LINE, UART_BASE, UART_LINE};
 use anyhow::{Context, Result, anyhow};
 use nexus_abi::image::{INIT, MANIFEST};
 use nexus_abi::limits::PAGE_SIZE;
@@ -23,6 +23,7 @@ pub const PROGRAMS: &[Program] = &[
     ("nexus-shell", nexus_shell::run),
     ("ping", ping::run),
     ("pong", pong::run),
+    ("rngd", rngd::run),
     ("selftest-client", selftest_client::run),
     ("selftest-peer", selftest_peer::run),
     ("selftest-soak", selftest_soak::run),
@@ -126,6 +127,7 @@ pub fn device_tree() -> Result<Vec<u8>> {
     let devices = [
         ("serial@10000000", "ns16550a", UART_BASE, UART_LINE),
         ("rtc@101000", "google,goldfish-rtc", RTC_BASE, RTC_LINE),
+        ("virtio_mmio@10001000", "virtio,mmio", SLOT_BASE, SLOT_LINE),
     ];
     for (name, compatible, base, line) in devices {
         let node = tree.begin_node(name)?;

@@ -9,6 +9,7 @@ use nexus_abi::limits::PAGE_SIZE;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
+use virtio_mmio::register;
 
 /// Ticks of the clock a second, as of QEMU's `virt` machine.
 pub const TICKS_PER_SECOND: u64 = 10_000_000;
@@ -20,6 +21,11 @@ pub const UART_LINE: u32 = 10;
 pub const RTC_BASE: u64 = 0x10_1000;
 /// Its interrupt line.
 pub const RTC_LINE: u32 = 11;
+
+/// Where the registers of a virtio slot are in which no device stands.
+pub const SLOT_BASE: u64 = 0x1000_1000;
+/// Its interrupt line.
+pub const SLOT_LINE: u32 = 1;
 
 /// A translation that is forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +87,11 @@ impl Machine {
     pub fn load(&self, address: u64) -> u64 {
         let mut uart = self.uart.borrow_mut();
         uart.advance(self.clock.get());
-        in_uart(address).map_or(u64::MAX, |offset| uart.load(offset).into())
+        match (in_uart(address), in_slot(address)) {
+            (Some(offset), _) => uart.load(offset).into(),
+            (None, Some(offset)) => empty_slot(offset).into(),
+            (None, None) => u64::MAX,
+        }
     }
 
     /// Writes a device's register.
@@ -95,7 +105,7 @@ impl Machine {
 
     /// Whether the registers at a physical address behave as memory does.
     pub fn is_plain(address: u64) -> bool {
-        in_uart(address).is_none()
+        in_uart(address).is_none() && in_slot(address).is_none()
     }
 
     fn line_is_up(&self, line: u32) -> bool {
@@ -108,6 +118,20 @@ impl Machine {
 /// The offset of an address in the UART's window.
 fn in_uart(address: u64) -> Option<u64> {
     address.checked_sub(UART_BASE).filter(|&offset| offset < PAGE_SIZE as u64)
+}
+
+/// The offset of an address in the virtio slot's window.
+fn in_slot(address: u64) -> Option<u64> {
+    address.checked_sub(SLOT_BASE).filter(|&offset| offset < PAGE_SIZE as u64)
+}
+
+/// The registers of a virtio slot in which no device stands: a magic, a version, and nothing else.
+fn empty_slot(offset: u64) -> u32 {
+    match offset as usize {
+        register::MAGIC => virtio_mmio::MAGIC,
+        register::VERSION => virtio_mmio::MODERN,
+        _ => 0,
+    }
 }
 
 impl Arch for Machine {

@@ -44,6 +44,7 @@ fn the_shipped_recipe_names_everyone_of_this_stage() {
         names,
         [
             "consoled",
+            "rngd",
             "pong",
             "ping",
             "nexus-shell",
@@ -71,7 +72,7 @@ fn the_shipped_recipe_names_everyone_of_this_stage() {
     let clock = &manifest.service("selftest-client").unwrap().devices[0];
     assert_eq!((clock.compatible.as_str(), clock.dma_pages), ("google,goldfish-rtc", 16));
     let quotas: u64 = manifest.services.iter().map(|service| u64::from(service.limits.memory_pages)).sum();
-    assert_eq!(manifest.memory_pages(), quotas + 16);
+    assert_eq!(manifest.memory_pages(), quotas + 16 + 3);
     assert_eq!(manifest.service("selftest-client").unwrap().condition.as_deref(), Some("selftest"));
     assert_eq!(manifest.service("faulty").unwrap().start, StartPolicy::OnDemand);
     assert_eq!(manifest.service("faulty").unwrap().restart, Restart::Never);
@@ -189,7 +190,9 @@ fn test_reject_bytes_that_are_damaged() {
 #[test]
 fn test_reject_well_formed_bytes_that_say_what_may_not_be_said() {
     let mut manifest = shipped();
-    manifest.services[1].rank = manifest.services[2].rank;
+    let place = |name: &str| manifest.services.iter().position(|service| service.name == name).unwrap();
+    let (server, client) = (place("pong"), place("ping"));
+    manifest.services[server].rank = manifest.services[client].rank;
     assert!(matches!(encode(&manifest), Err(DecodeError::Refused(_))));
 }
 

@@ -5,6 +5,7 @@ use nexus_abi::message::{Buffers, Header};
 use nexus_abi::{Error, Handle, Rights, message, system};
 
 /// What is called, and how often.
+#[cfg_attr(not(target_os = "none"), expect(dead_code, reason = "only the machine has figures"))]
 pub struct Tight {
     /// Where.
     pub endpoint: Handle,

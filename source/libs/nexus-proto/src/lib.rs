@@ -21,6 +21,7 @@ pub mod init;
 pub mod meter;
 pub mod peer;
 pub mod pong;
+pub mod rng;
 pub mod slow;
 pub mod soak;
 
@@ -35,6 +36,7 @@ pub const SERVICES: &[&nexus_ipc::ServiceReference] = &[
     &meter::REFERENCE,
     &peer::REFERENCE,
     &pong::REFERENCE,
+    &rng::REFERENCE,
     &slow::REFERENCE,
     &soak::REFERENCE,
 ];
