@@ -74,9 +74,9 @@ bench *arguments:
 soak what minutes *arguments:
     {{nx}} soak {{what}} {{minutes}} {{arguments}}
 
-# Fuzzes the replay of statefs, with a limit in minutes (needs cargo-fuzz and a nightly compiler).
-fuzz minutes:
-    cargo +nightly fuzz run --fuzz-dir userspace/statefs/fuzz replay -- -max_total_time=$(({{minutes}} * 60))
+# Random input with a limit in minutes: `just fuzz syscalls 10`, or `statefs` (needs cargo-fuzz and a nightly compiler).
+fuzz what minutes:
+    {{nx}} fuzz {{what}} {{minutes}}
 
 # Both ways of set-up on a bare Debian in build/bare (needs root and debootstrap; long).
 test-setup:

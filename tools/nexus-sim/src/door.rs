@@ -11,8 +11,8 @@ use crate::traps::{self, Trap};
 use corosensei::Yielder;
 use corosensei::trap::{CoroutineTrapHandler, TrapHandlerRegs};
 use nexus_abi::calls::{Argument, SYSTEM_CALLS};
-use nexus_abi::limits::USER_END;
-use nexus_abi::message::{Buffers, Header, Lease, Registers};
+use nexus_abi::limits::{LEASES_MAX, MESSAGE_BYTES_MAX, USER_END};
+use nexus_abi::message::{Buffers, Lease, Registers};
 use nexus_abi::system::host::{self, Backend};
 use nexus_abi::{Error, SystemCall};
 use nexus_rt::Heap;
@@ -113,31 +113,41 @@ impl Inside {
         }
     }
 
-    /// What a call lends, at the contract's addresses. (Constants cannot be lent here.)
-    fn leases(&self, buffers: &Buffers, header: Header) -> Vec<Lease> {
-        let from = with_exposed_provenance::<Lease>(buffers.leases as usize);
-        let mut leases = match header.leases() {
-            0 => Vec::new(),
-            // SAFETY: `nexus_ipc` puts the address of so many there.
-            count => unsafe { std::slice::from_raw_parts(from, count) }.to_vec(),
-        };
-        for lease in leases.iter_mut().filter(|lease| lease.reply.is_none()) {
-            lease.address = self.translated(lease.address);
+    /// What a call lends, in the contract's addresses.
+    fn leases(&self, address: u64, count: usize) -> [Lease; LEASES_MAX] {
+        let mut leases = [Lease::default(); LEASES_MAX];
+        let named = with_exposed_provenance::<Lease>(address as usize);
+        for (place, lease) in leases.iter_mut().enumerate().take(count) {
+            // SAFETY: `nexus_abi::system` puts the address of so many of them there.
+            *lease = unsafe { named.add(place).read() };
+            // One that lends on names an offset.
+            if lease.reply.is_none() {
+                lease.address = self.translated(lease.address);
+            }
         }
         leases
     }
 
     /// As [`Inside::translated`], of bytes that are only read. Constants of the program lie outside of its
-    /// simulated memory: they are copied into it first.
+    /// simulated memory: they are copied into it first, as far as there is room and a call can take them.
     fn readable(&self, address: u64, bytes: usize) -> (u64, Option<Vec<u8>>) {
-        if !is_constant(address, bytes) {
-            return (self.translated(address), None);
+        let as_it_is = (self.translated(address), None);
+        if bytes > MESSAGE_BYTES_MAX || !is_constant(address, bytes) {
+            return as_it_is;
         }
-        // SAFETY: it lies in this program's own loaded image.
-        let constant: &[u8] =
-            unsafe { std::slice::from_raw_parts(with_exposed_provenance(address as usize), bytes) };
-        let copy = constant.to_vec();
-        (self.translated(copy.as_ptr().expose_provenance() as u64), Some(copy))
+        let Ok(layout) = Layout::array::<u8>(bytes) else { return as_it_is };
+        // SAFETY: `is_constant` refuses 0 bytes. (Through the allocator a failure would end the process.)
+        let room = unsafe { self.heap.alloc(layout) };
+        if room.is_null() {
+            return as_it_is;
+        }
+        // SAFETY: the constant lies in this program's own loaded image; the room is as large, was allocated as a
+        // vector's is, and the vector gives it back to the same heap.
+        let copy = unsafe {
+            room.copy_from_nonoverlapping(with_exposed_provenance(address as usize), bytes);
+            Vec::from_raw_parts(room, bytes, bytes)
+        };
+        (self.translated(room.expose_provenance() as u64), Some(copy))
     }
 }
 
@@ -188,6 +198,10 @@ impl Backend for Kernel {
                 Argument::InBytes => {
                     (*argument, copies[place]) = inside.readable(*argument, following as usize);
                 }
+                // What a lease is to be filled with is named as what it is copied to.
+                Argument::OutBytes if call == SystemCall::LeaseCopy => {
+                    (*argument, copies[place]) = inside.readable(*argument, following as usize);
+                }
                 Argument::Out(_) | Argument::OutBytes | Argument::Address => {
                     *argument = inside.translated(*argument);
                 }
@@ -211,14 +225,11 @@ impl Backend for Kernel {
         let Some(buffers) = buffers else {
             return ask_message(inside, call, registers);
         };
+        let mut leases = inside.leases(buffers.leases, registers.header.leases());
         let (send_address, _copy) = inside.readable(buffers.send_address, registers.header.bytes());
-        let leases = inside.leases(buffers, registers.header);
-        let mut own = Buffers {
-            send_address,
-            receive_address: inside.translated(buffers.receive_address),
-            leases: inside.translated(leases.as_ptr().expose_provenance() as u64),
-            ..*buffers
-        };
+        let receive_address = inside.translated(buffers.receive_address);
+        let lent = inside.translated(leases.as_mut_ptr().expose_provenance() as u64);
+        let mut own = Buffers { send_address, receive_address, leases: lent, ..*buffers };
         registers.buffers = inside.translated((&raw mut own).expose_provenance() as u64);
         ask_message(inside, call, registers);
         buffers.received_capabilities = own.received_capabilities;

@@ -42,7 +42,7 @@ enum Command {
 #[derive(clap::Args)]
 struct TestArguments {
     /// Seeds of each scenario
-    #[arg(long, default_value_t = 150)]
+    #[arg(long, default_value_t = 100)]
     seeds: u64,
     /// Only this scenario
     #[arg(long)]

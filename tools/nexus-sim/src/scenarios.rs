@@ -50,6 +50,12 @@ pub const SCENARIOS: &[Scenario] = &[
         tell: selftest,
     },
     Scenario {
+        name: "init-dies",
+        about: "The death of init, at any moment, resets the machine, which comes up again",
+        arguments: "",
+        tell: init_dies,
+    },
+    Scenario {
         name: "power-cut",
         about: "A machine whose power fails at any moment comes up again",
         arguments: "",
@@ -110,6 +116,17 @@ fn selftest(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
     let failed = shown.lines().find(|line| line.contains("SELFTEST: FAIL"));
     ensure!(failed.is_none(), "{}", failed.unwrap_or_default());
     run.nobody_waits_too_long()
+}
+
+fn init_dies(run: &mut Run<'_>, before: &Rest) -> Result<()> {
+    run.restless();
+    let turns = 10 + run.draw(1000);
+    run.turns(turns)?;
+    ensure!(run.system().kill("nexus-init"), "init was not there");
+    ensure!(run.until_reset()?, "the machine powered off");
+    run.boot_again()?;
+    run.until_prompt()?;
+    run.is_well(before)
 }
 
 fn power_cut(run: &mut Run<'_>, before: &Rest) -> Result<()> {

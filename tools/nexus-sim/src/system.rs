@@ -26,7 +26,7 @@ use nexus_abi::image::INIT;
 use nexus_abi::limits::PAGE_SIZE;
 use nexus_abi::message::{Buffers, Header};
 use nexus_abi::records::FaultCause;
-use nexus_abi::{Rights, SystemCall};
+use nexus_abi::{Error, Rights, SystemCall};
 pub(crate) use registers::answer_with;
 use registers::{answer, ask};
 use std::cell::Cell;
@@ -342,7 +342,7 @@ impl System {
             bail!("a thread that never began goes on");
         };
         let mut response = Response::Go;
-        if let Some(asked) = task.asked {
+        if let Some((asked, began)) = task.asked {
             let gone = "a thread that is gone goes on";
             if self.mutations.after(&mut self.kernel, thread, process.name == INIT, asked) {
                 self.kernel.context(thread, |context| ask(asked, context)).context(gone)?;
@@ -351,8 +351,8 @@ impl System {
             response = self.kernel.context(thread, |context| answer(asked, context)).context(gone)?;
             let now = self.clock.get();
             self.digest = digest(self.digest, process.number, &response, now);
-            if overdue(asked, now) {
-                self.late = Some(format!("a call of {} ended after its deadline", process.name));
+            if let Some(what) = untimely(asked, began, &response, now) {
+                self.late = Some(format!("a call of {} {what}", process.name));
             }
             if let Some(trace) = &mut self.trace {
                 trace.answered(now, process.number, asked, &response);
@@ -360,7 +360,7 @@ impl System {
         }
         loop {
             let request = task.resume(process, response);
-            task.asked = Some(request);
+            task.asked = Some((request, self.clock.get()));
             match request {
                 Request::Load(address, _) => {
                     let place = self.kernel.page(id, address, Rights::READ).map_err(|e| anyhow!("{e}"))?;
@@ -397,10 +397,18 @@ impl System {
     }
 }
 
-/// Whether a call comes back much later than it said it would wait.
-fn overdue(asked: Request, now: u64) -> bool {
-    let Request::Message(SystemCall::Call, registers) = asked else { return false };
-    now > registers.deadline.saturating_add(LATE_TICKS)
+/// What is wrong with the moment at which a call comes back.
+fn untimely(asked: Request, began: u64, response: &Response, now: u64) -> Option<&'static str> {
+    let (Request::Message(SystemCall::Call, sent), Response::Message(came)) = (asked, response) else {
+        return None;
+    };
+    if now > sent.deadline.max(began).saturating_add(LATE_TICKS) {
+        Some("ended after its deadline")
+    } else if came.target == Error::TimedOut as u64 && now < sent.deadline {
+        Some("timed out before its deadline")
+    } else {
+        None
+    }
 }
 
 /// Takes one more answer into account: FNV-1a over what makes two runs one.

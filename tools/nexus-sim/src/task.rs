@@ -70,8 +70,8 @@ unsafe impl Stack for Memory {
 
 /// A thread.
 pub struct Task {
-    /// What it asked for last.
-    pub asked: Option<Request>,
+    /// What it asked for last, and when.
+    pub asked: Option<(Request, u64)>,
     coroutine: Coroutine<Response, Request, (), Memory>,
     inside: Rc<Inside>,
 }

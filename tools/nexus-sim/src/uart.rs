@@ -12,7 +12,7 @@ const STATUS_TRANSMIT_EMPTY: u8 = 1 << 5;
 /// Bytes of each queue.
 const QUEUE_BYTES: usize = 16;
 /// Ticks that a byte is on its way.
-const TICKS_A_BYTE: u64 = 100;
+const TICKS_A_BYTE: u64 = 20;
 
 /// The device.
 #[derive(Default)]

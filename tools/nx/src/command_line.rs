@@ -5,7 +5,7 @@ use crate::drift::Doors;
 use crate::gates::{self, Gate};
 use crate::project::Project;
 use crate::{
-    architecture, bench, build, dependencies, drift, figures, image, interactive, os_test, run, setup,
+    architecture, bench, build, dependencies, drift, figures, fuzz, image, interactive, os_test, run, setup,
     simulation,
 };
 use anyhow::Result;
@@ -47,9 +47,11 @@ enum Command {
     },
     /// Measure under a counted clock, and print the figures; `statefs` is measured on this machine
     Bench(bench::Arguments),
+    /// Try random input for so many minutes
+    Fuzz(fuzz::Arguments),
     /// List, read, write, check and dump a state partition from outside
     Statefs(nx_statefs::Arguments),
-    /// Write every page that is printed from the sources (abi, limits, ladder, services, unsafe)
+    /// Write every page that is printed from the sources (abi, limits, ladder, messages, services, unsafe)
     Pages(documents::Arguments),
     /// Write docs/abi.md from the tables of nexus-abi
     Abi(documents::Arguments),
@@ -57,6 +59,8 @@ enum Command {
     Limits(documents::Arguments),
     /// Write docs/testing/ladder.md from tests/qemu/ladder.toml
     Ladder(documents::Arguments),
+    /// Write docs/messages.md from tests/neuron/messages.toml
+    Messages(documents::Arguments),
     /// Write docs/services/reference.md from the declarations in nexus-proto
     Services(documents::Arguments),
     /// Write docs/unsafe.md from the SAFETY lines; fail where one is missing
@@ -103,6 +107,7 @@ pub fn run() -> Result<()> {
         Command::Test(Test::Interactive(arguments)) => interactive::run(project, &arguments),
         Command::Gate { gate } => gates::run(project, gate, &doors(project)?),
         Command::Bench(arguments) => bench::run(project, &arguments),
+        Command::Fuzz(arguments) => fuzz::run(project, &arguments),
         Command::Statefs(arguments) => nx_statefs::run(&arguments, &mut std::io::stdout().lock()),
         Command::Pages(arguments) => {
             Page::ALL.iter().try_for_each(|page| documents::run(project, *page, &arguments))
@@ -110,6 +115,7 @@ pub fn run() -> Result<()> {
         Command::Abi(arguments) => documents::run(project, Page::Abi, &arguments),
         Command::Limits(arguments) => documents::run(project, Page::Limits, &arguments),
         Command::Ladder(arguments) => documents::run(project, Page::Ladder, &arguments),
+        Command::Messages(arguments) => documents::run(project, Page::Messages, &arguments),
         Command::Services(arguments) => documents::run(project, Page::Services, &arguments),
         Command::Unsafe(arguments) => documents::run(project, Page::Unsafe, &arguments),
         Command::Drift => drift::run(project, &doors(project)?),

@@ -4,6 +4,7 @@
 
 mod abi;
 mod limits;
+mod messages;
 mod unsafe_code;
 
 use crate::ladder::{LADDER_FILE, Ladder};
@@ -21,6 +22,8 @@ pub enum Page {
     Limits,
     /// Every marker.
     Ladder,
+    /// What a message does, state by state.
+    Messages,
     /// What each service answers.
     Services,
     /// Every use of `unsafe`, with its reason.
@@ -37,7 +40,8 @@ pub struct Arguments {
 
 impl Page {
     /// Every page.
-    pub const ALL: [Page; 5] = [Page::Abi, Page::Limits, Page::Ladder, Page::Services, Page::Unsafe];
+    pub const ALL: [Page; 6] =
+        [Page::Abi, Page::Limits, Page::Ladder, Page::Messages, Page::Services, Page::Unsafe];
 
     /// Where it stands.
     pub const fn path(self) -> &'static str {
@@ -45,6 +49,7 @@ impl Page {
             Page::Abi => "docs/abi.md",
             Page::Limits => "docs/limits.md",
             Page::Ladder => "docs/testing/ladder.md",
+            Page::Messages => "docs/messages.md",
             Page::Services => "docs/services/reference.md",
             Page::Unsafe => "docs/unsafe.md",
         }
@@ -56,6 +61,7 @@ impl Page {
             Page::Abi => "abi",
             Page::Limits => "limits",
             Page::Ladder => "ladder",
+            Page::Messages => "messages",
             Page::Services => "services",
             Page::Unsafe => "unsafe",
         }
@@ -67,6 +73,7 @@ impl Page {
             Page::Abi => abi::page(project),
             Page::Limits => limits::page(project),
             Page::Ladder => Ok(Ladder::parse(&project.read(LADDER_FILE)?)?.document()),
+            Page::Messages => messages::page(project),
             Page::Services => Ok(services()),
             Page::Unsafe => unsafe_code::page(project),
         }

@@ -98,17 +98,10 @@ fn run_script(project: &Project, built: &Built, name: &str, verbose: bool) -> Re
     let script = Script::parse(&project.read(&file)?, &file)?;
     let directory = project.path(&format!("build/qemu/interactive-{name}"));
     let machine = machine(&script, built, &directory)?;
-    let mut session = Session {
-        guest: Guest::start(&machine, &directory)?,
-        output: Vec::new(),
-        kept: Kept::new(),
-        verbose,
-    };
+    let mut session = Session::start(&machine, &directory, verbose)?;
     for (index, step) in script.steps.iter().enumerate() {
         let result = session.step(step, script.seconds);
-        result.with_context(|| {
-            format!("step {}, {}\n{}", index + 1, step.name(), session.excerpt(&directory))
-        })?;
+        result.with_context(|| format!("step {}, {}\n{}", index + 1, step.name(), session.excerpt()))?;
     }
     Ok(script.steps.len())
 }
@@ -148,9 +141,10 @@ fn device_tree(machine: &Machine, directory: &Path) -> Result<Vec<u8>> {
     fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))
 }
 
-/// A boot under way.
-struct Session {
+/// A boot under way, at whose console steps are taken.
+pub(crate) struct Session {
     guest: Guest,
+    directory: PathBuf,
     /// What the console said since the present step began.
     output: Vec<u8>,
     kept: Kept,
@@ -158,7 +152,19 @@ struct Session {
 }
 
 impl Session {
-    fn step(&mut self, step: &Step, seconds: u64) -> Result<()> {
+    /// Boots a machine; its console is kept in `directory`.
+    pub(crate) fn start(machine: &Machine, directory: &Path, verbose: bool) -> Result<Self> {
+        Ok(Session {
+            guest: Guest::start(machine, directory)?,
+            directory: directory.to_path_buf(),
+            output: Vec::new(),
+            kept: Kept::new(),
+            verbose,
+        })
+    }
+
+    /// Types what a step types and waits for what it expects, at most so many seconds.
+    pub(crate) fn step(&mut self, step: &Step, seconds: u64) -> Result<()> {
         self.output.clear();
         let input = step.input(&self.kept)?;
         if !input.is_empty() {
@@ -206,12 +212,14 @@ impl Session {
         without_control(&String::from_utf8_lossy(&self.output))
     }
 
-    fn excerpt(&self, directory: &Path) -> String {
+    /// What the last step's console said.
+    pub(crate) fn excerpt(&self) -> String {
         let text = self.text();
         let lines: Vec<&str> = text.lines().collect();
         let skipped = lines.len().saturating_sub(EXCERPT_LINES_MAX);
         let shown: Vec<String> = lines[skipped..].iter().map(|line| shown(line)).collect();
         let shown = shown.join("\n");
-        format!("--- console of this step ({}/console.log) ---\n{shown}\n--- end ---", directory.display())
+        let directory = self.directory.display();
+        format!("--- console of this step ({directory}/console.log) ---\n{shown}\n--- end ---")
     }
 }

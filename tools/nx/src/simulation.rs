@@ -1,5 +1,6 @@
 //! The doors to the simulator, `tools/nexus-sim`: `nx sim`, `nx test e2e`, `nx soak`.
 
+use crate::coverage;
 use crate::project::{Project, execute};
 use anyhow::{Result, bail};
 use std::process::{Command, Stdio};
@@ -30,8 +31,11 @@ pub fn shell(project: &Project, arguments: &Arguments) -> Result<()> {
     execute(command.arg("shell").args(&arguments.rest).stdin(Stdio::inherit()))
 }
 
-/// Every scenario with many seeds, or what the arguments say.
+/// Every scenario with many seeds, or what the arguments say; `--coverage` is ours.
 pub fn test(project: &Project, arguments: &Arguments) -> Result<()> {
+    if arguments.rest.iter().any(|word| word == "--coverage") {
+        return coverage::run(project);
+    }
     execute(simulator(project, "dev").arg("test").args(&arguments.rest))
 }
 

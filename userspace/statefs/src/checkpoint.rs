@@ -84,8 +84,9 @@ impl<D: BlockDevice> Store<D> {
         2 * self.snapshot_segments() + 4
     }
 
-    /// Segments of log at which a checkpoint begins: long before the bound where there are few keys, so that
-    /// an opening costs little, and so many that checkpoints cost an eighth of what is written at the most.
+    /// Segments of log at which a checkpoint that moves nothing begins: long before the bound where there are
+    /// few keys, so that an opening costs little, and so many that checkpoints cost an eighth of what is
+    /// written at the most.
     fn log_segments_due(&self) -> u32 {
         let geometry = self.superblock.geometry;
         let snapshot = 2 * self.usage.table_bytes / geometry.segment_bytes() as u64;
@@ -97,13 +98,25 @@ impl<D: BlockDevice> Store<D> {
         (bytes / self.superblock.geometry.usable_bytes() as u64) as u32 + 1
     }
 
+    /// Whether a checkpoint should begin beside ordinary work.
     pub(crate) fn checkpoint_due(&self) -> bool {
+        self.checkpoint_presses()
+            || (self.space_is_plenty() && self.log_segments() >= self.log_segments_due())
+    }
+
+    /// Whether a checkpoint must not wait: the log is at half its bound, or segments are scarce.
+    pub(crate) fn checkpoint_presses(&self) -> bool {
         let geometry = self.superblock.geometry;
-        if self.log_segments() >= self.log_segments_due() {
+        if self.log_segments() >= geometry.replay_bound() / 2 {
             return true;
         }
         let scarce = self.maintenance_floor() + 2 + (geometry.segments / 16).max(1);
         self.segments.free() <= scarce && self.checkpoint_helps()
+    }
+
+    /// Whether a checkpoint need not move anything.
+    fn space_is_plenty(&self) -> bool {
+        self.segments.free() > self.superblock.geometry.segments / 2
     }
 
     /// Whether some segment would become free, now or by the checkpoint after.
@@ -140,11 +153,12 @@ impl<D: BlockDevice> Store<D> {
         self.release_early(Mutant::SegmentReusedBeforeFreed, self.end.next_segment_generation);
     }
 
-    /// The emptiest segments, as many as half of the room beside the snapshot can take; none while space is
-    /// plenty.
+    /// The emptiest segments, as many as half of the room beside the snapshot can take, and a quarter of the
+    /// log, which has to hold what is moved; none while space is plenty.
     fn victims(&self) -> Vec<bool> {
         let geometry = self.superblock.geometry;
         let room = self.segments.free().saturating_sub(self.snapshot_segments() + 2) / 2;
+        let room = room.min(geometry.replay_bound() / 4);
         let mut left = u64::from(room) * geometry.usable_bytes() as u64;
         let mut sparse = Sorted::default();
         for (segment, info) in self.segments.iter() {
@@ -153,7 +167,7 @@ impl<D: BlockDevice> Store<D> {
             }
         }
         let mut victims = alloc::vec![false; geometry.segments as usize];
-        if self.segments.free() > geometry.segments / 2 {
+        if self.space_is_plenty() {
             return victims;
         }
         for ((live, segment), ()) in sparse.iter().copied() {

@@ -285,12 +285,12 @@ impl<D: BlockDevice> Store<D> {
         }
     }
 
-    /// Runs the checkpoints that are due at an opening: a machine that dies again and again soon after it
+    /// Runs the checkpoints that cannot wait at an opening: a machine that dies again and again soon after it
     /// started must not fill the store with incarnations. Two, because what the first frees waits for the
     /// second.
     fn shorten_log(&mut self) -> Result<(), Error> {
         for _ in 0..2 {
-            if self.checkpoint_due() {
+            if self.checkpoint_presses() {
                 self.checkpoint_now()?;
             }
         }

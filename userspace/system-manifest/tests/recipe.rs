@@ -48,6 +48,7 @@ fn the_shipped_recipe_names_everyone_of_this_stage() {
             "ping",
             "nexus-shell",
             "faulty",
+            "runaway",
             "syscall-fuzzer",
             "bench-peer",
             "bench-bulk",

@@ -1,4 +1,4 @@
-//! Does on purpose what no program may do. Each run ends in a fault report, and the system goes on.
+//! Does on purpose what no program may do. Each run ends in a fault report, or in a kill, and the system goes on.
 //! `run faulty` at the prompt lists the faults.
 #![cfg_attr(target_os = "none", no_std)]
 
@@ -17,6 +17,7 @@ const FAULTS: &[Fault] = &[
     ("null", "reads address 0", deeds::read_null),
     ("illegal", "executes an instruction that does not exist", deeds::illegal_instruction),
     ("panic", "panics", deeds::panic),
+    ("spin", "computes for ever; ends with `kill`", deeds::spin),
 ];
 
 /// The program; its value is the exit code.
@@ -116,5 +117,11 @@ mod deeds {
 
     pub fn panic() {
         panic!("on request");
+    }
+
+    pub fn spin() {
+        for round in 0u64.. {
+            black_box(round);
+        }
     }
 }

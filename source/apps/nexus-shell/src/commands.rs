@@ -22,6 +22,8 @@ use nexus_rt::Environment;
 pub const CALL_PATIENCE: Duration = Duration::from_secs(5);
 /// Time that a program may run in the foreground.
 const RUN_PATIENCE: Duration = Duration::from_secs(60);
+/// Time that a program which is to go on in the background has for an early end to be told.
+const START_PATIENCE: Duration = Duration::from_millis(500);
 /// Log lines that are shown without a number.
 const LOG_LINES: u32 = 20;
 
@@ -84,7 +86,12 @@ pub const COMMANDS: &[Command] = &[
     ),
     command("log", "[LINES]", "shows the last log lines of everyone", log),
     service_command("kill", "PID|NAME", "ends a service's process; init starts it again", kill),
-    service_command("run", "NAME [ARGUMENT]", "runs a program that starts on demand, as `faulty`", run),
+    service_command(
+        "run",
+        "NAME [ARGUMENT] [&]",
+        "runs a program that starts on demand, as `faulty`; & lets it go on",
+        run,
+    ),
     command("ping", "", "calls the service `pong`", ping),
     command("mem", "", "shows the machine's memory", mem),
     command("uptime", "", "shows how long the machine has run", uptime),
@@ -258,8 +265,12 @@ fn run(shell: &Shell<'_>, arguments: &[&str]) -> Result<String, String> {
     let Some((&name, rest)) = arguments.split_first() else {
         return Err("usage: run NAME [ARGUMENT]".into());
     };
+    let (rest, patience) = match rest.split_last() {
+        Some((&"&", rest)) => (rest, START_PATIENCE),
+        _ => (rest, RUN_PATIENCE),
+    };
     let request = Run { name: name.into(), arguments: rest.join(" ") };
-    let ended = match shell.init.run(&request, shell.environment.deadline(RUN_PATIENCE)) {
+    let ended = match shell.init.run(&request, shell.environment.deadline(patience)) {
         Ok(ended) => ended,
         Err(CallError::Kernel(Error::TimedOut)) => return Ok(format!("{name} goes on in the background\n")),
         Err(reason) => return Err(in_words(name, reason)),

@@ -2,6 +2,7 @@
 
 use crate::{Subject, expect, trying};
 use alloc::string::String;
+use nexus_abi::capability::Qos;
 use nexus_abi::limits::PAGE_SIZE;
 use nexus_abi::{Error, Handle, Kind, Rights, system};
 
@@ -33,4 +34,16 @@ pub fn stale_handle(_subject: &Subject<'_>) -> Result<(), String> {
     expect("closing the old one", system::cap_close(first), Err(Error::StaleHandle))?;
     expect("what the new one got", system::notification_poll(second, u64::MAX), Err(Error::WouldBlock))?;
     trying("closing the new one", system::cap_close(second))
+}
+
+/// The class that one begins with, what may be asked for without an authority, and that a refusal changes nothing.
+pub fn qos(_subject: &Subject<'_>) -> Result<(), String> {
+    let class = || trying("asking for the class", system::thread_qos(Handle::NONE));
+    let set = |class: u64| system::thread_set_qos(Handle::NONE, class, Handle::NONE);
+    // As the recipe has it.
+    expect("the class", class()?, Qos::Interactive as u64)?;
+    expect("asking for the same", set(Qos::Interactive as u64), Ok(()))?;
+    expect("raising", set(Qos::PerfBurst as u64), Err(Error::NotPermitted))?;
+    expect("a class that there is not", set(4), Err(Error::InvalidArgument))?;
+    expect("the class after refusals", class()?, Qos::Interactive as u64)
 }

@@ -41,6 +41,7 @@ const PROOFS: &[Proof] = &[
     ("cap query vmo", capabilities::query_vmo),
     ("peer death", restarts::peer_death),
     ("stale handle", capabilities::stale_handle),
+    ("qos", capabilities::qos),
     ("service restart", restarts::service_restart),
     ("fault contained", restarts::fault_contained),
     ("w^x enforced", memory::write_xor_execute),

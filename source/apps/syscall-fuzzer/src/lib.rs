@@ -1,26 +1,38 @@
-//! Makes system calls with arguments drawn from the table's grammar, good and bad, and checks that every
-//! answer is one that the table names. An ordinary process with an ordinary quota: whatever it does, the
-//! kernel and everybody else go on.
+//! Makes system calls drawn from the grammar of `nexus-abi`, good and bad, and checks that every answer is one
+//! that the table names. An ordinary process with an ordinary quota: whatever it does, the kernel and
+//! everybody else go on.
 //!
-//! `run syscall-fuzzer SEED CALLS` at the prompt; the same seed makes the same calls. Where to start
+//! `run syscall-fuzzer SEED CALLS` at the prompt; the same seed makes the same calls. `nx fuzz syscalls` runs it
+//! after the fuzzer of the kernel's core on the host, which draws from the same grammar. Where to start
 //! reading: [`fuzz`].
 #![cfg_attr(target_os = "none", no_std)]
 
 extern crate alloc;
 
-mod draw;
-
 use alloc::vec::Vec;
-use draw::{Arena, Random};
-use nexus_abi::calls::{SYSTEM_CALLS, Specification};
-use nexus_abi::message::{Buffers, Header, Registers};
-use nexus_abi::{Error, Handle, SystemCall, system};
+use nexus_abi::calls::Specification;
+use nexus_abi::grammar::{Caller, Known, LEASES_OFFSET, Places, Random, any_call, given_kind};
+use nexus_abi::limits::PAGE_SIZE;
+use nexus_abi::{Error, Handle, Kind, Rights, SystemCall, system};
 use nexus_rt::{Environment, error, info};
 
 /// Calls between two lines of progress.
 const PROGRESS: u64 = 200_000;
-/// Handles that are kept; the oldest are closed.
-const HANDLES_MAX: usize = 48;
+/// Capabilities that are kept; the oldest are closed.
+const KNOWN_MAX: usize = 48;
+/// Ticks that a wait may take.
+const PATIENCE: u64 = 500;
+/// Processes of a system that has just begun have lower numbers.
+const PROCESSES_END: u64 = 16;
+/// The largest transfer, and two pages.
+const ARENA_BYTES: usize = 64 * 1024 + 2 * PAGE_SIZE;
+/// Where the fuzzer has its memory: nothing of the runtime's is there.
+const PLACES: Places = Places {
+    arena: 0x27_0000_0000,
+    read_only: 0x27_1000_0000,
+    edge: 0x27_0000_0000 + ARENA_BYTES as u64,
+    maps: 0x28_0000_0000,
+};
 
 /// The program; its value is the exit code.
 pub fn run(environment: &Environment) -> u64 {
@@ -31,8 +43,17 @@ pub fn run(environment: &Environment) -> u64 {
         error!("syscall-fuzzer: `run syscall-fuzzer SEED CALLS` takes two numbers");
         return 1;
     };
-    let given = environment.page().entries().map(|(_, entry)| entry.handle).collect();
-    match fuzz(given, seed, calls) {
+    let given = environment.page().entries().filter_map(|(_, entry)| {
+        let kind = u8::try_from(entry.kind).ok().and_then(Kind::from_number)?;
+        // What it says goes through memory that it was given: random bytes there would be its last words.
+        (kind != Kind::Vmo).then_some(Known { handle: entry.handle, kind })
+    });
+    // The heap's first memory comes with this, so before anything is guessed at.
+    let given: Vec<Known> = given.collect();
+    let prepared = map_memory().and_then(|()| system::notification_create()).map_err(Finding::of_memory);
+    // Below the first entry that is free stands what the runtime lives on.
+    let outcome = prepared.and_then(|free| fuzz(given, free.index(), seed, calls));
+    match outcome {
         Ok(answers) => {
             info!("syscall-fuzzer: seed {seed}, {calls} calls, {answers} of them answered without an error");
             0
@@ -45,6 +66,22 @@ pub fn run(environment: &Environment) -> u64 {
     }
 }
 
+/// Memory for calls to read and write, with nothing behind it, and a page that may only be read.
+fn map_memory() -> nexus_abi::Result<()> {
+    let mappings = [
+        (PLACES.arena, ARENA_BYTES, Rights::READ | Rights::WRITE),
+        (PLACES.read_only, PAGE_SIZE, Rights::READ),
+    ];
+    for (address, bytes, protection) in mappings {
+        let memory = system::vmo_create(Handle::NONE, bytes)?;
+        // SAFETY: nothing is mapped there, and no reference is ever made to what is there now.
+        unsafe { system::vmo_map(Handle::NONE, memory, address, 0, bytes, protection)? };
+        // The mapping stays; without a capability no random call takes it away.
+        system::cap_close(memory)?;
+    }
+    Ok(())
+}
+
 /// An answer that the table does not name.
 struct Finding {
     place: u64,
@@ -53,26 +90,43 @@ struct Finding {
     error: Error,
 }
 
+impl Finding {
+    fn of_memory(error: Error) -> Self {
+        Finding { place: 0, name: "its own memory", arguments: [0; 6], error }
+    }
+}
+
 /// Makes so many calls; yields how many were not refused.
-fn fuzz(given: Vec<Handle>, seed: u64, calls: u64) -> Result<u64, Finding> {
-    let mut state = State { random: Random::new(seed), arena: Arena::new(), given, own: Vec::new() };
+fn fuzz(given: Vec<Known>, guess_from: u32, seed: u64, calls: u64) -> Result<u64, Finding> {
+    let mut random = Random::new(seed);
+    let mut known = given.clone();
     let mut answered = 0;
     for place in 1..=calls {
-        let call = state.random.one_of(SYSTEM_CALLS);
+        let call = any_call(&mut random);
         if ends_the_fuzzer(call.call) {
             continue;
         }
-        let arguments = state.arguments(call);
-        let outcome = if call.message {
-            state.message(call.call, arguments)
-        } else {
-            // SAFETY: addresses come from the arena, whose memory is for this alone, or are refused.
-            unsafe { system::raw(call.call, arguments) }
+        let now = system::ticks();
+        let caller = Caller {
+            places: &PLACES,
+            known: &known,
+            guess_from,
+            processes_end: PROCESSES_END,
+            now,
+            patience: PATIENCE,
         };
-        match outcome {
+        let mut arguments = caller.arguments(&mut random, call);
+        if call.call == SystemCall::CapRevoke {
+            // Revoking what its own heap derives from would only end the fuzzer.
+            let own = known.get(given.len()..).and_then(|own| random.one_of(own));
+            arguments[0] = own.map_or(Handle::NONE, |own| own.handle).0;
+        }
+        match make(&mut random, &caller, call, arguments) {
             Ok(value) => {
                 answered += 1;
-                state.keep(call, value);
+                if let Some(kind) = given_kind(call.call) {
+                    keep(&mut random, &mut known, given.len(), Known { handle: Handle(value), kind });
+                }
             }
             Err(error) if call.errors.iter().any(|(named, _)| *named == error) => {}
             Err(error) => return Err(Finding { place, name: call.name, arguments, error }),
@@ -84,89 +138,44 @@ fn fuzz(given: Vec<Handle>, seed: u64, calls: u64) -> Result<u64, Finding> {
     Ok(answered)
 }
 
-/// Calls whose success ends the fuzzer or the machine.
+/// Calls whose success ends the fuzzer, or begins a thread that knows nothing of it.
 fn ends_the_fuzzer(call: SystemCall) -> bool {
     matches!(call, SystemCall::ThreadExit | SystemCall::ProcessExit | SystemCall::ThreadCreate)
 }
 
-struct State {
-    random: Random,
-    arena: Arena,
-    given: Vec<Handle>,
-    own: Vec<Handle>,
+fn make(
+    random: &mut Random,
+    caller: &Caller<'_>,
+    call: &Specification,
+    arguments: [u64; 6],
+) -> nexus_abi::Result<u64> {
+    if call.message {
+        let (mut registers, buffers) = caller.message(random, arguments);
+        put(0, buffers);
+        put(LEASES_OFFSET, caller.leases(random));
+        // SAFETY: the addresses are of memory that is for this alone, or are refused.
+        return unsafe { system::raw_message(call.call, &mut registers) }.map(|()| registers.header.0);
+    }
+    if call.call == SystemCall::ProcessCreate {
+        put(0, caller.parameters(random));
+    }
+    // SAFETY: as above.
+    unsafe { system::raw(call.call, arguments) }
 }
 
-impl State {
-    fn arguments(&mut self, call: &Specification) -> [u64; 6] {
-        let mut arguments = [0; 6];
-        for (place, (_, form)) in arguments.iter_mut().zip(call.arguments) {
-            *place = draw::argument(&mut self.random, &self.arena, *form, &self.own, &self.given);
-        }
-        if call.call == SystemCall::CapRevoke && !self.own.is_empty() {
-            // Revoking what its own heap derives from would only end the fuzzer.
-            arguments[0] = self.random.one_of(&self.own).0;
-        }
-        arguments
-    }
+/// Puts a structure into the arena, at a multiple of 8 bytes in its first page.
+fn put<T>(offset: u64, value: T) {
+    // SAFETY: the arena is mapped for good, begins at a page, is larger than any structure, and is reached in
+    // no other way than this and by the kernel.
+    unsafe { core::ptr::write_volatile((PLACES.arena + offset) as *mut T, value) }
+}
 
-    fn message(&mut self, call: SystemCall, arguments: [u64; 6]) -> nexus_abi::Result<u64> {
-        let random = &mut self.random;
-        let bytes = random.size(80_000) as u32;
-        let header = Header::new(random.next() as u16, bytes, random.below(6) as u8);
-        let mut registers = Registers {
-            header,
-            words: core::array::from_fn(|_| random.next()),
-            reply: Handle(arguments[2]),
-            ..Registers::default()
-        };
-        let mut buffers = Buffers {
-            send_address: self.arena.address(random),
-            receive_address: self.arena.address(random),
-            receive_bytes: random.size(70_000),
-            ..Buffers::default()
-        };
-        for transfer in &mut buffers.send_capabilities {
-            transfer.handle = draw::handle(random, &self.own, &self.given);
-            transfer.rights = draw::rights(random);
-            transfer.mode = random.below(3) as u32;
-        }
-        let with_buffers = random.below(4) != 0;
-        let buffers = with_buffers.then_some(&mut buffers);
-        let target = Handle(arguments[0]);
-        let deadline = random.soon();
-        // SAFETY: as for `raw`: the addresses are the arena's or refused.
-        let outcome = unsafe {
-            match call {
-                SystemCall::Call => system::call(target, &mut registers, buffers, deadline),
-                SystemCall::Receive => system::recv(target, &mut registers, buffers, deadline),
-                SystemCall::Reply => system::reply(&mut registers, buffers),
-                SystemCall::ReplyReceive => system::reply_recv(target, &mut registers, buffers, deadline),
-                _ => system::post(target, registers.header, registers.words),
-            }
-        };
-        outcome.map(|()| 0)
-    }
-
-    /// Keeps a handle that a call gave; closes one when there are too many.
-    fn keep(&mut self, call: &Specification, value: u64) {
-        let gives_a_handle = matches!(
-            call.call,
-            SystemCall::EndpointCreate
-                | SystemCall::EndpointMint
-                | SystemCall::NotificationCreate
-                | SystemCall::CapDup
-                | SystemCall::VmoCreate
-                | SystemCall::ProcessCreate
-                | SystemCall::TimerCreate
-        );
-        if !gives_a_handle {
-            return;
-        }
-        self.own.push(Handle(value));
-        if self.own.len() > HANDLES_MAX {
-            let place = self.random.below(self.own.len() as u64) as usize;
-            // It may be stale already: the fuzzer closes at random.
-            let _ = system::cap_close(self.own.swap_remove(place));
-        }
+/// Keeps a capability; closes one when there are too many.
+fn keep(random: &mut Random, known: &mut Vec<Known>, given: usize, new: Known) {
+    known.push(new);
+    if known.len() > given + KNOWN_MAX {
+        let place = given + random.below(KNOWN_MAX as u64) as usize;
+        // It may be stale already: the fuzzer closes at random.
+        let _ = system::cap_close(known.swap_remove(place).handle);
     }
 }

@@ -39,6 +39,8 @@ pub struct Pair<'g, 'k> {
     pub receiver: &'g mut Guard<'k, Thread>,
     /// The receiver's id.
     pub receiver_id: Id<Thread>,
+    /// The hart that does it.
+    pub hart: usize,
     /// Whether the sender is the one that runs (and keeps the copy's progress).
     pub sender_runs: bool,
     /// Whether the sender has handed the answer to a call on.
@@ -109,12 +111,14 @@ impl<A: Arch> Kernel<A> {
         while progress.bytes < bytes {
             let done = progress.bytes as u64;
             let left = bytes - progress.bytes;
-            let chunk = match self.copy_chunk(held, (from, source + done), (to, target + done), left) {
+            // Who runs may have named other buffers since the copy was interrupted: any address may stand here.
+            let (source, target) = (source.wrapping_add(done), target.wrapping_add(done));
+            let chunk = match self.copy_chunk(held, (from, source), (to, target), left) {
                 Ok(chunk) => chunk,
                 Err(delivery) => return delivery,
             };
             progress.bytes += chunk;
-            if progress.bytes < bytes && self.arch.interrupt_pending() {
+            if progress.bytes < bytes && self.interrupt_pending(pair.hart) {
                 let runner = if pair.sender_runs { &mut pair.sender } else { &mut pair.receiver };
                 runner.message.progress = progress;
                 return Delivery::Interrupted;

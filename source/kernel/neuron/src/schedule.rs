@@ -9,6 +9,7 @@ use crate::deadline::Node;
 use crate::kernel::{Hart, Kernel};
 use crate::memory::list::LinksOf;
 use crate::memory::{Granule, Guard, Id, List, Memory};
+use crate::object::process::BUDGET_NONE;
 use crate::object::thread::{Listening, Queue, State};
 use crate::object::{Endpoint, Process, Thread, Timer};
 use crate::sync::{self, Before, Held, Nothing};
@@ -17,12 +18,8 @@ use nexus_abi::Error;
 use nexus_abi::capability::Qos;
 use nexus_abi::limits::FOREVER;
 
-/// A turn is this part of a second.
-const TURNS_PER_SECOND: u64 = 200;
 /// Choices that may pass a waiting class over before it gets a turn.
 pub const PASSED_OVER_MAX: u32 = 16;
-/// Threads that one call can make more urgent, each waiting for the next. Ranks fall along the way.
-const CHAIN_MAX: usize = 16;
 const CLASSES: usize = Qos::ALL.len();
 
 /// Threads that are ready on one hart.
@@ -136,69 +133,15 @@ impl<A: Arch> Kernel<A> {
         }
         thread.state = State::Ready;
         thread.deadline = FOREVER;
-        let urgency = thread.shared().urgency();
-        self.with_queue(hart.index, |queue| queue.push(&self.memory, id, urgency));
-        self.look_up_to(hart, urgency);
+        self.enqueue(hart, id, thread);
     }
 
-    /// Somebody of this class is ready: whoever runs less urgently gives way.
-    fn look_up_to(&self, hart: &mut Hart, class: Qos) {
-        let current = hart.current.and_then(|id| self.memory.shared(id));
-        hart.reschedule |= current.is_some_and(|current| current.urgency() < class);
-    }
-
-    /// A caller of this class waits for a thread (by its raw id): it, and whoever that waits for in turn, runs
-    /// at least at this class until it answers, hands the answer on or receives again.
-    pub(crate) fn lend_urgency<L: Before<sync::Thread>>(
-        &self,
-        hart: &mut Hart,
-        held: &mut Held<'_, L>,
-        class: Qos,
-        mut worker: u64,
-    ) {
-        for _ in 0..CHAIN_MAX {
-            let Some(id) = Id::<Thread>::from_raw(worker) else { return };
-            let Some((thread, _)) = self.lock(held, id) else { return };
-            let shared = thread.shared();
-            let before = shared.urgency();
-            if before >= class {
-                return;
-            }
-            worker = match thread.state {
-                State::Calling(endpoint) => self.memory.shared(endpoint).map_or(0, |endpoint| {
-                    endpoint.uncount(before);
-                    endpoint.count(class);
-                    endpoint.server.load(Relaxed)
-                }),
-                State::Called => shared.served_by.load(Relaxed),
-                _ => 0,
-            };
-            let queued = thread.state == State::Ready
-                && self.with_queue(hart.index, |queue| {
-                    let queued = queue.remove_if_queued(&self.memory, id);
-                    if queued {
-                        queue.push(&self.memory, id, class);
-                    }
-                    queued
-                });
-            if queued {
-                self.look_up_to(hart, class);
-            } else {
-                shared.set_urgency(class);
-            }
-        }
-    }
-
-    /// A thread works for nobody any more but whoever waits at the endpoint that it serves.
-    pub(crate) fn fall_back(&self, hart: &mut Hart, thread: &Guard<'_, Thread>) {
-        let shared = thread.shared();
-        if shared.urgency() == thread.qos {
-            return;
-        }
-        let waiting = thread.serves.and_then(|endpoint| self.memory.shared(endpoint)?.most_urgent());
-        let class = waiting.map_or(thread.qos, |waiting| waiting.max(thread.qos));
-        shared.set_urgency(class);
-        hart.reschedule |= self.is_somebody_above(hart.index, class);
+    /// Puts a ready thread into the run queue of its class, or of the lowest while its process's time is used up
+    /// and it works for nobody else.
+    pub(crate) fn enqueue(&self, hart: &mut Hart, id: Id<Thread>, thread: &Guard<'_, Thread>) {
+        let class = if self.is_out_of_time(thread) { Qos::Idle } else { thread.shared().urgency() };
+        self.with_queue(hart.index, |queue| queue.push(&self.memory, id, class));
+        self.look_up_to(hart, class);
     }
 
     /// Takes a call that waits out of the endpoint's queue.
@@ -261,7 +204,11 @@ impl<A: Arch> Kernel<A> {
     pub(crate) fn count_time(&self, hart: &mut Hart) {
         let now = self.arch.now();
         if let Some(payer) = hart.payer.and_then(|payer| self.memory.shared(payer)) {
-            payer.cpu_ticks.fetch_add(now.saturating_sub(hart.running_since), Relaxed);
+            let ticks = now.saturating_sub(hart.running_since);
+            payer.cpu_ticks.fetch_add(ticks, Relaxed);
+            if payer.budget.load(Relaxed) != BUDGET_NONE {
+                self.charge(hart, ticks, now);
+            }
         }
         hart.running_since = now;
     }
@@ -362,6 +309,24 @@ impl<A: Arch> Kernel<A> {
         }
     }
 
+    /// A hart comes into the kernel, by the long way.
+    pub fn mark_entry(&self, hart: &Hart) {
+        self.looked[hart.index].store(self.arch.now(), Relaxed);
+    }
+
+    /// A hart looks at interrupts, or leaves: how long that took is remembered if it was longest.
+    fn look(&self, hart: usize) {
+        let now = self.arch.now();
+        let took = now.saturating_sub(self.looked[hart].swap(now, Relaxed));
+        self.counters.longest_ticks.fetch_max(took, Relaxed);
+    }
+
+    /// Whether an interrupt waits to be taken: asked between the steps of longer work.
+    pub(crate) fn interrupt_pending(&self, hart: usize) -> bool {
+        self.look(hart);
+        self.arch.interrupt_pending()
+    }
+
     /// What the hart does next: yields the thread to run, with its address space loaded and its turn
     /// begun. Idle moments zero free frames and wait for interrupts.
     pub fn leave(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) -> Id<Thread> {
@@ -380,6 +345,7 @@ impl<A: Arch> Kernel<A> {
             if let Some(id) = hart.current {
                 if !hart.reschedule {
                     self.set_timer(hart);
+                    self.look(hart.index);
                     return Some(id);
                 }
                 self.yield_current(hart, held);
@@ -393,6 +359,7 @@ impl<A: Arch> Kernel<A> {
             if !more && !self.memory.clean_one() {
                 return None;
             }
+            self.look(hart.index);
             self.take_interrupts(hart, held);
         }
     }
@@ -400,7 +367,9 @@ impl<A: Arch> Kernel<A> {
     /// Waits for an interrupt and takes it.
     pub(crate) fn idle(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) {
         self.set_timer(hart);
+        self.look(hart.index);
         self.arch.wait_for_interrupt();
+        self.mark_entry(hart);
         self.take_interrupts(hart, held);
     }
 
@@ -432,7 +401,12 @@ impl<A: Arch> Kernel<A> {
         let now = self.arch.now();
         (hart.current, hart.process, hart.payer) = (Some(id), thread.process.granule(), Some(thread.payer));
         hart.running_since = now;
-        hart.turn_ends = now + self.arch.ticks_per_second() / TURNS_PER_SECOND;
+        hart.turn_ends = now + self.turn(thread.payer);
+        // Whoever ran as Idle because its time was used up is itself again.
+        let shared = thread.shared();
+        if shared.urgency() < thread.qos && !self.is_out_of_time(&thread) {
+            shared.set_urgency(thread.qos);
+        }
     }
 
     /// Sets the timer for the earliest deadline, and for the end of the turn while others are ready.
@@ -455,7 +429,7 @@ impl<A: Arch> Kernel<A> {
         }
         if hart.current.is_some() && self.arch.now() >= hart.turn_ends {
             if self.ready[hart.index].load(Relaxed) == 0 {
-                hart.turn_ends = self.arch.now() + self.arch.ticks_per_second() / TURNS_PER_SECOND;
+                hart.turn_ends = self.arch.now() + self.whole_turn();
             } else {
                 hart.reschedule = true;
             }

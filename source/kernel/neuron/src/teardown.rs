@@ -22,7 +22,7 @@ use nexus_abi::records::{STATE_ALIVE, STATE_FAULTED, STATE_KILLED};
 use nexus_abi::{Error, Kind, Rights};
 
 /// Capabilities or objects that one step ends.
-const ENDED_A_STEP: usize = 8;
+const ENDED_A_STEP: usize = 4;
 
 impl<A: Arch> Kernel<A> {
     /// Ends a process: marks it and leaves the rest to the steps. The current thread, if it is one of
@@ -376,8 +376,8 @@ impl<A: Arch> Kernel<A> {
         held: &mut Held<'_, Structure>,
         process: Id<Process>,
     ) {
-        let Some((parent, pages)) =
-            self.lock(held, process).map(|(body, _)| (body.parent, body.account.limit))
+        let Some((parent, pages, lost)) =
+            self.lock(held, process).map(|(body, _)| (body.parent, body.account.limit, body.account.lost))
         else {
             return;
         };
@@ -389,7 +389,7 @@ impl<A: Arch> Kernel<A> {
         let Some((mut parent, _)) = self.lock(held, parent) else { return };
         if let Some(child) = child {
             parent.account.destroy(&self.memory, child);
-            parent.account.unreserve(pages);
+            parent.account.take_back(pages, lost);
         }
     }
 

@@ -4,14 +4,18 @@
 //! the same doors as on the machine: `boot::build`, `new_process`, `system_call`, `expire`, `reclaim_step`.
 //! What it is not: it schedules nothing by itself; a test says which thread makes the next call.
 //!
-//! Where to start reading: [`Machine::process`], [`Machine::call`], [`Machine::message`].
+//! Where to start reading: [`Machine::process`], [`Machine::call`], [`Machine::message`]. Long because it is
+//! many small doors to one machine.
 #![allow(unsafe_code)] // it gives the kernel a buffer as RAM
+
+mod audit;
 
 use crate::arch::host::Host;
 use crate::boot;
 use crate::deadline::Entry;
 use crate::kernel::{Figures, Hart, Kernel, LINES_MAX, Storage};
 use crate::memory::frame::FrameInfo;
+use crate::memory::slab::GRANULES;
 use crate::memory::{Id, Memory, Object};
 use crate::object::capability::Capability;
 use crate::object::thread::State;
@@ -22,7 +26,7 @@ use nexus_abi::capability::Qos;
 use nexus_abi::limits::{FOREVER, PAGE_SIZE};
 use nexus_abi::message::Registers;
 use nexus_abi::records::{ProcessParameters, ProcessStatus, STATE_KILLED};
-use nexus_abi::{Error, Kind, Rights, SystemCall};
+use nexus_abi::{Error, Handle, Kind, Rights, SystemCall};
 use std::alloc::{Layout, alloc_zeroed};
 use std::boxed::Box;
 use std::collections::BTreeMap;
@@ -79,6 +83,8 @@ pub enum Step {
 pub struct Counts {
     /// Frames in the pool.
     pub free_frames: u32,
+    /// Frames that were lost to devices for good.
+    pub lost: u64,
     /// Pages that the kernel's own account has promised.
     pub reserved: u64,
     /// Pages of it in use.
@@ -87,6 +93,13 @@ pub struct Counts {
     pub threads: u64,
     /// Processes.
     pub processes: u64,
+}
+
+impl Counts {
+    /// The counts that there would be if nothing were lost.
+    pub fn with_the_lost(self) -> Self {
+        Counts { free_frames: self.free_frames + self.lost as u32, lost: 0, ..self }
+    }
 }
 
 impl Default for Machine {
@@ -205,6 +218,52 @@ impl Machine {
         handed
     }
 
+    /// As [`Machine::give_process`], where the table may be full.
+    pub fn try_give_process(&mut self, to: Actor, process: Id<Process>) -> Option<u64> {
+        let capability = Capability::new(Kind::Process, Kind::Process.rights(), process.raw());
+        self.kernel.insert_into(&mut self.held, to.process, 0, capability).ok().map(|handle| handle.0)
+    }
+
+    /// Copies a capability whose object is alive from one process to another, if that has room.
+    pub fn copy_to(&mut self, from: Id<Process>, handle: Handle, to: Id<Process>) -> Option<u64> {
+        let memory = &self.kernel.memory;
+        let (_, capability) = memory.find_capability(memory.shared(from)?, handle).ok()?;
+        if capability.kind == Kind::Reply || !self.kernel.is_alive(&capability) {
+            return None;
+        }
+        let copied = self.kernel.insert_into(&mut self.held, to, capability.granule, capability);
+        copied.ok().map(|handle| handle.0)
+    }
+
+    /// Every capability of a process: its handle, its kind, and whether its object is alive.
+    pub fn handles_of(&mut self, process: Id<Process>) -> Vec<(Handle, Kind, bool)> {
+        let memory = &self.kernel.memory;
+        let Some((body, _)) = self.kernel.lock(&mut self.held, process) else { return Vec::new() };
+        let frames = (0..body.table.page_count()).filter_map(|page| body.table.page(memory, page));
+        let granules = frames.flat_map(|frame| {
+            let first = Memory::first_granule(frame);
+            first..first + GRANULES
+        });
+        let entry = |granule| {
+            let slot = memory.capability_slot(granule);
+            let capability = slot.read(granule)?;
+            Some((slot.handle(), capability.kind, self.kernel.is_alive(&capability)))
+        };
+        granules.filter_map(entry).collect()
+    }
+
+    /// Whether a process has a capability with this handle that a message under way carries.
+    pub fn is_frozen(&self, process: Id<Process>, handle: Handle) -> bool {
+        let memory = &self.kernel.memory;
+        let found = memory.shared(process).and_then(|shared| memory.find_capability(shared, handle).ok());
+        found.is_some_and(|(slot, _)| slot.frozen())
+    }
+
+    /// Whether an object is alive.
+    pub fn lives<T: Object>(&self, id: Id<T>) -> bool {
+        self.kernel.memory.shared(id).is_some()
+    }
+
     /// Makes a system call that answers at once; steps that interrupts come between are made in a row.
     pub fn call(&mut self, actor: Actor, call: SystemCall, arguments: &[u64]) -> Result<u64, Error> {
         match self.start(actor, call, arguments) {
@@ -272,6 +331,12 @@ impl Machine {
         thread.context.registers[30] = message.deadline;
     }
 
+    /// Whether a thread that is ready makes its last call anew.
+    pub fn repeats(&mut self, actor: Actor) -> bool {
+        let begun = self.begun.get(&actor.thread.raw()).copied();
+        self.state(actor) == Some(State::Ready) && begun == Some(self.program_counter(actor))
+    }
+
     /// Lets threads whose call the kernel wants made anew make it, in the order in which they would run.
     pub fn repeat_calls(&mut self) {
         loop {
@@ -285,6 +350,13 @@ impl Machine {
             let Some(actor) = again else { return };
             self.run(actor);
         }
+    }
+
+    /// The turn of the thread that runs ends: the clock goes on, and the timer interrupts.
+    pub fn end_of_turn(&mut self) {
+        let time = self.hart.turn_ends.max(self.now());
+        self.kernel.arch.clock.fetch_max(time, Relaxed);
+        self.kernel.take_interrupts(&mut self.hart, &mut self.held);
     }
 
     /// The class at which a thread runs now.
@@ -381,6 +453,11 @@ impl Machine {
         self.kernel.write_user(&mut self.held.above(), actor.process, address, bytes).expect("its memory");
     }
 
+    /// Writes bytes into a process's memory, if that is there.
+    pub fn try_put(&mut self, actor: Actor, address: u64, bytes: &[u8]) -> Result<(), Error> {
+        self.kernel.write_user(&mut self.held.above(), actor.process, address, bytes)
+    }
+
     /// Reads a structure from a process's memory.
     pub fn get<T: FromBytes + FromZeros + IntoBytes>(&mut self, actor: Actor, address: u64) -> T {
         self.kernel.read_record(&mut self.held.above(), actor.process, address).expect("its memory")
@@ -467,15 +544,23 @@ impl Machine {
 
     /// What must come back to what it was.
     pub fn counts(&mut self) -> Counts {
-        let account = |root: &mut Process| (root.account.reserved, root.account.populated);
-        let (reserved, populated) = self.with(self.kernel.root, account).expect("the kernel's own account");
+        let account = |root: &mut Process| (root.account.reserved, root.account.populated, root.account.lost);
+        let (reserved, populated, lost) =
+            self.with(self.kernel.root, account).expect("the kernel's own account");
         Counts {
             free_frames: self.kernel.memory.free_count(),
+            lost,
             reserved,
             populated,
             threads: self.kernel.counters.threads.load(Relaxed),
             processes: self.kernel.counters.processes.load(Relaxed),
         }
+    }
+
+    /// Pages that the kernel's own account can still promise.
+    pub fn pages_left(&mut self) -> u64 {
+        let left = |root: &mut Process| root.account.limit - root.account.reserved;
+        self.with(self.kernel.root, left).expect("the kernel's own account")
     }
 
     /// Makes a process the one that may not die.

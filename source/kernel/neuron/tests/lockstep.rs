@@ -8,12 +8,14 @@
 
 mod model;
 
-use model::{Answer, CapId, Event, Message, Model, NEVER, Object, Sent, Wait};
+use model::{Answer, CapId, Event, LeaseCopy, Lent, Message, Model, NEVER, Object, Sent, Wait};
 use neuron::memory::Id;
 use neuron::object::thread::State;
 use neuron::object::{Endpoint, Notification, Vmo};
 use neuron::testing::{Actor, Machine, PAGE, SCRATCH, Step};
-use nexus_abi::message::{Arrival, Buffers, CAP_COPY, CAP_MOVE, CapabilityTransfer, Header, Registers};
+use nexus_abi::message::{
+    Arrival, Buffers, CAP_COPY, CAP_MOVE, CapabilityTransfer, Header, Lease, Registers,
+};
 use nexus_abi::records::ProcessParameters;
 use nexus_abi::{Handle, Rights, SystemCall};
 use proptest::prelude::*;
@@ -27,6 +29,8 @@ const EVENTS: usize = 200;
 /// Frames of the machine: a failure that is made smaller leaves many of them behind.
 const FRAMES: usize = 2_304;
 const LABEL: u16 = 0x4e58;
+/// Where leases stand, beyond the buffers.
+const LEASES_OFFSET: u64 = 512;
 const RANKS: [(u32, u32, u32); 4] = [(10, 40, 2), (5, 28, 2), (20, 24, 2), (20, 16, 1)];
 const THREADS: usize = 2;
 
@@ -173,7 +177,9 @@ impl Lockstep {
         Some(match kind % 64 {
             0..=13 => {
                 let via = self.pick(thread, a, endpoint)?;
-                Event::Call { thread, via, message: self.message(thread, b, c), deadline }
+                let message = Message { leases: self.leases(thread, d), ..self.message(thread, b, c) };
+                let plain = message.plain && message.leases.is_empty();
+                Event::Call { thread, via, message: Message { plain, ..message }, deadline }
             }
             14..=23 => Event::Receive {
                 thread,
@@ -181,7 +187,13 @@ impl Lockstep {
                 plain: b.is_multiple_of(2),
                 deadline,
             },
-            24..=30 => {
+            30 => {
+                let (index, offset) = (usize::from(b % 3), u64::from(c % 32));
+                let bytes = [0, 8, 24, 70_000][usize::from(c / 64)];
+                let reply = self.pick(thread, a, reply)?;
+                Event::LeaseCopy { thread, copy: LeaseCopy { reply, index, offset, bytes, into: d % 2 == 1 } }
+            }
+            24..=29 => {
                 let reply = self.pick(thread, a, reply)?;
                 Event::Reply { thread, reply, message: self.message(thread, b, c) }
             }
@@ -197,7 +209,11 @@ impl Lockstep {
                 let notification = self.pick(thread, a, notification)?;
                 Event::Signal { thread, notification, bits: u64::from(b % 8) }
             }
-            43 | 44 => {
+            44 => {
+                let notification = self.pick(thread, a, notification)?;
+                Event::Poll { thread, notification, mask: u64::from(b % 8) }
+            }
+            43 => {
                 let notification = self.pick(thread, a, notification)?;
                 Event::Wait { thread, notification, mask: u64::from(b % 8), deadline }
             }
@@ -267,7 +283,20 @@ impl Lockstep {
             })
             .collect();
         let plain = bytes <= 64 && caps.is_empty() && choice.is_multiple_of(2);
-        Message { tag: self.tag, plain, bytes, caps }
+        Message { tag: self.tag, plain, bytes, caps, leases: Vec::new() }
+    }
+
+    /// What a call lends: mostly nothing.
+    fn leases(&self, thread: usize, shape: u8) -> Vec<Lent> {
+        let count = [0, 0, 0, 1, 1, 2, 2, 5][usize::from(shape % 8)];
+        let lent = |index: u8| {
+            let choice = shape.wrapping_mul(11).wrapping_add(index * 59);
+            let on = self.pick(thread, choice, |object| matches!(object, Object::Reply(..)));
+            let on = on.filter(|_| choice % 4 == 1).map(|reply| (reply, usize::from(choice % 3), 8));
+            let rights = [Rights::READ, Rights::WRITE, Rights::READ | Rights::WRITE, Rights::EXECUTE];
+            Lent { on, bytes: u64::from(choice % 5) * 24, rights: rights[usize::from(choice / 64)] }
+        };
+        (0..count).map(lent).collect()
     }
 
     /// The process's capabilities in the order in which its end closes them.
@@ -291,14 +320,24 @@ impl Lockstep {
             send_address: send,
             receive_address: receive,
             receive_bytes: model::ROOM.into(),
+            leases: buffers + LEASES_OFFSET,
             ..Buffers::default()
         };
+        let actor = self.threads[thread];
+        for (place, lent) in message.leases.iter().enumerate() {
+            let (reply, index, address) = lent
+                .on
+                .map_or((0, 0, send), |(reply, index, offset)| (self.handles[&reply], index as u32, offset));
+            let (reply, rights) = (Handle(reply), lent.rights.bits());
+            let lease = Lease { reply, address, bytes: lent.bytes, rights, index };
+            let at = buffers + LEASES_OFFSET + (place * size_of::<Lease>()) as u64;
+            self.machine.put(actor, at, &lease);
+        }
         for (place, sent) in record.send_capabilities.iter_mut().zip(&message.caps) {
             let mode = if sent.moved { CAP_MOVE } else { CAP_COPY };
             let handle = Handle(self.handles[&sent.cap]);
             *place = CapabilityTransfer { handle, rights: sent.rights.bits(), mode };
         }
-        let actor = self.threads[thread];
         self.machine.put(actor, buffers, &record);
         if message.bytes > 64 {
             self.machine.put(actor, send, &message.tag);
@@ -307,7 +346,8 @@ impl Lockstep {
         let deadline = if deadline == NEVER { NEVER } else { deadline * EPOCH };
         Registers {
             target: self.handles.get(&target).copied().unwrap_or(0),
-            header: Header::new(LABEL, message.bytes, message.caps.len() as u8),
+            header: Header::new(LABEL, message.bytes, message.caps.len() as u8)
+                .with_leases(message.leases.len() as u8),
             buffers: if message.plain { 0 } else { buffers },
             words: [message.tag; 8],
             deadline,
@@ -344,6 +384,15 @@ impl Lockstep {
             }
             Event::Signal { thread, notification, bits } => {
                 (thread, SystemCall::NotificationSignal, vec![handle(notification), *bits])
+            }
+            Event::Poll { thread, notification, mask } => {
+                (thread, SystemCall::NotificationPoll, vec![handle(notification), *mask])
+            }
+            Event::LeaseCopy { thread, copy } => {
+                let LeaseCopy { reply, index, offset, bytes, into } = copy;
+                let [_, own, _] = self.places(*thread);
+                let arguments = vec![handle(reply), *index as u64, *offset, own, *bytes, (*into).into()];
+                (thread, SystemCall::LeaseCopy, arguments)
             }
             Event::Wait { thread, notification, mask, deadline } => {
                 let deadline = if *deadline == NEVER { NEVER } else { deadline * EPOCH };
@@ -406,7 +455,8 @@ impl Lockstep {
                 let handle = outcome.expect("a new handle");
                 self.bind(*cap, handle, self.model.threads[thread].process);
             }
-            Answer::Call { from, badge, tag, bytes, caps, reply } => {
+            Answer::Call { from, badge, tag, bytes, caps, leases, reply } => {
+                assert_eq!(registers.header.leases(), *leases);
                 self.compare_message(thread, &registers, Arrival::Call, (*tag, *bytes), caps);
                 assert_eq!(registers.buffers, *badge);
                 self.compare_sender(&registers, *from);
@@ -445,7 +495,8 @@ impl Lockstep {
         caps: &[CapId],
     ) {
         let expected = Header::new(LABEL, bytes, caps.len() as u8).with_arrival(arrival);
-        assert_eq!((registers.target, registers.header), (0, expected), "thread {thread}");
+        let header = registers.header.with_leases(0);
+        assert_eq!((registers.target, header), (0, expected), "thread {thread}");
         let (actor, [buffers, _, receive]) = (self.threads[thread], self.places(thread));
         if bytes > 64 {
             assert_eq!(self.machine.get::<u64>(actor, receive), tag);

@@ -46,6 +46,8 @@ mod memory;
 mod message;
 #[path = "refusals/process.rs"]
 mod process;
+#[path = "refusals/qos.rs"]
+mod qos;
 
 #[test]
 fn every_refusal_of_the_table_has_a_test() {
@@ -59,6 +61,7 @@ fn every_refusal_of_the_table_has_a_test() {
         memory::COVERED,
         message::COVERED,
         process::COVERED,
+        qos::COVERED,
     ];
     let tested: BTreeSet<String> = files.into_iter().flatten().map(name).collect();
     let pairs =

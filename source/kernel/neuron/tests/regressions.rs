@@ -1,11 +1,13 @@
 //! Bugs that were found: each test tells the story, and fails on the kernel that had it.
 
+use neuron::object::thread::State;
 use neuron::sync::Held;
 use neuron::testing::{Actor, Machine, PAGE, SCRATCH, Step};
 use nexus_abi::limits::FOREVER;
 use nexus_abi::message::{Buffers, CapabilityTransfer, Header, Registers};
 use nexus_abi::records::ProcessParameters;
 use nexus_abi::{Error, Handle, Kind, Rights, SystemCall};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Timers were bounded by nothing but the quota. Armed, they took the places in the deadline heap that
 /// threads rely on, and the next wait with a deadline stopped the kernel by an assertion.
@@ -155,6 +157,75 @@ fn the_death_of_init_resets_the_machine_and_says_why() {
     assert!(machine.console().contains("nexus-init ended with code 7; the machine is reset"));
 }
 
+/// A long copy that an interrupt came between went on with whatever address the buffers then named: one close
+/// to the end of all addresses stopped the kernel by an overflow.
+#[test]
+fn a_copy_goes_on_with_other_buffers_and_finds_a_fault() {
+    let mut machine = Machine::new();
+    let (server, caller) = (machine.process(), machine.process_of_rank(20));
+    let endpoint = machine.call(server, SystemCall::EndpointCreate, &[10, 65_536, 0]).unwrap();
+    let target = machine.hand(server, endpoint, caller, Rights::CALL);
+    let room = Buffers { receive_address: SCRATCH + PAGE, receive_bytes: 65_536, ..Buffers::default() };
+    machine.put(server, SCRATCH, &room);
+    let receive = Registers { target: endpoint, buffers: SCRATCH, deadline: FOREVER, ..Registers::default() };
+    assert_eq!(machine.message(server, SystemCall::Receive, &receive), Step::Waits);
+    machine.put(caller, SCRATCH, &Buffers { send_address: SCRATCH + PAGE, ..Buffers::default() });
+    machine.kernel.arch.always_interrupted.store(true, Relaxed);
+    let call = Registers { target, header: Header::new(0, 65_536, 0), ..receive };
+    assert_eq!(machine.message_once(caller, SystemCall::Call, &call), None, "interrupted after a page");
+    machine.put(caller, SCRATCH, &Buffers { send_address: u64::MAX - PAGE + 1, ..Buffers::default() });
+    assert_eq!(machine.resume_once(caller), Some(Step::Done(Err(Error::Fault))));
+    assert!(machine.waits(server));
+}
+
+/// A server whose quota had no page for its table waited as if it owed as many answers as it may, and no answer
+/// ever ended that: calls were not received any more, and it was not told.
+#[test]
+fn a_server_whose_table_cannot_grow_is_told_and_waits_for_nothing() {
+    let mut machine = Machine::new();
+    let parameters = ProcessParameters { capabilities_max: 200, ..machine.parameters() };
+    let server = machine.process_with(&parameters);
+    let endpoint = machine.call(server, SystemCall::EndpointCreate, &[10, 64, 0]).unwrap();
+    let mut last = endpoint;
+    while last as u32 != 63 {
+        last = machine.call(server, SystemCall::CapDup, &[endpoint, 0]).unwrap();
+    }
+    machine.with(server.process, |process| process.account.limit = process.account.reserved);
+    let receive = Registers { target: endpoint, deadline: FOREVER, ..Registers::default() };
+    let refused = machine.message(server, SystemCall::Receive, &receive);
+    assert_eq!(refused, Step::Done(Err(Error::NoSlots)));
+    machine.call(server, SystemCall::CapClose, &[last]).unwrap();
+    assert_eq!(machine.message(server, SystemCall::Receive, &receive), Step::Waits);
+}
+
+/// An open call that was free again was left to the thread that had listened longest. When that thread's receive
+/// then failed, nobody else was told, and went on without calls while one could have been received.
+#[test]
+fn an_open_call_that_one_thread_cannot_take_is_another_ones() {
+    let mut machine = Machine::new();
+    let parameters = ProcessParameters { open_calls_max: 1, ..machine.parameters() };
+    let server = machine.process_with(&parameters);
+    let client = machine.process_of_rank(20);
+    let endpoint = machine.call(server, SystemCall::EndpointCreate, &[10, 64, 0]).unwrap();
+    let other = machine.call(server, SystemCall::CapDup, &[endpoint, Rights::RECEIVE.bits().into()]).unwrap();
+    let target = machine.hand(server, endpoint, client, Rights::CALL);
+    let receive = Registers { target: endpoint, deadline: FOREVER, ..Registers::default() };
+    assert_eq!(machine.message(client, SystemCall::Call, &Registers { target, ..receive }), Step::Waits);
+    assert!(matches!(machine.message(server, SystemCall::Receive, &receive), Step::Done(Ok(_))));
+    let reply = machine.registers(server).reply;
+    let (first, second) = (machine.thread(server.process), machine.thread(server.process));
+    for (listener, target) in [(first, other), (second, endpoint)] {
+        let receive = Registers { target, ..receive };
+        assert_eq!(machine.message(listener, SystemCall::Receive, &receive), Step::Waits);
+    }
+    let answer = Registers { reply, ..Registers::default() };
+    assert_eq!(machine.message(server, SystemCall::Reply, &answer), Step::Done(Ok(0)));
+    machine.call(server, SystemCall::CapClose, &[other]).unwrap();
+    machine.repeat_calls();
+    assert_eq!(machine.result(first), Err(Error::StaleHandle));
+    assert!(matches!(machine.state(second), Some(State::Receiving(_))));
+}
+
 /// A process that found no entry for its capability was ended like any other, and its supervisor heard of the
 /// death of somebody whom it never got.
 #[test]
@@ -270,4 +341,58 @@ fn unmapping_in_the_middle_of_a_change_of_protection_leaves_no_page_behind() {
         assert_eq!(table.walk(&machine.kernel.memory, WIDE + page * PAGE), None, "page {page} is mapped");
     }
     assert_eq!(machine.resume(first), Step::Done(Err(Error::InvalidArgument)), "the mapping is gone");
+}
+
+/// Memory that a device might still write was lost with the process that owned its window, but the promise for
+/// it stayed with whoever had created that process, whose own end then stopped the kernel.
+#[test]
+fn what_a_child_lost_to_a_device_is_lost_to_its_parent_too() {
+    let mut machine = Machine::new();
+    let before = machine.counts();
+    let parent = machine.process();
+    let authority = machine.give_root(parent, Kind::ProcessAuthority);
+    let parameters = ProcessParameters { quota_pages: 64, ..machine.parameters() };
+    machine.put(parent, SCRATCH, &parameters);
+    let child = machine.call(parent, SystemCall::ProcessCreate, &[authority, SCRATCH]).unwrap();
+    let newest = *machine.processes().last().unwrap();
+    let actor = machine.thread(newest);
+    let devices = machine.give_root(actor, Kind::DeviceAuthority);
+    let window = [devices, 0x1000_0000, PAGE, 8];
+    let window = machine.call(actor, SystemCall::DeviceCapCreate, &window).unwrap();
+    machine.call(actor, SystemCall::DmaCreate, &[window, 4 * PAGE]).unwrap();
+    machine.call(parent, SystemCall::ProcessKill, &[child, 0]).unwrap();
+    machine.call(parent, SystemCall::CapClose, &[child]).unwrap();
+    machine.settle();
+    machine.audit();
+    machine.kill(parent.process);
+    machine.settle();
+    machine.audit();
+    assert_eq!(machine.counts().with_the_lost(), before);
+}
+
+/// A slot of a slab frame that never became empty was used again after its last generation, and the addition
+/// stopped the kernel: one process could do that with nothing but posts.
+#[test]
+fn a_slot_whose_generations_are_used_up_is_left_alone() {
+    let mut machine = Machine::new();
+    let memory = &machine.kernel.memory;
+    (0..memory.frame_count()).for_each(|frame| memory.info(frame).generation.store(u32::MAX - 4, Relaxed));
+    let me = machine.process();
+    let endpoint = machine.call(me, SystemCall::EndpointCreate, &[10, 64, 0]).unwrap();
+    let (post, receive) = (
+        Registers { target: endpoint, ..Registers::default() },
+        Registers { target: endpoint, deadline: FOREVER, ..Registers::default() },
+    );
+    let mut refused = 0;
+    assert_eq!(machine.message(me, SystemCall::Post, &post), Step::Done(Ok(0)));
+    for _ in 0..100 {
+        match machine.message(me, SystemCall::Post, &post) {
+            Step::Done(Ok(_)) => drop(machine.message(me, SystemCall::Receive, &receive)),
+            other => {
+                assert_eq!(other, Step::Done(Err(Error::NoMemory)));
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 0);
 }

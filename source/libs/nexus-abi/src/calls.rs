@@ -16,6 +16,10 @@ pub enum Argument {
     Capability(Kind, Rights),
     /// As `Capability`, or 0 for the caller's own process.
     ProcessOrSelf(Rights),
+    /// A thread's capability with these rights, or 0 for the calling thread.
+    ThreadOrSelf(Rights),
+    /// A `QosAuthority`, or 0 for none.
+    QosAuthorityOrNone,
     /// A capability of any kind.
     AnyCapability,
     /// The caller's address of this many readable bytes.
@@ -129,7 +133,7 @@ system_calls! {
         NotPermitted: "the capability lacks RECEIVE",
         WouldDeadlock: "the caller's rank is above the endpoint's",
         BufferTooSmall: "the buffers are smaller than what the endpoint may deliver",
-        NoSlots: "the caller's table has no room for the capabilities that the endpoint may deliver",
+        NoSlots: "the caller's table has no room for the capabilities that the endpoint may deliver, or for the Reply of a call",
         Fault: "the buffers are not in writable memory of the caller",
         Sealed: "the endpoint was sealed",
         TimedOut: "the deadline passed and nothing had come",
@@ -646,7 +650,7 @@ system_calls! {
     }
     /// Copies out of (`into` 0) or into (1) memory that the caller of a received call lends, with that caller's present mappings.
     LeaseCopy = 48, "lease_copy";
-    ("reply": Capability(Kind::Reply, Rights::empty()), "index": Number, "offset": Bytes, "address": InBytes,
+    ("reply": Capability(Kind::Reply, Rights::empty()), "index": Number, "offset": Bytes, "address": OutBytes,
      "bytes": Bytes, "into": Number) -> "0";
     {
         InvalidHandle: "`reply` names no entry",
@@ -731,5 +735,35 @@ system_calls! {
         InvalidArgument: "no process has the number `process_id`",
         WouldBlock: "there is no further one",
         Fault: "`info` is not in writable memory of the caller",
+    }
+    /// Tells the class of a thread (0: the caller's own), without what was lent to it.
+    ThreadQos = 55, "thread_qos";
+    ("thread": ThreadOrSelf(Rights::MANAGE)) -> "the class";
+    {
+        InvalidHandle: "`thread` names no entry",
+        StaleHandle: "`thread` was closed or is gone",
+        WrongKind: "`thread` is not a thread",
+        NotPermitted: "the capability lacks MANAGE",
+    }
+    /// Changes the class of a thread (0: the caller's own). Lowering those of the own process is free.
+    ThreadSetQos = 56, "thread_set_qos";
+    ("thread": ThreadOrSelf(Rights::MANAGE), "class": Number, "authority": QosAuthorityOrNone) -> "0";
+    {
+        InvalidHandle: "`thread` or `authority` names no entry",
+        StaleHandle: "`thread` or `authority` was closed or is gone",
+        WrongKind: "`thread` is not a thread or `authority` is not a QosAuthority",
+        NotPermitted: "a capability lacks MANAGE; or the class would rise, or the thread is another process's, and `authority` does not cover the class",
+        InvalidArgument: "`class` is none of the four",
+    }
+    /// Bounds the time that a process is charged: `ticks` of every `period`; beyond it its threads run as Idle until the next. 0 and 0: no bound.
+    ProcessSetBudget = 57, "process_set_budget";
+    ("process": Capability(Kind::Process, Rights::MANAGE), "ticks": Number, "period": Number) -> "0";
+    {
+        InvalidHandle: "`process` names no entry",
+        StaleHandle: "`process` was closed or its object is gone",
+        WrongKind: "`process` is not a process",
+        NotPermitted: "the capability lacks MANAGE",
+        InvalidArgument: "`ticks` is 0 or above `period`, or `period` is not between a millisecond and ten seconds",
+        PeerGone: "the process has ended",
     }
 }

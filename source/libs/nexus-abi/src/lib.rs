@@ -24,6 +24,8 @@ extern crate std;
 pub mod calls;
 pub mod capability;
 pub mod error;
+#[cfg(feature = "grammar")]
+pub mod grammar;
 pub mod image;
 pub mod limits;
 pub mod message;

@@ -24,6 +24,10 @@ pub const DMA_PAGES_MAX: usize = 64;
 pub const CAPABILITIES_MAX: u32 = 32_768;
 /// Calls that one process can hold unanswered at the most.
 pub const OPEN_CALLS_MAX: u32 = 1_024;
+/// The shortest period of a budget is this part of a second.
+pub const BUDGET_PERIOD_MIN: u64 = 1_000;
+/// Seconds of the longest period of a budget.
+pub const BUDGET_PERIOD_MAX: u64 = 10;
 /// Threads in the whole system.
 pub const THREADS_MAX: usize = 4_096;
 /// Hardware threads that the kernel starts at the most.

@@ -60,6 +60,14 @@ pub unsafe fn raw(call: SystemCall, arguments: [u64; 6]) -> Result<u64> {
     invoke(call, arguments)
 }
 
+/// As [`raw`], for a call that uses the registers of a message.
+///
+/// # Safety
+/// As [`raw`], also of the addresses in the buffers that `registers` names.
+pub unsafe fn raw_message(call: SystemCall, registers: &mut Registers) -> Result<()> {
+    invoke_message(call, registers)
+}
+
 /// Makes a call. `registers.header` and `words` are the message going in and the answer coming back.
 ///
 /// # Safety
@@ -294,6 +302,21 @@ pub unsafe fn thread_create(
 pub fn thread_exit() -> ! {
     let _ = invoke(SystemCall::ThreadExit, [0; 6]);
     machine::abort()
+}
+
+/// Tells the class of a thread ([`Handle::NONE`]: the caller's own), as a number of [`crate::capability::Qos`].
+pub fn thread_qos(thread: Handle) -> Result<u64> {
+    invoke(SystemCall::ThreadQos, [thread.0, 0, 0, 0, 0, 0])
+}
+
+/// Changes the class of a thread ([`Handle::NONE`]: the caller's own); `authority` may be none.
+pub fn thread_set_qos(thread: Handle, class: u64, authority: Handle) -> Result<()> {
+    invoke(SystemCall::ThreadSetQos, [thread.0, class, authority.0, 0, 0, 0]).map(drop)
+}
+
+/// Bounds the time that a process is charged to `ticks` of every `period`; 0 and 0 is no bound.
+pub fn process_set_budget(process: Handle, ticks: u64, period: u64) -> Result<()> {
+    invoke(SystemCall::ProcessSetBudget, [process.0, ticks, period, 0, 0, 0]).map(drop)
 }
 
 /// Gives the rest of the turn away.

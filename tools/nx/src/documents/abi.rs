@@ -67,6 +67,8 @@ fn form(argument: Argument) -> String {
     match argument {
         Argument::Capability(kind, rights) => format!("{} {}", kind.name(), needed(rights)),
         Argument::ProcessOrSelf(rights) => format!("Process {}, or 0 for the caller's own", needed(rights)),
+        Argument::ThreadOrSelf(rights) => format!("Thread {}, or 0 for the calling thread", needed(rights)),
+        Argument::QosAuthorityOrNone => "QosAuthority with MANAGE, or 0 for none".to_string(),
         Argument::AnyCapability => "a capability of any kind".to_string(),
         Argument::In(bytes) => format!("address of {bytes} readable bytes"),
         Argument::Out(bytes) => format!("address of {bytes} writable bytes"),

@@ -142,8 +142,9 @@ impl<T: Object> Deref for Guard<'_, T> {
     type Target = T;
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: the guard holds the slot's lock, and slots that a guard can exist for are initialized
-        // (`lock` checks the generation, which `free` changes before the body goes).
+        // SAFETY: the guard holds the slot's lock, and slots that a guard can exist for are initialized:
+        // `lock_slot` checks the generation, which `remove` changes before the body goes, and the callers of
+        // `lock_live` answer for it.
         unsafe { (*self.slot.body.get()).assume_init_ref() }
     }
 }
@@ -175,7 +176,7 @@ impl<'k, T: Object> Guard<'k, T> {
     pub fn id_at(&self, granule: Granule) -> Id<T> {
         let generation = u64::from(self.slot.head.generation.load(Relaxed));
         let raw = generation << 32 | u64::from(granule);
-        // SAFETY: generations begin at 1.
+        // SAFETY: generations begin at 1 and never wrap: `place` leaves slots alone that have had the last.
         let raw = unsafe { NonZeroU64::new_unchecked(raw) };
         Id { raw, object: PhantomData }
     }
@@ -343,18 +344,20 @@ impl Memory {
     /// Puts an object into a free slot of a slab frame. The caller holds the owner's account.
     pub(crate) fn place<T: Object>(&self, frame: FrameNumber, value: T) -> Option<Id<T>> {
         let used = &self.info(frame).used_slots;
-        let index = used.load(Relaxed).trailing_ones();
-        if index >= Slot::<T>::COUNT {
-            return None;
-        }
+        let taken = used.load(Relaxed);
+        let place = |index| Self::first_granule(frame) + index * Slot::<T>::GRANULES;
+        // A slot whose generations are used up stays empty until its frame is, which is then retired.
+        let (index, slot) = (taken.trailing_ones()..Slot::<T>::COUNT)
+            .filter(|index| taken >> index & 1 == 0)
+            .filter_map(|index| Some((index, self.slot::<T>(place(index))?)))
+            .find(|(_, slot)| slot.head.generation.load(Relaxed) < u32::MAX)?;
         used.fetch_or(1 << index, Relaxed);
-        let granule = Self::first_granule(frame) + index * Slot::<T>::GRANULES;
-        let slot = self.slot::<T>(granule)?;
-        // SAFETY: the slot was free, so no guard exists; nobody has its id yet.
+        // SAFETY: the slot was free, and the caller holds the owner's account, so nobody else takes it; no guard
+        // exists, and nobody has its id yet.
         unsafe { (*slot.body.get()).write(value) };
         slot.head.references.store(0, Relaxed);
         T::reset(&slot.shared);
-        Id::new(granule, slot.head.generation.load(Relaxed))
+        Id::new(place(index), slot.head.generation.load(Relaxed))
     }
 
     /// Ends an object: its id is stale from here on. Yields its frame. The caller holds the account.

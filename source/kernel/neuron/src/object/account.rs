@@ -16,6 +16,8 @@ pub struct Account {
     pub reserved: u64,
     /// Frames in use.
     pub populated: u64,
+    /// Pages that were of the quota and never come back.
+    pub lost: u64,
     /// First frame of each slab; the frames form a list through their infos, those with room in front.
     slabs: [FrameNumber; SLABS],
 }
@@ -23,7 +25,7 @@ pub struct Account {
 impl Account {
     /// An account without objects.
     pub const fn new(limit: u64) -> Self {
-        Account { limit, reserved: 0, populated: 0, slabs: [0; SLABS] }
+        Account { limit, reserved: 0, populated: 0, lost: 0, slabs: [0; SLABS] }
     }
 
     /// Promises pages.
@@ -73,6 +75,14 @@ impl Account {
         self.populated -= pages;
         self.unreserve(pages);
         self.limit -= pages;
+        self.lost += pages;
+    }
+
+    /// Takes back what a child was given; what it lost is lost here too.
+    pub fn take_back(&mut self, limit: u64, lost: u64) {
+        self.unreserve(limit + lost);
+        self.limit -= lost;
+        self.lost += lost;
     }
 
     /// Creates an object that this account pays; `owner` is the granule of its process.

@@ -184,6 +184,11 @@ impl CapabilitySlot {
         self.kind.load(Relaxed) & RESERVED != 0
     }
 
+    /// Whether the entry counts among its table's open calls.
+    pub fn is_open_call(&self) -> bool {
+        self.kind.load(Relaxed) & OPEN_CALL != 0
+    }
+
     /// The count of posts under way.
     pub fn posts(&self) -> &AtomicU32 {
         &self.posts

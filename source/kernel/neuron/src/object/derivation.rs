@@ -42,6 +42,16 @@ impl Node {
         self.child.load(Relaxed)
     }
 
+    /// The next node that derives from the same one.
+    pub fn next(&self) -> Granule {
+        self.next.load(Relaxed)
+    }
+
+    /// The node before it in that list.
+    pub fn previous(&self) -> Granule {
+        self.previous.load(Relaxed)
+    }
+
     /// Forgets all links.
     pub fn reset(&self) {
         for link in [&self.parent, &self.child, &self.next, &self.previous] {

@@ -37,6 +37,8 @@ pub struct Process {
     pub threads: u32,
     /// Those of them that wait for something else than a call, because no open call is free.
     pub listeners: List<Thread, Listening>,
+    /// How much of the time it may be charged.
+    pub budget: Budget,
     /// The most urgent class that its threads may have.
     pub qos_max: u32,
     /// One of the `STATE_` constants of the contract.
@@ -51,6 +53,52 @@ pub struct Process {
     pub death_bits: u64,
     /// How far the teardown of an ended process has come.
     pub teardown: Teardown,
+}
+
+/// The process has no budget.
+pub const BUDGET_NONE: u32 = 0;
+/// Some of its budget is left.
+pub const BUDGET_LEFT: u32 = 1;
+/// Its budget is used up until the next period.
+pub const BUDGET_USED_UP: u32 = 2;
+
+/// Time that a process may be charged: so many ticks of every period. What its servers do for it counts, and
+/// what it used beyond its budget is owed in the next period.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// Ticks of each period.
+    pub ticks: u64,
+    /// Ticks from one period to the next; 0: no bound.
+    pub period: u64,
+    /// Ticks charged in this period, and owed from those before.
+    pub used: u64,
+    /// When this period began.
+    pub began: u64,
+}
+
+impl Budget {
+    /// Charges ticks; yields whether the budget is used up.
+    pub fn charge(&mut self, ticks: u64, now: u64) -> bool {
+        if self.period == 0 {
+            return false;
+        }
+        self.used = self.used.saturating_add(ticks);
+        self.begin_period(now);
+        self.used >= self.ticks
+    }
+
+    /// Begins the period in which `now` lies; yields whether there is time again.
+    pub fn begin_period(&mut self, now: u64) -> bool {
+        let periods = now.saturating_sub(self.began).checked_div(self.period).unwrap_or(0);
+        self.began += periods * self.period;
+        self.used = self.used.saturating_sub(periods.saturating_mul(self.ticks));
+        self.used < self.ticks || self.period == 0
+    }
+
+    /// Ticks that are left in this period.
+    pub fn left(&self) -> u64 {
+        self.ticks.saturating_sub(self.used)
+    }
 }
 
 /// Stages of a teardown, in order; each ends before the next begins.
@@ -88,6 +136,8 @@ pub struct ProcessShared {
     pub rank: AtomicU32,
     /// 1 once it has ended.
     pub ended: AtomicU32,
+    /// [`BUDGET_NONE`], [`BUDGET_LEFT`] or [`BUDGET_USED_UP`].
+    pub budget: AtomicU32,
     /// Ticks that its threads have run.
     pub cpu_ticks: AtomicU64,
     /// Frame of the page table's root.
@@ -151,6 +201,7 @@ impl Object for Process {
         for word in [
             &shared.rank,
             &shared.ended,
+            &shared.budget,
             &shared.root,
             &shared.asid,
             &shared.table_index,
@@ -173,6 +224,7 @@ impl Process {
             region_count: 0,
             threads: 0,
             listeners: List::new(),
+            budget: Budget::default(),
             qos_max: 0,
             state: nexus_abi::records::STATE_ALIVE,
             exit_code: 0,

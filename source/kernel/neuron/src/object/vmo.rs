@@ -220,6 +220,23 @@ impl Vmo {
     }
 }
 
+#[cfg(feature = "host")]
+impl Vmo {
+    /// Tells every frame of the pool that its owner's account has for it, those of its tree included.
+    pub(crate) fn each_frame(&self, memory: &Memory, mut tell: impl FnMut(FrameNumber)) {
+        if self.is_fixed() {
+            return;
+        }
+        (0..self.page_count).filter_map(|page| self.frame(memory, page)).for_each(&mut tell);
+        let Pages::Tree { top, levels } = self.pages else { return };
+        if levels > 0 && top != 0 {
+            tell(top);
+        }
+        let lower = if levels == 2 { FANOUT } else { 0 };
+        (0..lower).map(|place| read(memory, top, place)).filter(|&node| node != 0).for_each(tell);
+    }
+}
+
 /// Where the way to a page goes on in a node of a level.
 fn place(page: usize, level: u32) -> usize {
     (page >> (level * FANOUT_BITS)) % FANOUT

@@ -4,7 +4,7 @@
 //! a part of it on in its own calls, and what is remembered then is whose memory it is in the end. Each page
 //! is translated afresh, while the lender is locked, so nothing is touched once its call has ended.
 
-use super::{Outcome, Request, Stop};
+use super::{Outcome, Request};
 use crate::arch::Arch;
 use crate::kernel::Kernel;
 use crate::memory::Id;
@@ -140,14 +140,9 @@ impl<A: Arch> Kernel<A> {
             let theirs = open.lease.address + offset + done;
             let own = (request.caller.process, address.wrapping_add(done));
             done += self.copy_leased(request.held, open.lender, theirs, own, right, bytes - done)?;
-            if done < bytes && self.arch.interrupt_pending() {
-                let (mut thread, _) =
-                    self.lock(request.held, request.caller.thread).ok_or(Error::PeerGone)?;
-                for (index, value) in [(2, offset + done), (3, address.wrapping_add(done)), (4, bytes - done)]
-                {
-                    thread.context.set_argument(index, value);
-                }
-                return Err(Stop::Again);
+            if done < bytes && self.interrupt_pending(request.hart.index) {
+                let left = [(2, offset + done), (3, address.wrapping_add(done)), (4, bytes - done)];
+                return Err(self.again_with(request.held, request.caller.thread, &left));
             }
         }
         // A copy of nothing tells whether the call is still open, as any other does.

@@ -1,7 +1,8 @@
 //! `call`, `recv`, `reply`, `reply_recv`, `post`, and endpoints.
 //!
 //! A message is delivered by whoever comes second: the caller when a receiver waits, the receiver when
-//! a caller waits. Both go through [`Kernel::meet`].
+//! a caller waits. Both go through [`Kernel::meet`]. Long because the life of a call is read here from its
+//! beginning to its end.
 
 use super::{Caller, Outcome, Request, Stop};
 use crate::arch::Arch;
@@ -143,6 +144,7 @@ impl<A: Arch> Kernel<A> {
             sender_id: caller,
             receiver: &mut receiver_guard,
             receiver_id: receiver,
+            hart: request.hart.index,
             sender_runs: true,
             handed_on: false,
         };
@@ -230,11 +232,25 @@ impl<A: Arch> Kernel<A> {
     }
 
     pub(super) fn recv(&self, mut request: Request<'_, '_, '_>) -> Outcome {
+        let outcome = self.recv_checked(&mut request);
+        self.leave_open_call(&mut request, outcome)
+    }
+
+    fn recv_checked(&self, request: &mut Request<'_, '_, '_>) -> Outcome {
         let [target, _, _, buffers, ..] = request.arguments;
         let endpoint = self.object(&request.caller, target, Kind::Endpoint, Rights::RECEIVE)?;
-        self.check_receive(&mut request, endpoint, buffers)?;
-        self.prepare_receive(&mut request, endpoint)?;
-        self.receive(&mut request, endpoint)
+        self.check_receive(request, endpoint, buffers)?;
+        self.prepare_receive(request, endpoint)?;
+        self.receive(request, endpoint)
+    }
+
+    /// A receive that failed may have been one that was made anew because an open call is free: that is left
+    /// to another thread.
+    fn leave_open_call(&self, request: &mut Request<'_, '_, '_>, outcome: Outcome) -> Outcome {
+        if matches!(outcome, Err(Stop::Error(_))) {
+            self.open_call_freed(request.hart, request.held, request.caller.process);
+        }
+        outcome
     }
 
     /// Checks that whatever the endpoint may deliver will fit into the caller's buffers, and remembers them.
@@ -281,10 +297,14 @@ impl<A: Arch> Kernel<A> {
         let (mut thread, mut held) = self.lock(request.held, caller.thread).ok_or(Error::PeerGone)?;
         let (mut process, _) = self.lock(&mut held, caller.process).ok_or(Error::PeerGone)?;
         if thread.reply_entry == 0 {
-            // Without a free entry only notifications and posts are yielded: `receive` looks at it.
             let owner = caller.process.granule();
-            let taken = process.take_entry(&self.memory, caller.shared, owner, Use::OpenCall);
-            thread.reply_entry = taken.unwrap_or(0);
+            thread.reply_entry = match process.take_entry(&self.memory, caller.shared, owner, Use::OpenCall) {
+                Ok(entry) => entry,
+                // It owes as many answers as it may: only notifications and posts are yielded.
+                Err(_) if process.table.open_calls >= process.table.open_calls_max => 0,
+                // The table cannot grow: nobody would tell a thread that waits when it can.
+                Err(_) => return Err(Error::NoSlots),
+            };
         }
         (thread.serves, thread.payer) = (Some(endpoint), thread.process);
         self.memory.shared(endpoint).ok_or(Error::StaleHandle)?.server.store(caller.thread.raw(), Relaxed);
@@ -377,6 +397,7 @@ impl<A: Arch> Kernel<A> {
             sender_id: caller,
             receiver: &mut receiver,
             receiver_id: me,
+            hart: hart.index,
             sender_runs: false,
             handed_on: false,
         };
@@ -449,23 +470,28 @@ impl<A: Arch> Kernel<A> {
     }
 
     pub(super) fn reply_recv(&self, mut request: Request<'_, '_, '_>) -> Outcome {
+        let outcome = self.reply_recv_checked(&mut request);
+        self.leave_open_call(&mut request, outcome)
+    }
+
+    fn reply_recv_checked(&self, request: &mut Request<'_, '_, '_>) -> Outcome {
         let [target, header, reply, buffers, ..] = request.arguments;
         let endpoint = self.object(&request.caller, target, Kind::Endpoint, Rights::RECEIVE)?;
-        let checked = self.check_receive(&mut request, endpoint, buffers);
+        let checked = self.check_receive(request, endpoint, buffers);
         // Nothing comes from a sealed endpoint any more, but the answer is owed all the same.
         if !matches!(checked, Ok(_) | Err(Error::Sealed)) {
             checked?;
         }
         if !Handle(reply).is_none() {
-            self.answer(&mut request, Header(header), reply, buffers)?;
+            self.answer(request, Header(header), reply, buffers)?;
             // The answer is given: should the call be made again, it must only receive.
             if let Some((mut thread, _)) = self.lock(request.held, request.caller.thread) {
                 thread.context.set_argument(2, 0);
             }
         }
         checked?;
-        self.prepare_receive(&mut request, endpoint)?;
-        self.receive(&mut request, endpoint)
+        self.prepare_receive(request, endpoint)?;
+        self.receive(request, endpoint)
     }
 
     /// Delivers the answer to the caller that a Reply stands for, and frees the Reply.
@@ -508,6 +534,7 @@ impl<A: Arch> Kernel<A> {
             sender_id: me,
             receiver: &mut receiver,
             receiver_id: waiting,
+            hart: request.hart.index,
             sender_runs: true,
             handed_on: false,
         };

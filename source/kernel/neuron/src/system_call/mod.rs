@@ -13,6 +13,7 @@ pub(crate) mod memory;
 mod message;
 mod notification;
 mod process;
+mod qos;
 mod system;
 
 use crate::arch::Arch;
@@ -182,6 +183,9 @@ impl<A: Arch> Kernel<A> {
             SystemCall::DmaAddress => self.dma_address(request),
             SystemCall::DmaRelease => self.dma_release(request),
             SystemCall::CapHolders => self.cap_holders(request),
+            SystemCall::ThreadQos => self.thread_qos(request),
+            SystemCall::ThreadSetQos => self.thread_set_qos(request),
+            SystemCall::ProcessSetBudget => self.process_set_budget(request),
         }
     }
 

@@ -41,12 +41,17 @@ impl Model {
         if message.caps.len() > CAPS_MAX {
             return Err(Error::InvalidArgument);
         }
+        Self::check_lease_count(&message.leases)?;
         if message.bytes > state.max_bytes.max(REGISTER_BYTES) || message.caps.len() > state.max_caps as usize
         {
             return Err(Error::TooLarge);
         }
         self.threads[thread].plain = message.plain;
         self.freeze(thread, None, &message.caps)?;
+        if let Err(error) = self.lend(thread, &message.leases) {
+            self.thaw(&message.caps);
+            return Err(error);
+        }
         while let Some(&receiver) = self.endpoints[endpoint].receivers.front() {
             self.leave(endpoint, receiver);
             match self.deliver(thread, receiver, message) {
@@ -83,7 +88,10 @@ impl Model {
         self.threads[receiver].reserved = false;
         let from = self.threads[sender].process;
         let (tag, bytes) = (message.tag, message.bytes);
-        self.answer(receiver, Answer::Call { from, badge, tag, bytes, caps, reply });
+        self.answer(
+            receiver,
+            Answer::Call { from, badge, tag, bytes, caps, leases: message.leases.len(), reply },
+        );
     }
 
     /// Freezes what a message carries; `answered` is the Reply that it answers, if it does.

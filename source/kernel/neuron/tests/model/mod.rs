@@ -9,8 +9,10 @@
 
 mod delivery;
 mod ending;
+mod lease;
 
 pub use delivery::ROOM;
+pub use lease::{Lease, LeaseCopy, Lent};
 
 use nexus_abi::{Error, Rights};
 use std::collections::{BTreeMap, VecDeque};
@@ -64,6 +66,8 @@ pub struct Message {
     pub plain: bool,
     pub bytes: u32,
     pub caps: Vec<Sent>,
+    /// What a call lends.
+    pub leases: Vec<Lent>,
 }
 
 /// What a thread waits for.
@@ -98,6 +102,8 @@ pub struct Thread {
     pub receives_via: CapId,
     /// Tells one call from the next.
     pub sequence: u64,
+    /// What its call lends.
+    pub leases: Vec<Lease>,
 }
 
 #[derive(Clone, Debug)]
@@ -194,6 +200,15 @@ pub enum Event {
         notification: CapId,
         bits: u64,
     },
+    Poll {
+        thread: usize,
+        notification: CapId,
+        mask: u64,
+    },
+    LeaseCopy {
+        thread: usize,
+        copy: LeaseCopy,
+    },
     Wait {
         thread: usize,
         notification: CapId,
@@ -249,6 +264,8 @@ pub enum Answer {
         tag: u64,
         bytes: u32,
         caps: Vec<CapId>,
+        /// How many ranges it lends.
+        leases: usize,
         reply: CapId,
     },
     Post {
@@ -303,6 +320,7 @@ impl Model {
             plain: false,
             receives_via: 0,
             sequence: 0,
+            leases: Vec::new(),
         });
         self.threads.len() - 1
     }
@@ -426,6 +444,10 @@ impl Model {
             Event::Signal { thread, notification, bits } => {
                 (*thread, done(self.signal_call(*thread, *notification, *bits).map(|()| 0)))
             }
+            Event::Poll { thread, notification, mask } => {
+                (*thread, done(self.poll(*thread, *notification, *mask)))
+            }
+            Event::LeaseCopy { thread, copy } => (*thread, done(self.lease_copy(*thread, copy).map(|()| 0))),
             Event::Wait { thread, notification, mask, deadline } => {
                 let outcome = self.wait(*thread, *notification, *mask, *deadline);
                 (*thread, outcome.map(|bits| bits.map(Answer::Value)))
@@ -619,6 +641,14 @@ impl Model {
         state.waiter = Some(thread);
         self.begin_wait(thread, Wait::Bits(notification, mask), deadline);
         Ok(None)
+    }
+
+    fn poll(&mut self, thread: usize, cap: CapId, mask: u64) -> Result<u64, Error> {
+        let notification = self.notification_of(thread, cap, Rights::WAIT)?;
+        let bits = &mut self.notifications[notification].bits;
+        let taken = *bits & mask;
+        *bits &= !taken;
+        if taken == 0 { Err(Error::WouldBlock) } else { Ok(taken) }
     }
 
     fn bind(&mut self, thread: usize, cap: Option<CapId>) -> Result<(), Error> {

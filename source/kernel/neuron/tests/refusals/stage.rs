@@ -2,9 +2,10 @@
 //! with a handle.
 
 use neuron::memory::Id;
-use neuron::object::Process;
+use neuron::object::{Capability, Process};
 use neuron::testing::{Actor, Machine, PAGE, SCRATCH, Step};
 use nexus_abi::calls::{Argument, SYSTEM_CALLS};
+use nexus_abi::capability::Qos;
 use nexus_abi::limits::FOREVER;
 use nexus_abi::message::{Buffers, CapabilityTransfer, Header, Lease, Registers};
 use nexus_abi::records::ProcessParameters;
@@ -55,6 +56,10 @@ pub struct Stage {
     pub devices: u64,
     pub processes: u64,
     pub control: u64,
+    /// A thread of `child`.
+    pub thread: u64,
+    /// Covers up to Interactive.
+    pub urgency: u64,
 }
 
 impl Stage {
@@ -90,12 +95,18 @@ impl Stage {
             devices,
             processes,
             control,
+            thread: 0,
+            urgency: 0,
         };
         stage.device = stage.make(SystemCall::DeviceCapCreate, &[devices, WINDOW, 2 * PAGE, 8]);
         stage.dma = stage.make(SystemCall::DmaCreate, &[stage.device, PAGE]);
         stage.irq = stage.make(SystemCall::IrqCapCreate, &[devices, 5]);
         stage.put_parameters(ProcessParameters::default());
         stage.child = stage.make(SystemCall::ProcessCreate, &[processes, SCRATCH]);
+        stage.thread = stage.make(SystemCall::ThreadCreate, &[stage.child, SCRATCH, SCRATCH, 0, 0]);
+        let mut urgency = Capability::new(Kind::QosAuthority, Rights::MANAGE, 0);
+        urgency.badge = Qos::Interactive as u64;
+        stage.urgency = stage.machine.give(me, urgency);
         stage
     }
 
@@ -295,6 +306,9 @@ impl Stage {
             SystemCall::ProcessList => vec![self.control, 0, SCRATCH],
             SystemCall::CapList => vec![self.control, 1, 0, SCRATCH],
             SystemCall::SystemReset => vec![self.control, 0],
+            SystemCall::ThreadQos => vec![self.thread],
+            SystemCall::ThreadSetQos => vec![self.thread, 0, self.urgency],
+            SystemCall::ProcessSetBudget => vec![self.child, 1_000, 100_000],
             SystemCall::LeaseCopy | SystemCall::LeaseQuery => vec![self.owe_leases(&[]).1, 0],
             SystemCall::VmoResize => vec![self.vmo, PAGE],
             SystemCall::DmaCreate => vec![self.device, PAGE],
@@ -333,9 +347,11 @@ impl Stage {
         let table = SYSTEM_CALLS.iter().find(|entry| entry.call == call).expect("every call is in the table");
         for (place, &(name, form)) in table.arguments.iter().enumerate() {
             let bad = match form {
-                Argument::Capability(..) | Argument::ProcessOrSelf(_) | Argument::AnyCapability => {
-                    replace(self, form, valid[place])
-                }
+                Argument::Capability(..)
+                | Argument::ProcessOrSelf(_)
+                | Argument::ThreadOrSelf(_)
+                | Argument::QosAuthorityOrNone
+                | Argument::AnyCapability => replace(self, form, valid[place]),
                 _ => None,
             };
             let Some(bad) = bad else { continue };
@@ -370,7 +386,10 @@ impl Stage {
     pub fn wrong_kind(&mut self, call: SystemCall) -> Outcome {
         self.with_each_handle(call, |stage, form, _| match form {
             Argument::Capability(Kind::Vmo, _) => Some(stage.endpoint),
-            Argument::Capability(..) | Argument::ProcessOrSelf(_) => Some(stage.vmo),
+            Argument::Capability(..)
+            | Argument::ProcessOrSelf(_)
+            | Argument::ThreadOrSelf(_)
+            | Argument::QosAuthorityOrNone => Some(stage.vmo),
             _ => None,
         })
     }
@@ -378,8 +397,12 @@ impl Stage {
     /// Handles without one of the rights.
     pub fn right_missing(&mut self, call: SystemCall) -> Outcome {
         self.with_each_handle(call, |stage, form, valid| {
-            let (Argument::Capability(_, rights) | Argument::ProcessOrSelf(rights)) = form else {
-                return None;
+            let rights = match form {
+                Argument::Capability(_, rights)
+                | Argument::ProcessOrSelf(rights)
+                | Argument::ThreadOrSelf(rights) => rights,
+                Argument::QosAuthorityOrNone => Rights::MANAGE,
+                _ => return None,
             };
             let left = (stage.rights_of(valid) - rights).bits();
             (!rights.is_empty()).then(|| stage.make(SystemCall::CapDup, &[valid, left.into()]))

@@ -33,8 +33,9 @@ macro_rules! read {
 macro_rules! write {
     ($register:literal, $value:expr) => {{
         let value: u64 = $value;
-        // SAFETY: who writes a register here states at the call what it is for; none of them breaks the
-        // rules of Rust's memory by itself.
+        // SAFETY: the macro is this folder's alone. What is written here steers traps, interrupts and the
+        // floating-point state, of which Rust's memory knows nothing; `satp` only gets tables that share the
+        // kernel's half (`load_table`, and `last_asid` with the table that is in force).
         unsafe { core::arch::asm!(concat!("csrw ", $register, ", {}"), in(reg) value, options(nostack)) }
     }};
 }
