@@ -1,8 +1,7 @@
 //! Calls in the tightest loop that there is, so that what is counted is the kernel and not a program.
 
-#[cfg(target_os = "none")]
-use nexus_abi::message::{Buffers, Header};
-use nexus_abi::{Error, Handle, Rights, message, system};
+use nexus_abi::message::{Buffers, CapabilityTransfer, Header, Registers};
+use nexus_abi::{Error, Handle, Rights, system};
 
 /// What is called, and how often.
 #[cfg_attr(not(target_os = "none"), expect(dead_code, reason = "only the machine has figures"))]
@@ -18,11 +17,9 @@ pub struct Tight {
 }
 
 /// Makes calls, one after the other. Messages of more than 64 bytes are what `sent` begins with, and `room` is
-/// for what comes back.
-#[cfg(target_os = "none")]
+/// for what comes back; with neither the calls have no buffers.
 #[allow(unsafe_code)]
 pub fn calls(call: &Tight, rounds: u64, sent: &[u8], room: &mut [u8]) -> Result<(), Error> {
-    let header = Header::new(call.label, call.bytes, 0).0;
     let buffers = Buffers {
         send_address: sent.as_ptr() as u64,
         receive_address: room.as_mut_ptr() as u64,
@@ -30,9 +27,23 @@ pub fn calls(call: &Tight, rounds: u64, sent: &[u8], room: &mut [u8]) -> Result<
         ..Buffers::default()
     };
     let buffers = if sent.is_empty() { 0 } else { &raw const buffers as u64 };
-    let error: u64;
+    let header = Header::new(call.label, call.bytes, 0);
     // SAFETY: the addresses are those of `sent` and `room`, borrowed until after it; the kernel checks that what
-    // is sent is readable. All registers that it may change are declared.
+    // is sent is readable.
+    let error = unsafe { repeat(call.endpoint, header, buffers, call.deadline, rounds) };
+    Error::from_number(error).map_or(Ok(()), Err)
+}
+
+/// The loop; yields the number of the error that ended it.
+///
+/// # Safety
+/// `buffers` is 0 or the address of [`Buffers`] whose addresses are of memory that may be overwritten.
+#[cfg(target_os = "none")]
+#[allow(unsafe_code)]
+unsafe fn repeat(endpoint: Handle, header: Header, buffers: u64, deadline: u64, rounds: u64) -> u64 {
+    let error: u64;
+    // SAFETY: the caller's word for what the kernel reads and writes; the registers that it may change are
+    // declared, and what goes in stands in others.
     unsafe {
         core::arch::asm!(
             "2:",
@@ -47,23 +58,23 @@ pub fn calls(call: &Tight, rounds: u64, sent: &[u8], room: &mut [u8]) -> Result<
             "bnez s2, 2b",
             "3:",
             call = const nexus_abi::SystemCall::Call as u64,
-            in("s3") call.endpoint.0,
-            in("s4") header,
+            in("s3") endpoint.0,
+            in("s4") header.0,
             in("s5") buffers,
-            in("s6") call.deadline,
+            in("s6") deadline,
             inout("s2") rounds => _,
             out("a0") error,
             clobber_abi("C"),
         );
     }
-    Error::from_number(error).map_or(Ok(()), Err)
+    error
 }
 
 /// Only the machine has figures.
 #[cfg(not(target_os = "none"))]
-pub fn calls(call: &Tight, _: u64, _: &[u8], _: &mut [u8]) -> Result<(), Error> {
-    let Tight { endpoint: _, label: _, bytes: _, deadline: _ } = call;
-    Err(Error::Unsupported)
+#[allow(unsafe_code)]
+unsafe fn repeat(_: Handle, _: Header, _: u64, _: u64, _: u64) -> u64 {
+    Error::Unsupported as u64
 }
 
 /// Two notifications: somebody in another process answers each signal of the first by one of the second.
@@ -78,11 +89,10 @@ impl Bell {
     #[allow(unsafe_code)]
     pub fn new(endpoint: Handle, deadline: u64) -> Result<Self, Error> {
         let (out, back) = (system::notification_create()?, system::notification_create()?);
-        let mut registers =
-            message::Registers { header: message::Header::new(1, 0, 2), ..Default::default() };
-        let mut buffers = message::Buffers::default();
-        buffers.send_capabilities[0] = message::CapabilityTransfer::copy(out, Rights::WAIT);
-        buffers.send_capabilities[1] = message::CapabilityTransfer::copy(back, Rights::SIGNAL);
+        let mut registers = Registers { header: Header::new(1, 0, 2), ..Registers::default() };
+        let mut buffers = Buffers::default();
+        buffers.send_capabilities[0] = CapabilityTransfer::copy(out, Rights::WAIT);
+        buffers.send_capabilities[1] = CapabilityTransfer::copy(back, Rights::SIGNAL);
         // SAFETY: the buffers name no memory but themselves.
         unsafe { system::call(endpoint, &mut registers, Some(&mut buffers), deadline)? };
         Ok(Bell { out, back, deadline })

@@ -16,10 +16,13 @@ use std::rc::Rc;
 
 const REPLY: Handle = Handle::new(9, 1);
 
+/// What a server does while a call is open.
+type During = Box<dyn FnOnce() -> Result<(), Error>>;
+
 /// Keeps the leases of a call while it lasts; `during` is what the server does meanwhile.
-struct Lending<'a> {
+struct Lending {
     leases: RefCell<Vec<Lease>>,
-    during: RefCell<Option<Box<dyn FnOnce() -> Result<(), Error> + 'a>>>,
+    during: RefCell<Option<During>>,
     copies: Cell<usize>,
 }
 
@@ -28,7 +31,7 @@ fn buffers(registers: &Registers) -> Option<Buffers> {
     unsafe { (registers.buffers as *const Buffers).as_ref().copied() }
 }
 
-impl Lending<'_> {
+impl Lending {
     fn copy(&self, [reply, index, offset, address, bytes, into]: [u64; 6]) -> Result<u64, Error> {
         let leases = self.leases.borrow();
         let lease = leases.get(index as usize).ok_or(Error::InvalidArgument)?;
@@ -51,7 +54,7 @@ impl Lending<'_> {
     }
 }
 
-impl Backend for Lending<'static> {
+impl Backend for Lending {
     fn plain(&self, call: SystemCall, arguments: [u64; 6]) -> (u64, u64) {
         let outcome = match call {
             SystemCall::LeaseCopy => self.copy(arguments),
@@ -88,7 +91,7 @@ fn lending(
     leases: &[Lent<'_>],
     during: impl FnOnce() -> Result<(), Error> + 'static,
 ) -> (Result<(), CallError<()>>, usize) {
-    let during: Box<dyn FnOnce() -> Result<(), Error>> = Box::new(during);
+    let during: During = Box::new(during);
     let kernel = Rc::new(Lending {
         leases: RefCell::default(),
         during: RefCell::new(Some(during)),
