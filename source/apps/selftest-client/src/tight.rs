@@ -4,7 +4,6 @@ use nexus_abi::message::{Buffers, CapabilityTransfer, Header, Registers};
 use nexus_abi::{Error, Handle, Rights, system};
 
 /// What is called, and how often.
-#[cfg_attr(not(target_os = "none"), expect(dead_code, reason = "only the machine has figures"))]
 pub struct Tight {
     /// Where.
     pub endpoint: Handle,
