@@ -6,6 +6,7 @@
 
 extern crate alloc;
 
+mod borrowed;
 mod capabilities;
 mod devices;
 mod figures;
@@ -37,6 +38,9 @@ const PROOFS: &[Proof] = &[
     ("ipc sender pid", messages::sender_pid),
     ("ipc sender service_id", messages::sender_service_id),
     ("ipc operation refused", messages::operation_refused),
+    ("ipc lease", borrowed::lease),
+    ("ipc reply handed on", borrowed::reply_handed_on),
+    ("ipc urgency", borrowed::urgency),
     ("cap query vmo", capabilities::query_vmo),
     ("peer death", restarts::peer_death),
     ("stale handle", capabilities::stale_handle),
