@@ -65,13 +65,15 @@ pub struct Entropy {
     chance: Random,
     /// Buffers whose place was no RAM, which a driver never asks for.
     pub astray: u64,
+    /// Whether it goes on as before when it is reset.
+    pub stuck: bool,
 }
 
 impl Entropy {
     /// A device that was reset.
     pub fn new(ram: DeviceRam, seed: u64) -> Self {
         let chance = Random::new(seed);
-        Entropy { ram, registers: BTreeMap::new(), used: 0, due: None, chance, astray: 0 }
+        Entropy { ram, registers: BTreeMap::new(), used: 0, due: None, chance, astray: 0, stuck: false }
     }
 
     /// Lets what is due happen.
@@ -112,6 +114,7 @@ impl Entropy {
     /// Writes a register.
     pub fn store(&mut self, offset: u64, value: u32, now: u64) {
         match offset as usize {
+            register::STATUS if value == 0 && self.stuck => return,
             register::STATUS if value == 0 => {
                 self.registers.clear();
                 (self.used, self.due) = (0, None);

@@ -71,6 +71,13 @@ pub const SCENARIOS: &[Scenario] = &[
         tell: drivers,
     },
     Scenario {
+        name: "stuck-device",
+        about: "A device that does not reset is retired with the memory that it may write to, its driver given up",
+        arguments: "",
+        without_entropy: false,
+        tell: stuck_device,
+    },
+    Scenario {
         name: "no-entropy",
         about: "A machine without an entropy device: its driver is left out, nobody is given bytes, all else is as ever",
         arguments: "selftest",
@@ -157,6 +164,22 @@ fn drivers(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
     ensure!(failed.is_none(), "{}", failed.unwrap_or_default());
     let astray = run.system().kernel().arch().entropy.borrow().astray;
     ensure!(astray == 0, "the device was sent outside of RAM {astray} times");
+    run.nobody_waits_too_long()
+}
+
+fn stuck_device(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
+    run.restless();
+    run.until_prompt()?;
+    run.system().kernel().arch().entropy.borrow_mut().stuck = true;
+    run.types("kill rngd");
+    run.until_shown("init: the device `rng` of rngd: it does not reset and is retired")?;
+    run.until_shown("init: gave up rngd: its device cannot be quieted")?;
+    run.settle()?;
+    run.types("ping");
+    run.until_shown("pong answered")?;
+    run.types("mem");
+    run.until_shown("in quarantine")?;
+    run.until_shown("3 pages")?;
     run.nobody_waits_too_long()
 }
 
