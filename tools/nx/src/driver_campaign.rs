@@ -24,7 +24,7 @@ pub fn run(project: &Project, minutes: u64) -> Result<()> {
         let (seed, harts) = (boots + 1, 1 + boots as usize % 2);
         let machine = Machine {
             harts,
-            append: format!("soak spawns=0 calls=0 drivers={KILLS_A_BOOT} seed={seed}"),
+            append: format!("soak drivers={KILLS_A_BOOT} seed={seed}"),
             extra: vec!["-no-reboot".to_string()],
             ..Machine::new(&built)
         };

@@ -76,6 +76,9 @@ fn keep_counts(
     mut rounds: impl FnMut(u64) -> Result<(), String>,
 ) -> Result<(), String> {
     let number = asked_for(environment, what);
+    if number == 0 {
+        return Ok(());
+    }
     rounds(WARM_UP)?;
     let before = Counts::now(control)?;
     let begun = environment.clock().now();

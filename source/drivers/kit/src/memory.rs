@@ -6,7 +6,6 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use nexus_abi::limits::PAGE_SIZE;
 use nexus_abi::{Handle, Rights, system};
 use nexus_rt::Environment;
-use spin::Once;
 use virtio_drivers::{BufferDirection, Hal, PhysAddr};
 
 /// All memory of the process's device: one row of frames, handed out from its beginning.
@@ -19,18 +18,61 @@ struct Row {
     taken: AtomicUsize,
 }
 
-static ROW: Once<Row> = Once::new();
+/// The row of this process.
+#[cfg(target_os = "none")]
+mod row {
+    use super::Row;
+    use spin::Once;
+
+    static ROW: Once<Row> = Once::new();
+
+    /// Whether there was none before.
+    pub(super) fn is_first() -> bool {
+        !ROW.is_completed()
+    }
+
+    pub(super) fn set(row: Row) {
+        ROW.call_once(|| row);
+    }
+
+    pub(super) fn with<T>(act: impl FnOnce(&Row) -> Option<T>) -> Option<T> {
+        ROW.get().and_then(act)
+    }
+}
+
+/// On a host a thread simulates one process after the other, and each begins anew: the row is that of the last.
+#[cfg(not(target_os = "none"))]
+mod row {
+    use super::Row;
+    use std::cell::RefCell;
+
+    std::thread_local! {
+        static ROW: RefCell<Option<Row>> = const { RefCell::new(None) };
+    }
+
+    pub(super) fn is_first() -> bool {
+        true
+    }
+
+    pub(super) fn set(row: Row) {
+        ROW.set(Some(row));
+    }
+
+    pub(super) fn with<T>(act: impl FnOnce(&Row) -> Option<T>) -> Option<T> {
+        ROW.with_borrow(|row| row.as_ref().and_then(act))
+    }
+}
 
 /// Creates and maps the memory of the process's device.
 pub(crate) fn provide(environment: &Environment, window: Handle, pages: usize) -> Result<(), KitError> {
-    if ROW.is_completed() {
+    if !row::is_first() {
         return Err(KitError::SecondDevice);
     }
     let bytes = pages.saturating_mul(PAGE_SIZE);
     let memory = system::dma_create(window, bytes)?;
     let address = system::dma_address(memory)?;
     let base = environment.map_memory(memory, bytes, Rights::READ | Rights::WRITE)?;
-    ROW.call_once(|| Row { base: base.expose_provenance(), address, pages, taken: AtomicUsize::new(0) });
+    row::set(Row { base: base.expose_provenance(), address, pages, taken: AtomicUsize::new(0) });
     Ok(())
 }
 
@@ -61,7 +103,7 @@ pub struct DeviceMemory;
 unsafe impl Hal for DeviceMemory {
     fn dma_alloc(pages: usize, _direction: BufferDirection) -> (PhysAddr, NonNull<u8>) {
         // The address 0 is how it is refused.
-        ROW.get().and_then(|row| row.take(pages)).unwrap_or((0, NonNull::dangling()))
+        row::with(|row| row.take(pages)).unwrap_or((0, NonNull::dangling()))
     }
 
     unsafe fn dma_dealloc(_address: PhysAddr, _place: NonNull<u8>, _pages: usize) -> i32 {
@@ -75,7 +117,7 @@ unsafe impl Hal for DeviceMemory {
     }
 
     unsafe fn share(buffer: NonNull<[u8]>, _direction: BufferDirection) -> PhysAddr {
-        match ROW.get().and_then(|row| row.address_of(buffer)) {
+        match row::with(|row| row.address_of(buffer)) {
             Some(address) => address,
             // A device that is told another address writes into someone else's memory.
             None => panic!("a buffer that the device cannot reach"),
