@@ -22,6 +22,7 @@ pub const PROGRAMS: &[Program] = &[
     ("bench-peer", bench_peer::run),
     ("consoled", consoled::run),
     ("faulty", faulty::run),
+    ("lockstep", lockstep::run),
     ("nexus-shell", nexus_shell::run),
     ("ping", ping::run),
     ("pong", pong::run),

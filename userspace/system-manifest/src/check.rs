@@ -72,6 +72,10 @@ impl Problems {
         for endpoint in &service.endpoints {
             self.endpoint(owner, endpoint);
         }
+        if service.creates_processes && service.condition.is_none() {
+            let message = "who creates processes can be anybody: only with a boot argument (`only_with`)";
+            self.add(owner, "creates_processes", message.into());
+        }
         for device in &service.devices {
             self.name(owner, "device", &device.name);
             if device.compatible.is_empty() || device.compatible.len() > 2 * NAME_BYTES_MAX {

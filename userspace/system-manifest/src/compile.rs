@@ -193,6 +193,7 @@ impl Compiler<'_> {
                 .collect::<Result<Vec<_>, _>>()?,
             control: self.control(&service.control)?,
             reads_logs: service.reads_logs,
+            creates_processes: service.creates_processes,
         })
     }
 

@@ -54,6 +54,8 @@ pub struct Service {
     pub control: ControlRights,
     /// Whether it is given every service's log ring to read.
     pub reads_logs: bool,
+    /// Whether it may create processes, whoever they say they are; only self-tests may.
+    pub creates_processes: bool,
 }
 
 /// An endpoint and the operations that it answers.

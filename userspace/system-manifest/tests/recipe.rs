@@ -51,6 +51,7 @@ fn the_shipped_recipe_names_everyone_of_this_stage() {
             "faulty",
             "runaway",
             "syscall-fuzzer",
+            "lockstep",
             "bench-peer",
             "bench-bulk",
             "bench-bell",
@@ -106,6 +107,27 @@ fn the_shipped_recipe_lets_nobody_but_the_shell_reset_the_machine() {
         .map(|service| service.name)
         .collect();
     assert_eq!(may_reset, ["nexus-shell"]);
+}
+
+#[test]
+fn the_shipped_recipe_lets_nobody_create_processes_but_a_self_test() {
+    let may_create: Vec<_> = shipped()
+        .services
+        .into_iter()
+        .filter(|service| service.creates_processes)
+        .map(|service| (service.name, service.condition))
+        .collect();
+    assert_eq!(may_create, [("lockstep".to_string(), Some("selftest".to_string()))]);
+}
+
+#[test]
+fn test_reject_who_creates_processes_in_every_boot() {
+    let error = refused("control =", "creates_processes = true\ncontrol =");
+    assert!(error.message.contains("only with a boot argument"), "{error}");
+    assert_eq!(error.line, 17);
+    let conditional =
+        SMALL.replace("control =", "creates_processes = true\nonly_with = \"selftest\"\ncontrol =");
+    assert!(compile(&conditional, "small.toml").is_ok());
 }
 
 #[test]

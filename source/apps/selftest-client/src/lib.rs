@@ -53,6 +53,8 @@ const PROOFS: &[Proof] = &[
     ("device memory", memory::device_memory),
     ("vmo resize", memory::resize),
     ("spawn reasons", restarts::spawn_reasons),
+    #[cfg(target_os = "none")]
+    ("lockstep", restarts::lockstep),
     // The last: it leaves no peer.
     ("crash loop given up", restarts::crash_loop),
 ];

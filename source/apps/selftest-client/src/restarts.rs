@@ -3,12 +3,19 @@
 use crate::{Subject, announce_fault, announce_restart, expect, trying};
 use alloc::format;
 use alloc::string::String;
+#[cfg(target_os = "none")]
+use core::time::Duration;
 use nexus_abi::Error;
+#[cfg(target_os = "none")]
+use nexus_abi::records::STATE_EXITED;
 use nexus_abi::records::{FaultCause, STATE_FAULTED};
 use nexus_ipc::CallError;
 use nexus_proto::init::{Ended, InitError, Run, ServiceState, StartFailure, Target};
 use nexus_proto::pong::Ping;
 
+/// Time that thousands of steps may take before they count as failed.
+#[cfg(target_os = "none")]
+const LOCKSTEP_PATIENCE: Duration = Duration::from_secs(50);
 /// More crashes than the recipe's budget for the peer allows.
 const CRASHES_MAX: u32 = 10;
 
@@ -88,6 +95,15 @@ pub fn spawn_reasons(subject: &Subject<'_>) -> Result<(), String> {
     }
     // Nothing of them is left in the way of another.
     run_faulty(subject, "illegal", FaultCause::IllegalInstruction).map(drop)
+}
+
+/// Real processes make the model's sequences, and are answered as the model has it.
+#[cfg(target_os = "none")]
+pub fn lockstep(subject: &Subject<'_>) -> Result<(), String> {
+    let request = Run { name: "lockstep".into(), arguments: String::new() };
+    let deadline = subject.environment.deadline(LOCKSTEP_PATIENCE);
+    let ended = trying("running lockstep", subject.init.run(&request, deadline))?;
+    expect("its state and exit code", (ended.state, ended.exit_code), (STATE_EXITED.into(), 0))
 }
 
 /// Runs `faulty`, which must end by this cause.

@@ -72,6 +72,8 @@ pub struct Resources {
     /// Init's own capability for the machine as a whole.
     control: Handle,
     slots: Slots,
+    /// Init's own right to create processes.
+    authority: Handle,
     services: Vec<Owned>,
 }
 
@@ -80,6 +82,7 @@ impl Resources {
     pub fn create(
         manifest: &Manifest,
         control: Handle,
+        authority: Handle,
         device_authority: Handle,
         mut slots: Slots,
         tree: &[u8],
@@ -106,7 +109,7 @@ impl Resources {
             }
             services.push(owned);
         }
-        Ok(Resources { init_endpoint, doorbell, control, slots, services })
+        Ok(Resources { init_endpoint, doorbell, control, slots, authority, services })
     }
 
     /// The devices of the service that could not be had.
@@ -157,6 +160,9 @@ impl Resources {
         }
         if service.control.any() {
             grant("system".into(), self.control, Kind::SystemControl, control_rights(service));
+        }
+        if service.creates_processes {
+            grant("process-authority".into(), self.authority, Kind::ProcessAuthority, Rights::CREATE);
         }
         let listens = if service.reads_logs { Rights::WAIT } else { Rights::empty() };
         grant("log-doorbell".into(), self.doorbell, Kind::Notification, Rights::SIGNAL | listens);

@@ -49,14 +49,21 @@ fn start(environment: &Environment) -> Result<core::convert::Infallible, String>
     let view =
         environment.addresses(VIEW_BYTES).map_err(|error| format!("addresses for registers: {error}"))?;
     let slots = Slots::new(device_authority, view);
-    let resources =
-        Resources::create(&manifest, control, device_authority, slots, &tree, |service, need, reason| {
+    let resources = Resources::create(
+        &manifest,
+        control,
+        authority,
+        device_authority,
+        slots,
+        &tree,
+        |service, need, reason| {
             let what = match need.virtio {
                 Some(number) => format!("{}, device {number}", need.compatible),
                 None => need.compatible.clone(),
             };
             error!("init: {} lacks its device `{}` ({what}): {reason}", service.name, need.name);
-        });
+        },
+    );
     drop(tree);
     let resources = resources.map_err(|ResourceError::Kernel { what, error }| format!("{what}: {error}"))?;
     let deaths =

@@ -69,10 +69,7 @@ impl<'a> Supervisor<'a> {
     /// A supervisor that has started nothing yet.
     pub fn new(parts: Parts<'a>) -> Self {
         let wanted = |service: &Service| {
-            let condition = service.condition.as_deref();
-            let met =
-                condition.is_none_or(|word| parts.arguments.split_ascii_whitespace().any(|a| a == word));
-            service.start == StartPolicy::Boot && met
+            service.start == StartPolicy::Boot && may_ever_start(service, parts.arguments)
         };
         let slot = |service: &Service| Slot {
             state: if wanted(service) { ServiceState::Waiting } else { ServiceState::Stopped },
@@ -386,12 +383,21 @@ impl<'a> Supervisor<'a> {
         if service.start != StartPolicy::OnDemand {
             return Err(InitError::NotOnDemand);
         }
+        if !may_ever_start(service, self.parts.arguments) {
+            return Err(InitError::CouldNotStart(StartFailure::NotPermitted));
+        }
         if self.slots.get(index).is_some_and(|slot| slot.process.is_some()) {
             return Err(InitError::Running);
         }
         let started = self.start(index, Some(&request.arguments));
         started.map(|()| index).map_err(InitError::CouldNotStart)
     }
+}
+
+/// Whether the boot arguments hold the word without which a service is not started.
+fn may_ever_start(service: &Service, arguments: &str) -> bool {
+    let condition = service.condition.as_deref();
+    condition.is_none_or(|word| arguments.split_ascii_whitespace().any(|argument| argument == word))
 }
 
 impl Server for Supervisor<'_> {

@@ -52,6 +52,8 @@ pub(super) struct SourceService {
     pub control: Vec<Spanned<String>>,
     #[serde(default)]
     pub reads_logs: bool,
+    #[serde(default)]
+    pub creates_processes: bool,
 }
 
 /// A device by its `compatible` alone, or with what else there is to say.

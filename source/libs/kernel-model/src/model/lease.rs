@@ -12,9 +12,9 @@ const COPY_MAX: u64 = 65_536;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lent {
     /// The Reply, index and offset of a lease of one's own caller that is lent on.
-    pub on: Option<(CapId, usize, u64)>,
-    pub bytes: u64,
-    pub rights: Rights,
+    pub(crate) on: Option<(CapId, usize, u64)>,
+    pub(crate) bytes: u64,
+    pub(crate) rights: Rights,
 }
 
 /// A lease of a call that was made.
@@ -29,11 +29,11 @@ pub struct Lease {
 /// A copy out of a lease, or into it.
 #[derive(Clone, Copy, Debug)]
 pub struct LeaseCopy {
-    pub reply: CapId,
-    pub index: usize,
-    pub offset: u64,
-    pub bytes: u64,
-    pub into: bool,
+    pub(crate) reply: CapId,
+    pub(crate) index: usize,
+    pub(crate) offset: u64,
+    pub(crate) bytes: u64,
+    pub(crate) into: bool,
 }
 
 impl Model {

@@ -1,10 +1,11 @@
 //! How a message comes from one thread to another.
 
 use super::{Answer, CREDIT, CapId, Message, Model, Object, Post, Sent, Wait};
+use alloc::vec::Vec;
 use nexus_abi::{Error, Rights};
 
 /// Room for a payload that every thread of the model gives.
-pub const ROOM: u32 = 4_096;
+pub(crate) const ROOM: u32 = 4_096;
 const REGISTER_BYTES: u32 = 64;
 /// Capabilities that one message may carry, as the contract has it.
 const CAPS_MAX: usize = 4;
@@ -210,7 +211,7 @@ impl Model {
         if let Some(bound) = self.threads[thread].bound
             && self.notifications[bound].bits != 0
         {
-            let bits = std::mem::take(&mut self.notifications[bound].bits);
+            let bits = core::mem::take(&mut self.notifications[bound].bits);
             self.answer(thread, Answer::Bits(bits));
             return Ok(());
         }

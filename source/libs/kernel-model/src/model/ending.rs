@@ -167,6 +167,10 @@ impl Model {
 
     pub(super) fn time_passes(&mut self) {
         self.now += 1;
+        self.end_overdue_waits();
+    }
+
+    pub(super) fn end_overdue_waits(&mut self) {
         for thread in 0..self.threads.len() {
             let state = &self.threads[thread];
             if state.alive && state.deadline <= self.now && !matches!(state.wait, Wait::Nothing) {
@@ -177,7 +181,7 @@ impl Model {
     }
 
     pub(super) fn kill(&mut self, process: usize, order: &[CapId]) {
-        if !std::mem::replace(&mut self.processes[process].alive, false) {
+        if !core::mem::replace(&mut self.processes[process].alive, false) {
             return;
         }
         for thread in 0..self.threads.len() {

@@ -1,6 +1,6 @@
 //! Messages and capabilities as a small state machine: what the contract promises, without the kernel.
 //!
-//! The property test `lockstep` runs it beside the kernel, event by event.
+//! [`crate::Lockstep`] runs it beside a kernel, event by event.
 //! Everything is a number in a map; nothing here knows of frames, locks or tables.
 //!
 //! Where to start reading: [`Event`], [`Answer`], [`Model::step`].
@@ -11,24 +11,28 @@ mod delivery;
 mod ending;
 mod lease;
 
-pub use delivery::ROOM;
-pub use lease::{Lease, LeaseCopy, Lent};
+pub(crate) use delivery::ROOM;
+pub(crate) use lease::{Lease, LeaseCopy, Lent};
 
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
 use nexus_abi::{Error, Rights};
-use std::collections::{BTreeMap, VecDeque};
 
 /// Capabilities are numbered through, over all processes; no number is used twice.
-pub type CapId = u32;
+pub(crate) type CapId = u32;
 /// A deadline that never comes.
-pub const NEVER: u64 = u64::MAX;
+pub(crate) const NEVER: u64 = u64::MAX;
 /// Posts that one capability may have under way.
 const CREDIT: u32 = 4;
 
 /// What a capability names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Object {
+    /// An endpoint, by its place in [`Model::endpoints`].
     Endpoint(usize),
+    /// A notification, by its place in [`Model::notifications`].
     Notification(usize),
+    /// Memory of a page, in the order in which it was created.
     Memory(usize),
     /// The answer owed to a thread for its call of this sequence.
     Reply(usize, u64),
@@ -36,131 +40,153 @@ pub enum Object {
 
 #[derive(Clone, Debug)]
 pub struct Cap {
-    pub holder: usize,
-    pub object: Object,
-    pub rights: Rights,
-    pub badge: u64,
-    pub session: Option<usize>,
-    pub parent: Option<CapId>,
+    pub(crate) holder: usize,
+    pub(crate) object: Object,
+    pub(crate) rights: Rights,
+    pub(crate) badge: u64,
+    pub(crate) session: Option<usize>,
+    pub(crate) parent: Option<CapId>,
     /// Newest first.
-    pub children: Vec<CapId>,
-    pub frozen: bool,
+    pub(crate) children: Vec<CapId>,
+    pub(crate) frozen: bool,
     /// Posts under way.
-    pub posts: u32,
+    pub(crate) posts: u32,
     /// Whether it counts among its holder's open calls: a Reply that came by message does not.
-    pub open_call: bool,
+    pub(crate) open_call: bool,
 }
 
 /// A capability that a message is to carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
-    pub cap: CapId,
-    pub rights: Rights,
-    pub moved: bool,
+    pub(crate) cap: CapId,
+    pub(crate) rights: Rights,
+    pub(crate) moved: bool,
 }
 
 #[derive(Clone, Debug, Default)]
 pub struct Message {
-    pub tag: u64,
+    pub(crate) tag: u64,
     /// The call names no buffers: what it sends, and what it can take, are registers.
-    pub plain: bool,
-    pub bytes: u32,
-    pub caps: Vec<Sent>,
+    pub(crate) plain: bool,
+    pub(crate) bytes: u32,
+    pub(crate) caps: Vec<Sent>,
     /// What a call lends.
-    pub leases: Vec<Lent>,
+    pub(crate) leases: Vec<Lent>,
 }
 
 /// What a thread waits for.
 #[derive(Clone, Debug)]
 pub enum Wait {
+    /// It runs.
     Nothing,
+    /// That its call is received.
     Calling {
+        /// Where.
         endpoint: usize,
+        /// What it sends.
         message: Message,
+        /// The capability that it calls through.
         via: CapId,
+        /// The capability's badge.
         badge: u64,
     },
+    /// The answer to a call that was received.
     Called,
+    /// Any arrival at an endpoint.
     Receiving(usize),
-    /// Its process owes as many answers as it may.
+    /// An arrival that is no call: its process owes as many answers as it may.
     Listening(usize),
+    /// One of these bits of a notification.
     Bits(usize, u64),
 }
 
+/// A thread.
 #[derive(Clone, Debug)]
 pub struct Thread {
+    /// Whose it is.
     pub process: usize,
+    /// Whether its process is alive.
     pub alive: bool,
+    /// What it waits for.
     pub wait: Wait,
+    /// The epoch at which it waits no longer.
     pub deadline: u64,
     /// Whether it has an entry for the Reply of the next call.
-    pub reserved: bool,
-    pub bound: Option<usize>,
+    pub(crate) reserved: bool,
+    pub(crate) bound: Option<usize>,
     /// It named no buffers for what it waits for.
-    pub plain: bool,
+    pub(crate) plain: bool,
     /// The capability through which it receives.
-    pub receives_via: CapId,
+    pub(crate) receives_via: CapId,
     /// Tells one call from the next.
-    pub sequence: u64,
+    pub(crate) sequence: u64,
     /// What its call lends.
-    pub leases: Vec<Lease>,
+    pub(crate) leases: Vec<Lease>,
 }
 
+/// A process.
 #[derive(Clone, Debug)]
 pub struct Process {
+    /// Whether it was not killed.
     pub alive: bool,
-    pub rank: u32,
+    pub(crate) rank: u32,
+    /// Entries of its table, without those of its open calls.
     pub used: u32,
-    pub used_max: u32,
+    pub(crate) used_max: u32,
+    /// Calls that it has not answered, or has room reserved for.
     pub open_calls: u32,
-    pub open_calls_max: u32,
+    pub(crate) open_calls_max: u32,
     /// Threads that wait for something else than a call, in the order in which they began to.
-    pub listeners: VecDeque<usize>,
+    pub(crate) listeners: VecDeque<usize>,
 }
 
 #[derive(Clone, Debug)]
 pub struct Post {
-    pub from: usize,
-    pub via: CapId,
-    pub badge: u64,
-    pub tag: u64,
+    pub(crate) from: usize,
+    pub(crate) via: CapId,
+    pub(crate) badge: u64,
+    pub(crate) tag: u64,
 }
 
+/// An endpoint.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
-    pub owner: usize,
+    pub(crate) owner: usize,
+    /// Whether it exists.
     pub alive: bool,
-    pub rank: u32,
-    pub max_bytes: u32,
-    pub max_caps: u32,
-    pub generation: u32,
-    pub sealed: bool,
-    pub callers: VecDeque<usize>,
-    pub receivers: VecDeque<usize>,
-    pub listeners: VecDeque<usize>,
-    pub posts: VecDeque<Post>,
+    pub(crate) rank: u32,
+    pub(crate) max_bytes: u32,
+    pub(crate) max_caps: u32,
+    pub(crate) generation: u32,
+    pub(crate) sealed: bool,
+    pub(crate) callers: VecDeque<usize>,
+    pub(crate) receivers: VecDeque<usize>,
+    pub(crate) listeners: VecDeque<usize>,
+    pub(crate) posts: VecDeque<Post>,
     /// Sessions whose end nobody has heard of.
-    pub gone: VecDeque<usize>,
-    pub calls_first: bool,
+    pub(crate) gone: VecDeque<usize>,
+    pub(crate) calls_first: bool,
 }
 
 #[derive(Clone, Debug)]
 pub struct Session {
-    pub owner: usize,
-    pub endpoint: usize,
-    pub badge: u64,
-    pub generation: u32,
-    pub references: u32,
-    pub alive: bool,
+    pub(crate) owner: usize,
+    pub(crate) endpoint: usize,
+    pub(crate) badge: u64,
+    pub(crate) generation: u32,
+    pub(crate) references: u32,
+    pub(crate) alive: bool,
 }
 
+/// A notification.
 #[derive(Clone, Debug)]
 pub struct Notification {
-    pub owner: usize,
+    pub(crate) owner: usize,
+    /// Whether it exists.
     pub alive: bool,
-    pub bits: u64,
-    pub waiter: Option<usize>,
-    pub bound: Option<usize>,
+    pub(crate) bits: u64,
+    pub(crate) waiter: Option<usize>,
+    pub(crate) bound: Option<usize>,
 }
 
 /// What happens; the first number is the thread that does it.
@@ -283,16 +309,22 @@ pub enum Answer {
 }
 
 /// Who was answered what, by one event.
-pub type Answers = Vec<(usize, Answer)>;
+pub(crate) type Answers = Vec<(usize, Answer)>;
 
+/// Everything that there is, and what happens to it.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
+    /// In the order of their creation, as all of these.
     pub processes: Vec<Process>,
+    /// Those of the first process come first.
     pub threads: Vec<Thread>,
+    /// Where calls and posts go.
     pub endpoints: Vec<Endpoint>,
+    /// Where bits are signalled.
     pub notifications: Vec<Notification>,
-    pub sessions: Vec<Session>,
-    pub caps: BTreeMap<CapId, Cap>,
+    pub(crate) sessions: Vec<Session>,
+    pub(crate) caps: BTreeMap<CapId, Cap>,
+    /// The epoch: deadlines are counted in these.
     pub now: u64,
     next_cap: CapId,
     answers: Answers,
@@ -301,7 +333,7 @@ pub struct Model {
 }
 
 impl Model {
-    pub fn add_process(&mut self, rank: u32, used_max: u32, open_calls_max: u32) -> usize {
+    pub(crate) fn add_process(&mut self, rank: u32, used_max: u32, open_calls_max: u32) -> usize {
         let listeners = VecDeque::new();
         let process =
             Process { alive: true, rank, used: 0, used_max, open_calls: 0, open_calls_max, listeners };
@@ -309,7 +341,7 @@ impl Model {
         self.processes.len() - 1
     }
 
-    pub fn add_thread(&mut self, process: usize) -> usize {
+    pub(crate) fn add_thread(&mut self, process: usize) -> usize {
         self.threads.push(Thread {
             process,
             alive: true,
@@ -325,7 +357,7 @@ impl Model {
         self.threads.len() - 1
     }
 
-    pub fn add_endpoint(&mut self, owner: usize, rank: u32, max_bytes: u32, max_caps: u32) -> CapId {
+    pub(crate) fn add_endpoint(&mut self, owner: usize, rank: u32, max_bytes: u32, max_caps: u32) -> CapId {
         self.endpoints.push(Endpoint {
             owner,
             alive: true,
@@ -345,14 +377,20 @@ impl Model {
         self.add_cap(owner, object, nexus_abi::Kind::Endpoint.rights(), None)
     }
 
-    pub fn add_notification(&mut self, owner: usize) -> CapId {
+    pub(crate) fn add_notification(&mut self, owner: usize) -> CapId {
         self.notifications.push(Notification { owner, alive: true, bits: 0, waiter: None, bound: None });
         let object = Object::Notification(self.notifications.len() - 1);
         self.add_cap(owner, object, nexus_abi::Kind::Notification.rights(), None)
     }
 
     /// A new entry of a process's table, below `parent`.
-    pub fn add_cap(&mut self, holder: usize, object: Object, rights: Rights, parent: Option<CapId>) -> CapId {
+    pub(crate) fn add_cap(
+        &mut self,
+        holder: usize,
+        object: Object,
+        rights: Rights,
+        parent: Option<CapId>,
+    ) -> CapId {
         self.next_cap += 1;
         let (badge, session) = parent.map_or((0, None), |parent| {
             let parent = &self.caps[&parent];
@@ -383,12 +421,12 @@ impl Model {
     }
 
     /// Whether a thread can do something now.
-    pub fn can_act(&self, thread: usize) -> bool {
+    pub(crate) fn can_act(&self, thread: usize) -> bool {
         self.threads[thread].alive && matches!(self.threads[thread].wait, Wait::Nothing)
     }
 
     /// Lets one thing happen; yields who was answered what by it.
-    pub fn step(&mut self, event: &Event) -> Answers {
+    pub(crate) fn step(&mut self, event: &Event) -> Answers {
         self.answers.clear();
         if let Some((thread, outcome)) = self.act(event) {
             match outcome {
@@ -404,7 +442,9 @@ impl Model {
                 self.answers.push((thread, Answer::Failed(error)));
             }
         }
-        std::mem::take(&mut self.answers)
+        // A call whose time is over already is delivered all the same when somebody waits for it.
+        self.end_overdue_waits();
+        core::mem::take(&mut self.answers)
     }
 
     /// A process may owe one more answer: the thread that waited longest for that receives anew.
@@ -416,6 +456,12 @@ impl Model {
         }
         self.threads[thread].wait = Wait::Nothing;
         self.repeats.push_back((thread, self.threads[thread].deadline));
+    }
+
+    /// Whether a thread waits for something that time can end.
+    pub fn has_deadline(&self) -> bool {
+        let ends = |thread: &Thread| !matches!(thread.wait, Wait::Nothing) && thread.deadline != NEVER;
+        self.threads.iter().any(ends)
     }
 
     /// What a thread is answered at once; `None` inside: it waits, or was answered already.
@@ -608,7 +654,7 @@ impl Model {
         let Some(bound) = state.bound.filter(|_| state.bits != 0) else { return Ok(()) };
         if let Wait::Receiving(endpoint) | Wait::Listening(endpoint) = self.threads[bound].wait {
             self.leave(endpoint, bound);
-            let bits = std::mem::take(&mut self.notifications[notification].bits);
+            let bits = core::mem::take(&mut self.notifications[notification].bits);
             self.answer(bound, Answer::Bits(bits));
         }
         Ok(())
@@ -660,7 +706,7 @@ impl Model {
             }
             state.bound = Some(thread);
         }
-        let before = std::mem::replace(&mut self.threads[thread].bound, next);
+        let before = core::mem::replace(&mut self.threads[thread].bound, next);
         if let Some(before) = before.filter(|&before| Some(before) != next) {
             self.notifications[before].bound = None;
         }

@@ -1,0 +1,245 @@
+//! What the kernel's contract promises of messages, capabilities and leases, as a small model, and the comparison
+//! of a kernel with it, event by event.
+//!
+//! What it is: [`Lockstep`] draws events out of bytes, has them happen in four processes with two threads each on
+//! a [`Bench`], and compares who was answered what. A bench is the kernel's core on a host, or real processes
+//! on the machine; the same [`sequence`] makes the same events on both.
+//! What it is not: nothing that a running system needs. A difference is a panic that says which.
+//!
+//! Where to start reading: [`Lockstep::step`], then the model.
+#![no_std]
+
+extern crate alloc;
+
+mod bench;
+mod doing;
+mod drawing;
+mod model;
+
+pub use bench::{Bench, Late};
+pub use model::{Model, Notification, Object, Process, Thread, Wait};
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use model::{Answer, CapId, Event};
+use nexus_abi::grammar::Random;
+use nexus_abi::limits::PAGE_SIZE;
+use nexus_abi::message::{Arrival, Buffers, Header, Registers};
+use nexus_abi::{Rights, SystemCall};
+use zerocopy::IntoBytes;
+
+const PAGE: u64 = PAGE_SIZE as u64;
+const LABEL: u16 = 0x4e58;
+/// Of each process: its rank, the entries that its table can hold, the calls that it can hold unanswered.
+pub const PROCESSES: [(u32, u32, u32); 4] = [(10, 40, 2), (5, 28, 2), (20, 24, 2), (20, 16, 1)];
+/// Threads of each process. Thread `n` is of process `n / THREADS`.
+pub const THREADS: usize = 2;
+/// Where each process has memory for its messages.
+pub const SCRATCH: u64 = 0x10_0000;
+/// Pages at [`SCRATCH`].
+pub const SCRATCH_PAGES: u64 = 32;
+/// Events in one sequence.
+pub const EVENTS: usize = 200;
+
+/// Raw material of an event; what it means depends on what there is.
+pub type Seed = (u8, u8, u8, u8, u8, u8);
+
+/// The events of a number: the same ones on every bench.
+pub fn sequence(number: u64) -> Vec<Seed> {
+    let mut random = Random::new(number);
+    let mut seed = || {
+        // The high bytes are the better ones.
+        let [_, _, a, b, c, d, e, f] = random.next().to_le_bytes();
+        (a, b, c, d, e, f)
+    };
+    (0..EVENTS).map(|_| seed()).collect()
+}
+
+/// A bench beside the model.
+pub struct Lockstep<B> {
+    /// Where the events happen.
+    pub bench: B,
+    model: Model,
+    handles: BTreeMap<CapId, u64>,
+    holders: BTreeMap<CapId, usize>,
+    tag: u64,
+}
+
+impl<B: Bench> Lockstep<B> {
+    /// The processes of a fresh bench with their first capabilities. `epoch` is the present one, above 0.
+    pub fn new(bench: B, epoch: u64) -> Self {
+        let mut model = Model::default();
+        model.now = epoch;
+        for (rank, capabilities_max, open_calls_max) in PROCESSES {
+            let process = model.add_process(rank, capabilities_max, open_calls_max);
+            for _ in 0..THREADS {
+                model.add_thread(process);
+            }
+        }
+        let (handles, holders) = (BTreeMap::new(), BTreeMap::new());
+        let mut lockstep = Lockstep { bench, model, handles, holders, tag: 0 };
+        lockstep.set_up();
+        lockstep.bench.compare(&lockstep.model);
+        lockstep
+    }
+
+    /// Process 0 supervises: it creates the endpoints; 1 serves, also process 0; 2 and 3 are clients.
+    fn set_up(&mut self) {
+        let plain = Rights::CALL | Rights::POST;
+        let serving = plain | Rights::RECEIVE | Rights::MINT;
+        for (rank, bytes, caps) in [(10, 64, 0), (10, 4_096, 2), (5, 64, 2)] {
+            let handle = self.create(0, SystemCall::EndpointCreate, &[rank, bytes, caps]);
+            let cap = self.model.add_endpoint(0, rank as u32, bytes as u32, caps as u32);
+            self.bench.created(Object::Endpoint(self.model.endpoints.len() - 1), 0, handle);
+            self.bind(cap, handle, 0);
+            for (to, rights) in [(1, serving), (2, plain), (3, plain)] {
+                self.hand(cap, to, rights);
+            }
+        }
+        let handle = self.create(0, SystemCall::NotificationCreate, &[]);
+        let cap = self.model.add_notification(0);
+        self.bench.created(Object::Notification(0), 0, handle);
+        self.bind(cap, handle, 0);
+        self.hand(cap, 1, Rights::SIGNAL | Rights::WAIT);
+        self.hand(cap, 2, Rights::SIGNAL);
+        let handle = self.create(1, SystemCall::NotificationCreate, &[]);
+        let cap = self.model.add_notification(1);
+        self.bench.created(Object::Notification(1), 1, handle);
+        self.bind(cap, handle, 1);
+        for (process, index) in [(2, 0), (3, 1)] {
+            let handle = self.create(process, SystemCall::VmoCreate, &[0, PAGE]);
+            let rights = nexus_abi::Kind::Vmo.rights() - Rights::PHYSICAL;
+            let cap = self.model.add_cap(process, Object::Memory(index), rights, None);
+            self.bench.created(Object::Memory(index), process, handle);
+            self.bind(cap, handle, process);
+        }
+    }
+
+    fn create(&mut self, process: usize, call: SystemCall, arguments: &[u64]) -> u64 {
+        self.bench.call(process * THREADS, call, arguments).expect("a fresh process")
+    }
+
+    fn bind(&mut self, cap: CapId, handle: u64, holder: usize) {
+        assert!(
+            !self.handles.iter().any(|(other, &h)| h == handle && self.holders[other] == holder),
+            "handle {handle:x} was given twice"
+        );
+        self.handles.insert(cap, handle);
+        self.holders.insert(cap, holder);
+    }
+
+    fn hand(&mut self, cap: CapId, to: usize, rights: Rights) {
+        let handle = self.bench.hand(self.handles[&cap], 0, to, rights);
+        let object = self.model.caps[&cap].object;
+        let copy = self.model.add_cap(to, object, rights, Some(cap));
+        self.bind(copy, handle, to);
+    }
+
+    /// Lets the event of a seed happen on both, if there is one; then everything is compared. Whether
+    /// there was one, or what happened in between makes comparing senseless.
+    pub fn step(&mut self, seed: Seed) -> Result<bool, Late> {
+        match self.event(seed) {
+            Some(event) => self.both(&event).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Kills every process.
+    pub fn end(mut self) -> Result<B, Late> {
+        for process in 0..PROCESSES.len() {
+            let order = self.table_order(process);
+            self.both(&Event::Kill { process, order })?;
+        }
+        Ok(self.bench)
+    }
+
+    fn both(&mut self, event: &Event) -> Result<(), Late> {
+        self.bench.before(&self.model);
+        self.act(event);
+        let answers = self.model.step(event);
+        self.bench.tell(event, &answers);
+        let alive = |thread: &usize| self.model.threads[*thread].alive;
+        let answered: Vec<usize> = answers.iter().map(|(thread, _)| *thread).filter(alive).collect();
+        self.bench.settle(&self.model, &answered)?;
+        for (thread, answer) in &answers {
+            if self.model.threads[*thread].alive {
+                self.compare_answer(*thread, answer);
+            }
+        }
+        self.bench.compare(&self.model);
+        Ok(())
+    }
+
+    fn compare_answer(&mut self, thread: usize, answer: &Answer) {
+        let registers = self.bench.registers(thread);
+        let outcome = self.bench.outcome(thread);
+        match answer {
+            Answer::Failed(error) => assert_eq!(outcome, Err(*error), "thread {thread}"),
+            Answer::Value(value) if *value != 0 => assert_eq!(outcome, Ok(*value), "thread {thread}"),
+            Answer::Value(_) => assert!(outcome.is_ok(), "thread {thread}: {outcome:?}"),
+            Answer::New(cap) => {
+                let handle = outcome.expect("a new handle");
+                self.bind(*cap, handle, self.model.threads[thread].process);
+            }
+            Answer::Call { from, badge, tag, bytes, caps, leases, reply } => {
+                assert_eq!(registers.header.leases(), *leases);
+                self.compare_message(thread, &registers, Arrival::Call, (*tag, *bytes), caps);
+                assert_eq!(registers.buffers, *badge);
+                self.compare_sender(&registers, *from);
+                self.bind(*reply, registers.reply.0, self.model.threads[thread].process);
+            }
+            Answer::Post { from, badge, tag } => {
+                assert_eq!(registers.header.arrival(), Some(Arrival::Post), "{outcome:?}");
+                assert_eq!((registers.buffers, registers.words[0]), (*badge, *tag));
+                self.compare_sender(&registers, *from);
+            }
+            Answer::Bits(bits) => {
+                assert_eq!(registers.header.arrival(), Some(Arrival::Bits), "{outcome:?}");
+                assert_eq!(registers.words[0], *bits);
+                assert_eq!((registers.deadline, registers.process_id), (0, 0), "bits bring no identity");
+            }
+            Answer::BadgeGone(badge) => {
+                assert_eq!(registers.header.arrival(), Some(Arrival::BadgeGone), "{outcome:?}");
+                assert_eq!(registers.buffers, *badge);
+            }
+            Answer::Reply { tag, bytes, caps } => {
+                self.compare_message(thread, &registers, Arrival::Call, (*tag, *bytes), caps);
+            }
+        }
+    }
+
+    fn compare_sender(&self, registers: &Registers, from: usize) {
+        assert_eq!((registers.deadline, registers.process_id), self.bench.identity(from));
+    }
+
+    fn compare_message(
+        &mut self,
+        thread: usize,
+        registers: &Registers,
+        arrival: Arrival,
+        (tag, bytes): (u64, u32),
+        caps: &[CapId],
+    ) {
+        let expected = Header::new(LABEL, bytes, caps.len() as u8).with_arrival(arrival);
+        let header = registers.header.with_leases(0);
+        assert_eq!((registers.target, header), (0, expected), "thread {thread}");
+        let [buffers, _, receive] = Self::places(thread);
+        if bytes > 64 {
+            assert_eq!(self.word(thread, receive), tag);
+            assert_eq!(self.word(thread, receive + u64::from(bytes) - 8), tag);
+        } else {
+            assert_eq!(registers.words, [tag; 8]);
+        }
+        let mut record = Buffers::default();
+        self.bench.get(thread, buffers, record.as_mut_bytes());
+        for (cap, handle) in caps.iter().zip(record.received_capabilities) {
+            self.bind(*cap, handle.0, self.model.threads[thread].process);
+        }
+    }
+
+    fn word(&mut self, thread: usize, address: u64) -> u64 {
+        let mut bytes = [0; 8];
+        self.bench.get(thread, address, &mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+}
