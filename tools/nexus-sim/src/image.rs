@@ -1,7 +1,9 @@
 //! What the simulated machine boots: the device tree, and an initial image with the real manifest and, in
 //! the place of each program, a file that names it.
 
-use crate::machine::{RTC_BASE, RTC_LINE, UART_BASE, UART_LINE};
+use crate::machine::{
+    ENTROPY_BASE, ENTROPY_LINE, RTC_BASE, RTC_LINE, SLOT_BASE, SLOT_LINE, UART_BASE, UART_LINE,
+};
 use anyhow::{Context, Result, anyhow};
 use nexus_abi::image::{INIT, MANIFEST};
 use nexus_abi::limits::PAGE_SIZE;
@@ -24,6 +26,7 @@ pub const PROGRAMS: &[Program] = &[
     ("nexus-shell", nexus_shell::run),
     ("ping", ping::run),
     ("pong", pong::run),
+    ("rngd", rngd::run),
     ("selftest-client", selftest_client::run),
     ("selftest-peer", selftest_peer::run),
     ("selftest-soak", selftest_soak::run),
@@ -113,8 +116,8 @@ pub fn build(recipe: &str, file: &str) -> Result<Built> {
     Ok(Built { manifest, image })
 }
 
-/// The simulated machine's device tree.
-pub fn device_tree() -> Result<Vec<u8>> {
+/// The simulated machine's device tree; a machine without the entropy device has no slot for it either.
+pub fn device_tree(with_entropy: bool) -> Result<Vec<u8>> {
     let mut tree = FdtWriter::new()?;
     let root = tree.begin_node("")?;
     tree.property_u32("#address-cells", 2)?;
@@ -127,7 +130,10 @@ pub fn device_tree() -> Result<Vec<u8>> {
     let devices = [
         ("serial@10000000", "ns16550a", UART_BASE, UART_LINE),
         ("rtc@101000", "google,goldfish-rtc", RTC_BASE, RTC_LINE),
+        ("virtio_mmio@10001000", "virtio,mmio", SLOT_BASE, SLOT_LINE),
     ];
+    let entropy = ("virtio_mmio@10002000", "virtio,mmio", ENTROPY_BASE, ENTROPY_LINE);
+    let devices = devices.into_iter().chain(with_entropy.then_some(entropy));
     for (name, compatible, base, line) in devices {
         let node = tree.begin_node(name)?;
         tree.property_string("compatible", compatible)?;

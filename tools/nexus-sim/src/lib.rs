@@ -17,6 +17,7 @@
 
 pub mod campaign;
 pub mod door;
+pub mod entropy;
 pub mod faults;
 pub mod image;
 pub mod invariants;

@@ -1,6 +1,7 @@
 //! The simulated machine as the kernel sees it: a clock that the simulator moves, an interrupt controller,
 //! devices, and a record of the translations that the kernel had forgotten.
 
+use crate::entropy::{DeviceRam, Entropy};
 use crate::random::Random;
 use crate::uart::Uart;
 use neuron::arch::{AddressSpace, Arch};
@@ -9,6 +10,7 @@ use nexus_abi::limits::PAGE_SIZE;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
+use virtio_mmio::register;
 
 /// Ticks of the clock a second, as of QEMU's `virt` machine.
 pub const TICKS_PER_SECOND: u64 = 10_000_000;
@@ -20,6 +22,16 @@ pub const UART_LINE: u32 = 10;
 pub const RTC_BASE: u64 = 0x10_1000;
 /// Its interrupt line.
 pub const RTC_LINE: u32 = 11;
+
+/// Where the registers of a virtio slot are in which no device stands.
+pub const SLOT_BASE: u64 = 0x1000_1000;
+/// Its interrupt line.
+pub const SLOT_LINE: u32 = 1;
+
+/// Where the registers of the entropy device's slot are.
+pub const ENTROPY_BASE: u64 = 0x1000_2000;
+/// Its interrupt line.
+pub const ENTROPY_LINE: u32 = 2;
 
 /// A translation that is forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +49,8 @@ pub struct Machine {
     enabled: RefCell<BTreeSet<u32>>,
     /// The terminal's device.
     pub uart: RefCell<Uart>,
+    /// The source of entropy.
+    pub entropy: RefCell<Entropy>,
     flushes: RefCell<Vec<Flush>>,
     /// What the last reset was asked to do: reboot or not.
     pub reset: Cell<Option<bool>>,
@@ -49,12 +63,13 @@ pub struct Machine {
 
 impl Machine {
     /// A machine whose devices are at rest.
-    pub fn new(clock: Rc<Cell<u64>>, seed: u64) -> Self {
+    pub fn new(clock: Rc<Cell<u64>>, seed: u64, ram: DeviceRam) -> Self {
         Machine {
             clock,
             timer: Cell::new(u64::MAX),
             enabled: RefCell::default(),
             uart: RefCell::default(),
+            entropy: RefCell::new(Entropy::new(ram, !seed)),
             flushes: RefCell::default(),
             reset: Cell::new(None),
             printed: RefCell::default(),
@@ -68,8 +83,9 @@ impl Machine {
         let timer = Some(self.timer.get()).filter(|&timer| timer != u64::MAX);
         let mut uart = self.uart.borrow_mut();
         uart.advance(self.clock.get());
-        let device = uart.next_event();
-        timer.into_iter().chain(device).min()
+        let mut entropy = self.entropy.borrow_mut();
+        entropy.advance(self.clock.get());
+        timer.into_iter().chain(uart.next_event()).chain(entropy.next_event()).min()
     }
 
     /// The translations that were forgotten since this was last asked.
@@ -79,35 +95,59 @@ impl Machine {
 
     /// Reads a device's register at a physical address.
     pub fn load(&self, address: u64) -> u64 {
-        let mut uart = self.uart.borrow_mut();
-        uart.advance(self.clock.get());
-        in_uart(address).map_or(u64::MAX, |offset| uart.load(offset).into())
+        let now = self.clock.get();
+        if let Some(offset) = within(address, UART_BASE) {
+            let mut uart = self.uart.borrow_mut();
+            uart.advance(now);
+            uart.load(offset).into()
+        } else if let Some(offset) = within(address, ENTROPY_BASE) {
+            let mut entropy = self.entropy.borrow_mut();
+            entropy.advance(now);
+            entropy.load(offset).into()
+        } else {
+            within(address, SLOT_BASE).map_or(u64::MAX, |offset| empty_slot(offset).into())
+        }
     }
 
     /// Writes a device's register.
     pub fn store(&self, address: u64, value: u64) {
-        let mut uart = self.uart.borrow_mut();
-        uart.advance(self.clock.get());
-        if let Some(offset) = in_uart(address) {
-            uart.store(offset, value as u8, self.clock.get());
+        let now = self.clock.get();
+        if let Some(offset) = within(address, UART_BASE) {
+            let mut uart = self.uart.borrow_mut();
+            uart.advance(now);
+            uart.store(offset, value as u8, now);
+        } else if let Some(offset) = within(address, ENTROPY_BASE) {
+            let mut entropy = self.entropy.borrow_mut();
+            entropy.advance(now);
+            entropy.store(offset, value as u32, now);
         }
     }
 
     /// Whether the registers at a physical address behave as memory does.
     pub fn is_plain(address: u64) -> bool {
-        in_uart(address).is_none()
+        [UART_BASE, SLOT_BASE, ENTROPY_BASE].into_iter().all(|base| within(address, base).is_none())
     }
 
     fn line_is_up(&self, line: u32) -> bool {
-        let mut uart = self.uart.borrow_mut();
+        let (mut uart, mut entropy) = (self.uart.borrow_mut(), self.entropy.borrow_mut());
         uart.advance(self.clock.get());
-        line == UART_LINE && uart.raised()
+        entropy.advance(self.clock.get());
+        (line == UART_LINE && uart.raised()) || (line == ENTROPY_LINE && entropy.raised())
     }
 }
 
-/// The offset of an address in the UART's window.
-fn in_uart(address: u64) -> Option<u64> {
-    address.checked_sub(UART_BASE).filter(|&offset| offset < PAGE_SIZE as u64)
+/// The offset of an address in the window of one page that begins at `base`.
+fn within(address: u64, base: u64) -> Option<u64> {
+    address.checked_sub(base).filter(|&offset| offset < PAGE_SIZE as u64)
+}
+
+/// The registers of a virtio slot in which no device stands: a magic, a version, and nothing else.
+fn empty_slot(offset: u64) -> u32 {
+    match offset as usize {
+        register::MAGIC => virtio_mmio::MAGIC,
+        register::VERSION => virtio_mmio::MODERN,
+        _ => 0,
+    }
 }
 
 impl Arch for Machine {

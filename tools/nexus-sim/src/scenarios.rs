@@ -13,6 +13,8 @@ pub struct Scenario {
     pub about: &'static str,
     /// The boot arguments.
     pub arguments: &'static str,
+    /// Whether the machine lacks the entropy device.
+    pub without_entropy: bool,
     /// Tells it; the second argument is the system at rest when nothing ever went wrong.
     pub tell: fn(&mut Run<'_>, &Rest) -> Result<()>,
 }
@@ -23,42 +25,70 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "restless",
         about: "However the turns fall, the system comes up, answers, and is at rest as ever",
         arguments: "",
+        without_entropy: false,
         tell: restless,
     },
     Scenario {
         name: "storm",
         about: "Services that are killed, starved or corrupted at any call come back, and nothing is left behind",
         arguments: "",
+        without_entropy: false,
         tell: storm,
     },
     Scenario {
         name: "early-storm",
         about: "As storm, from the first instruction on",
         arguments: "",
+        without_entropy: false,
         tell: early_storm,
     },
     Scenario {
         name: "doomed",
         about: "A service that always dies is given up, and its callers are told at once",
         arguments: "",
+        without_entropy: false,
         tell: doomed,
     },
     Scenario {
         name: "selftest",
         about: "The system proves itself from inside, as on the machine, however the turns fall",
         arguments: "selftest",
+        without_entropy: false,
         tell: selftest,
     },
     Scenario {
         name: "init-dies",
         about: "The death of init, at any moment, resets the machine, which comes up again",
         arguments: "",
+        without_entropy: false,
         tell: init_dies,
+    },
+    Scenario {
+        name: "drivers",
+        about: "A driver that is killed under load at any moment comes back with its device reset, and its clients are answered",
+        arguments: "soak drivers=12",
+        without_entropy: false,
+        tell: drivers,
+    },
+    Scenario {
+        name: "stuck-device",
+        about: "A device that does not reset is retired with the memory that it may write to, its driver given up",
+        arguments: "",
+        without_entropy: false,
+        tell: stuck_device,
+    },
+    Scenario {
+        name: "no-entropy",
+        about: "A machine without an entropy device: its driver is left out, nobody is given bytes, all else is as ever",
+        arguments: "selftest",
+        without_entropy: true,
+        tell: no_entropy,
     },
     Scenario {
         name: "power-cut",
         about: "A machine whose power fails at any moment comes up again",
         arguments: "",
+        without_entropy: false,
         tell: power_cut,
     },
 ];
@@ -109,13 +139,52 @@ fn doomed(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
 }
 
 fn selftest(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
+    proves_itself(run, &["SELFTEST: rng entropy ok", "SELFTEST: driver restart ok"])
+}
+
+/// The self-test finds nothing wrong, and these lines come.
+fn proves_itself(run: &mut Run<'_>, lines: &[&str]) -> Result<()> {
     run.restless();
     run.until_shown("SELFTEST: end")?;
     run.settle()?;
     let shown = run.console();
     let failed = shown.lines().find(|line| line.contains("SELFTEST: FAIL"));
     ensure!(failed.is_none(), "{}", failed.unwrap_or_default());
+    let missing = lines.iter().find(|line| !shown.contains(**line));
+    ensure!(missing.is_none(), "`{}` did not come", missing.unwrap_or(&""));
     run.nobody_waits_too_long()
+}
+
+fn drivers(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
+    run.restless();
+    run.until_shown("soak: 12 times a driver was killed under load")?;
+    run.settle()?;
+    let shown = run.console();
+    let failed = shown.lines().find(|line| line.contains("soak: FAIL"));
+    ensure!(failed.is_none(), "{}", failed.unwrap_or_default());
+    let astray = run.system().kernel().arch().entropy.borrow().astray;
+    ensure!(astray == 0, "the device was sent outside of RAM {astray} times");
+    run.nobody_waits_too_long()
+}
+
+fn stuck_device(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
+    run.restless();
+    run.until_prompt()?;
+    run.system().kernel().arch().entropy.borrow_mut().stuck = true;
+    run.types("kill rngd");
+    run.until_shown("init: the device `rng` of rngd: it does not reset and is retired")?;
+    run.until_shown("init: gave up rngd: its device cannot be quieted")?;
+    run.settle()?;
+    run.types("ping");
+    run.until_shown("pong answered")?;
+    run.types("mem");
+    run.until_shown("in quarantine")?;
+    run.until_shown("3 pages")?;
+    run.nobody_waits_too_long()
+}
+
+fn no_entropy(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
+    proves_itself(run, &["init: rngd is left out: this machine lacks its device", "SELFTEST: rng absent ok"])
 }
 
 fn init_dies(run: &mut Run<'_>, before: &Rest) -> Result<()> {

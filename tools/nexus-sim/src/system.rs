@@ -9,6 +9,7 @@ mod spaces;
 mod trap;
 
 use crate::door::{self, Request, Response};
+use crate::entropy::DeviceRam;
 use crate::faults::{DELAY_TICKS_MAX, Faults, Harm, refusal};
 use crate::image::{Built, device_tree};
 use crate::machine::{Machine, TICKS_PER_SECOND};
@@ -65,6 +66,8 @@ pub struct Setup {
     pub faults: Faults,
     /// A bug that is planted.
     pub mutant: Option<Mutant>,
+    /// Whether the machine lacks the entropy device.
+    pub without_entropy: bool,
     /// Whether a trace is kept.
     pub trace: bool,
 }
@@ -123,11 +126,15 @@ impl System {
         ram.put(frames - image_frames, &built.image);
         let clock = Rc::new(Cell::new(TICKS_AT_BOOT));
         let mut chance = Random::new(setup.seed);
-        let machine = Machine::new(clock.clone(), chance.number());
+        #[allow(unsafe_code)]
+        // SAFETY: `ram` is dropped after the kernel, of which the machine is a part.
+        let device_ram = unsafe { DeviceRam::new(ram.window(), frames as u64 * PAGE) };
+        let machine = Machine::new(clock.clone(), chance.number(), device_ram);
+        let tree = device_tree(!setup.without_entropy)?;
         let lent = simulation::Ram { window: ram.window(), frames, image_frames };
         #[allow(unsafe_code)]
         // SAFETY: `ram` is dropped after the kernel; its other views are the spaces of processes.
-        let kernel = unsafe { Simulation::boot(machine, lent, &device_tree()?, &setup.arguments) };
+        let kernel = unsafe { Simulation::boot(machine, lent, &tree, &setup.arguments) };
         Ok(System {
             tasks: BTreeMap::new(),
             processes: BTreeMap::new(),

@@ -15,17 +15,19 @@ enum Layer {
     Kernel,
     Boot,
     Library,
+    Kit,
     Driver,
     Program,
     Logic,
     Tool,
 }
 
-const LAYERS: [(&str, Layer); 11] = [
+const LAYERS: [(&str, Layer); 12] = [
     ("source/libs/nexus-abi", Layer::Contract),
     ("source/kernel/", Layer::Kernel),
     ("source/boot/", Layer::Boot),
     ("source/libs/", Layer::Library),
+    ("source/drivers/kit", Layer::Kit),
     ("source/drivers/", Layer::Driver),
     ("source/init/", Layer::Program),
     ("source/services/", Layer::Program),
@@ -47,9 +49,12 @@ impl Layer {
             Layer::Kernel => other == Layer::Contract,
             Layer::Boot => matches!(other, Layer::Contract | Layer::Driver | Layer::Logic),
             Layer::Library => matches!(other, Layer::Contract | Layer::Library | Layer::Logic),
+            Layer::Kit => {
+                matches!(other, Layer::Contract | Layer::Library | Layer::Driver | Layer::Logic)
+            }
             Layer::Driver => matches!(other, Layer::Driver | Layer::Logic),
             Layer::Program => {
-                matches!(other, Layer::Contract | Layer::Library | Layer::Driver | Layer::Logic)
+                matches!(other, Layer::Contract | Layer::Library | Layer::Kit | Layer::Driver | Layer::Logic)
             }
             Layer::Logic => other == Layer::Logic,
             Layer::Tool => true,

@@ -6,6 +6,7 @@
 mod commands;
 mod links;
 mod markers;
+mod quotes;
 mod status;
 
 use crate::documents::{Arguments as PageArguments, Page, run as run_page};
@@ -22,6 +23,7 @@ pub fn run(project: &Project, doors: &Doors) -> Result<()> {
     findings.extend(markers::check(project, &documents)?);
     findings.extend(commands::check(&documents, doors));
     findings.extend(links::check(project, &documents));
+    findings.extend(quotes::check(project, &documents));
     findings.extend(status::check(&documents));
     if !findings.is_empty() {
         bail!("{} findings\n  {}", findings.len(), findings.join("\n  "));

@@ -122,8 +122,12 @@ fn machine(script: &Script, built: &Built, directory: &Path) -> Result<Machine> 
         memory: script.memory.clone(),
         append: script.append.clone(),
         image,
+        legacy_virtio: script.legacy_virtio,
         ..Machine::new(built)
     };
+    if let Some(devices) = &script.devices {
+        machine.devices.clone_from(devices);
+    }
     if let Some(change) = &script.device_tree {
         let tree = change.apply(device_tree(&machine, directory)?)?;
         let path = directory.join("changed.dtb");

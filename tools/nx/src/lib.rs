@@ -22,6 +22,7 @@ pub mod coverage;
 pub mod dependencies;
 pub mod documents;
 pub mod drift;
+pub mod driver_campaign;
 pub mod elf_file;
 pub mod figures;
 pub mod fuzz;

@@ -21,12 +21,16 @@ pub struct Machine {
     pub kernel: PathBuf,
     /// The initial image; left out, the machine boots without one.
     pub image: Option<PathBuf>,
+    /// virtio devices, as QEMU calls them.
+    pub devices: Vec<String>,
+    /// Whether the virtio slots have the registers of before virtio 1.0.
+    pub legacy_virtio: bool,
     /// More arguments of QEMU.
     pub extra: Vec<String>,
 }
 
 impl Machine {
-    /// The reference machine: one hart, 128 MiB.
+    /// The reference machine: one hart, 128 MiB, an entropy device.
     pub fn new(built: &Built) -> Self {
         Machine {
             harts: 1,
@@ -35,6 +39,8 @@ impl Machine {
             count_instructions: false,
             kernel: built.kernel.clone(),
             image: Some(built.image.clone()),
+            devices: vec!["virtio-rng-device".to_string()],
+            legacy_virtio: false,
             extra: Vec::new(),
         }
     }
@@ -45,7 +51,10 @@ impl Machine {
         let mut command = Command::new("qemu-system-riscv64");
         command.args(["-machine", "virt", "-cpu", "rv64", "-m", &self.memory]);
         command.args(["-smp", &self.harts.to_string()]);
-        command.args(["-global", "virtio-mmio.force-legacy=false"]);
+        command.args(["-global", &format!("virtio-mmio.force-legacy={}", self.legacy_virtio)]);
+        for device in &self.devices {
+            command.args(["-device", device]);
+        }
         command.arg("-kernel").arg(&self.kernel);
         if let Some(image) = &self.image {
             command.arg("-initrd").arg(image);

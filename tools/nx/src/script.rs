@@ -25,6 +25,11 @@ pub struct Script {
     /// What is done to the initial image first.
     #[serde(default)]
     pub image: Damage,
+    /// virtio devices, as QEMU calls them; those of the reference machine when left out.
+    pub devices: Option<Vec<String>>,
+    /// Whether the virtio slots have the registers of before virtio 1.0.
+    #[serde(default)]
+    pub legacy_virtio: bool,
     /// What is done to the device tree first.
     pub device_tree: Option<Replacement>,
     /// Seconds that a step may take when it does not say otherwise.

@@ -1,7 +1,7 @@
 //! The doors to the simulator, `tools/nexus-sim`: `nx sim`, `nx test e2e`, `nx soak`.
 
-use crate::coverage;
 use crate::project::{Project, execute};
+use crate::{coverage, driver_campaign};
 use anyhow::{Result, bail};
 use std::process::{Command, Stdio};
 
@@ -16,7 +16,7 @@ pub struct Arguments {
 /// A campaign without a fixed end.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Soak {
-    /// `sim` or `statefs`
+    /// `sim`, `statefs` or `drivers`
     pub what: String,
     /// How long
     pub minutes: u64,
@@ -41,6 +41,9 @@ pub fn test(project: &Project, arguments: &Arguments) -> Result<()> {
 
 /// New seeds for as long as was asked.
 pub fn soak(project: &Project, soak: &Soak) -> Result<()> {
+    if soak.what == "drivers" {
+        return driver_campaign::run(project, soak.minutes);
+    }
     let minutes = soak.minutes.to_string();
     let mut command = match soak.what.as_str() {
         "sim" => {
@@ -54,7 +57,7 @@ pub fn soak(project: &Project, soak: &Soak) -> Result<()> {
             command.args(["--bin", "statefs-soak", "--"]);
             command
         }
-        other => bail!("`{other}` cannot be soaked; `sim` and `statefs` can"),
+        other => bail!("`{other}` cannot be soaked; `sim`, `statefs` and `drivers` can"),
     };
     execute(command.arg("--minutes").arg(minutes).args(&soak.rest))
 }

@@ -18,6 +18,11 @@ use toml::Spanned;
 
 /// Ranks in numbers are this far apart, so that a signed overlay can put one between.
 const RANK_STEP: u32 = 100;
+/// The `compatible` of a slot in which any virtio device may stand.
+const VIRTIO_SLOT: &str = "virtio,mmio";
+/// virtio's devices by name: their numbers in virtio 1.2, section 5. An empty slot has none.
+const VIRTIO_DEVICES: &[(&str, u32)] =
+    &[("empty", 0), ("network", 1), ("block", 2), ("console", 3), ("entropy", 4)];
 
 /// Why a recipe is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,18 +189,38 @@ impl Compiler<'_> {
             devices: service
                 .devices
                 .iter()
-                .map(|(name, device)| {
-                    let (compatible, dma_pages) = match device {
-                        SourceDevice::Compatible(compatible) => (compatible, 0),
-                        SourceDevice::Full(need) => (&need.compatible, need.dma_pages),
-                    };
-                    DeviceNeed { name: name.clone(), compatible: compatible.clone(), dma_pages }
-                })
-                .collect(),
+                .map(|(name, device)| self.device(name, device))
+                .collect::<Result<Vec<_>, _>>()?,
             control: self.control(&service.control)?,
             reads_logs: service.reads_logs,
             creates_processes: service.creates_processes,
         })
+    }
+
+    fn device(&self, name: &Spanned<String>, source: &SourceDevice) -> Result<DeviceNeed, CompileError> {
+        let need = |compatible: &str| DeviceNeed {
+            name: name.get_ref().clone(),
+            compatible: compatible.into(),
+            virtio: None,
+            optional: false,
+            dma_pages: 0,
+        };
+        let source = match source {
+            SourceDevice::Compatible(compatible) => return Ok(need(compatible)),
+            SourceDevice::Full(source) => source,
+        };
+        let (compatible, virtio) = match (&source.compatible, &source.virtio) {
+            (Some(compatible), None) => (compatible.as_str(), None),
+            (None, Some(word)) => {
+                let word = Spanned::new(name.span(), word.clone());
+                (VIRTIO_SLOT, Some(self.choice(&word, "virtio", VIRTIO_DEVICES)?))
+            }
+            _ => {
+                let message = format!("the device `{}` has either `compatible` or `virtio`", name.get_ref());
+                return Err(self.error(name.span().start, message, None));
+            }
+        };
+        Ok(DeviceNeed { virtio, optional: source.optional, dma_pages: source.dma_pages, ..need(compatible) })
     }
 
     fn access(

@@ -87,6 +87,10 @@ pub struct DeviceNeed {
     pub name: String,
     /// One of the device tree's `compatible` words.
     pub compatible: String,
+    /// For a virtio slot, the number of the device that must stand in it; 0 is an empty slot.
+    pub virtio: Option<u32>,
+    /// Whether a machine may come without it. Its owner is not started then, and all others are.
+    pub optional: bool,
     /// Pages for memory that the device reads and writes by itself.
     pub dma_pages: u32,
 }

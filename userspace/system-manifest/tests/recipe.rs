@@ -44,6 +44,7 @@ fn the_shipped_recipe_names_everyone_of_this_stage() {
         names,
         [
             "consoled",
+            "rngd",
             "pong",
             "ping",
             "nexus-shell",
@@ -52,7 +53,12 @@ fn the_shipped_recipe_names_everyone_of_this_stage() {
             "syscall-fuzzer",
             "lockstep",
             "bench-peer",
+            "bench-bulk",
+            "bench-bell",
             "selftest-peer",
+            "selftest-helper",
+            "selftest-busy",
+            "selftest-slow",
             "selftest-client",
             "unfit-program",
             "unfit-quota",
@@ -66,11 +72,30 @@ fn the_shipped_recipe_names_everyone_of_this_stage() {
     assert_eq!((uart.compatible.as_str(), uart.dma_pages), ("ns16550a", 0));
     let clock = &manifest.service("selftest-client").unwrap().devices[0];
     assert_eq!((clock.compatible.as_str(), clock.dma_pages), ("google,goldfish-rtc", 16));
+    let rng = &manifest.service("rngd").unwrap().devices[0];
+    assert_eq!((rng.compatible.as_str(), rng.virtio, rng.dma_pages), ("virtio,mmio", Some(4), 3));
+    assert!(rng.optional && !clock.optional && clock.virtio.is_none());
     let quotas: u64 = manifest.services.iter().map(|service| u64::from(service.limits.memory_pages)).sum();
-    assert_eq!(manifest.memory_pages(), quotas + 16);
+    assert_eq!(manifest.memory_pages(), quotas + 16 + 3);
     assert_eq!(manifest.service("selftest-client").unwrap().condition.as_deref(), Some("selftest"));
     assert_eq!(manifest.service("faulty").unwrap().start, StartPolicy::OnDemand);
     assert_eq!(manifest.service("faulty").unwrap().restart, Restart::Never);
+}
+
+#[test]
+fn test_reject_devices_of_two_kinds_of_none_and_of_unknown_ones() {
+    let refused = |need: &str| {
+        let devices = format!("rank = \"high\"\ndevices = {{ it = {{ {need} }} }}\n");
+        refused("rank = \"high\"\n", &devices)
+    };
+    let message = "the device `it` has either `compatible` or `virtio`";
+    assert_eq!(
+        refused("virtio = \"block\", compatible = \"a\"").to_string(),
+        format!("small.toml:17: {message}")
+    );
+    assert_eq!(refused("dma_pages = 1").message, message);
+    let unknown = refused("virtio = \"entorpy\"");
+    assert_eq!((unknown.line, unknown.suggestion.as_deref()), (17, Some("entropy")));
 }
 
 #[test]
@@ -206,7 +231,9 @@ fn test_reject_bytes_that_are_damaged() {
 #[test]
 fn test_reject_well_formed_bytes_that_say_what_may_not_be_said() {
     let mut manifest = shipped();
-    manifest.services[1].rank = manifest.services[2].rank;
+    let place = |name: &str| manifest.services.iter().position(|service| service.name == name).unwrap();
+    let (server, client) = (place("pong"), place("ping"));
+    manifest.services[server].rank = manifest.services[client].rank;
     assert!(matches!(encode(&manifest), Err(DecodeError::Refused(_))));
 }
 

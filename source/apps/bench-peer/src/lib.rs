@@ -1,51 +1,105 @@
-//! The other end of the figures of messages: sends every message back as it came, in the tightest loop that
-//! there is, so that what is counted is the kernel and not a program.
+//! The other ends of the figures: send every message back as it came, or swallow it, and answer signals, in the
+//! tightest loops that there are, so that what is counted is the kernel and not a program. One program, several
+//! services: which one it is says its name.
 #![cfg_attr(target_os = "none", no_std)]
 
 extern crate alloc;
 
 use alloc::format;
-use nexus_abi::{Error, Handle, Kind};
-use nexus_proto::meter;
+use alloc::vec;
+use nexus_abi::limits::FOREVER;
+use nexus_abi::message::{Buffers, Header, Registers};
+use nexus_abi::{Error, Handle, Kind, system};
+use nexus_proto::{bell, bulk, meter};
 use nexus_rt::{Environment, SetupError, error, info};
+
+/// The bit that ends [`answer_signals`].
+const LAST: u64 = 1 << 1;
 
 /// The program; its value is the exit code.
 pub fn run(environment: &Environment) -> u64 {
-    match serve(environment) {
-        Ok(error) => error!("bench-peer: {error}"),
-        Err(reason) => error!("bench-peer: {reason}"),
+    let outcome = match environment.name() {
+        "bench-bulk" => serve(environment, bulk::REFERENCE.endpoint).map(|endpoint| {
+            let mut room = vec![0u8; bulk::BULK_BYTES_MAX];
+            let address = room.as_mut_ptr() as u64;
+            let buffers = Buffers {
+                send_address: address,
+                receive_address: address,
+                receive_bytes: room.len() as u64,
+                ..Buffers::default()
+            };
+            send_back(endpoint, &raw const buffers as u64)
+        }),
+        "bench-bell" => serve(environment, bell::REFERENCE.endpoint).map(answer_signals),
+        _ => serve(environment, meter::REFERENCE.endpoint).map(|endpoint| send_back(endpoint, 0)),
+    };
+    match outcome {
+        Ok(error) => error!("{}: {error}", environment.name()),
+        Err(reason) => error!("{}: {reason}", environment.name()),
     }
     1
 }
 
-/// Whoever may call its endpoint may call it for everything: there is one operation.
-fn serve(environment: &Environment) -> Result<Error, SetupError> {
-    let endpoint = environment.needed(&format!("serve/{}", meter::REFERENCE.endpoint), Kind::Endpoint)?;
-    info!("bench-peer: ready");
+/// Whoever may call its endpoint may call it for everything: that is decided by the label alone.
+fn serve(environment: &Environment, endpoint: &str) -> Result<Handle, SetupError> {
+    let endpoint = environment.needed(&format!("serve/{endpoint}"), Kind::Endpoint)?;
+    info!("{}: ready", environment.name());
     environment.ready();
-    Ok(send_back(endpoint))
+    Ok(endpoint)
 }
 
-/// Answers each call with itself, until that fails.
+/// Takes two notifications and answers each signal of the first by one of the second.
+#[allow(unsafe_code)]
+fn answer_signals(endpoint: Handle) -> Error {
+    let attempt = || -> Result<(), Error> {
+        let (mut registers, mut buffers) = (Registers::default(), Buffers::default());
+        // SAFETY: the buffers name no memory but themselves.
+        unsafe { system::recv(endpoint, &mut registers, Some(&mut buffers), FOREVER)? };
+        let [first, second, ..] = buffers.received_capabilities;
+        registers.header = Header::default();
+        // SAFETY: without buffers.
+        unsafe { system::reply(&mut registers, None)? };
+        while system::notification_wait(first, u64::MAX, FOREVER)? != LAST {
+            system::notification_signal(second, 1)?;
+        }
+        system::cap_close(first)?;
+        system::cap_close(second)
+    };
+    loop {
+        if let Err(error) = attempt() {
+            return error;
+        }
+    }
+}
+
+/// Answers each call with itself, or with nothing where its label is 2, until that fails. `buffers` is their
+/// address, or 0.
 #[cfg(target_os = "none")]
 #[allow(unsafe_code)]
-fn send_back(endpoint: Handle) -> Error {
+fn send_back(endpoint: Handle, buffers: u64) -> Error {
     let error: u64;
-    // SAFETY: `recv`, then `reply_recv` for ever, without buffers: the kernel reads and writes registers alone,
-    // and all that it may change are declared.
+    // SAFETY: `recv`, then `reply_recv` for ever, with buffers that the caller owns and does not touch meanwhile;
+    // all registers that the kernel may change are declared.
     unsafe {
         core::arch::asm!(
             "li a7, {receive}",
+            "j 3f",
             "2:",
-            "mv a0, {endpoint}",
-            "li a3, 0",
+            "srli s2, a1, 49",
+            "beqz s2, 3f",
+            "li a1, 0",
+            "3:",
+            "mv a0, s3",
+            "mv a3, s4",
             "li t5, -1",
             "ecall",
             "li a7, {reply_receive}",
             "beqz a0, 2b",
             receive = const nexus_abi::SystemCall::Receive as u64,
             reply_receive = const nexus_abi::SystemCall::ReplyReceive as u64,
-            endpoint = in(reg) endpoint.0,
+            in("s3") endpoint.0,
+            in("s4") buffers,
+            out("s2") _,
             out("a0") error,
             clobber_abi("C"),
         );
@@ -55,6 +109,6 @@ fn send_back(endpoint: Handle) -> Error {
 
 /// Only the machine has figures.
 #[cfg(not(target_os = "none"))]
-fn send_back(_: Handle) -> Error {
+fn send_back(_: Handle, _: u64) -> Error {
     Error::Unsupported
 }

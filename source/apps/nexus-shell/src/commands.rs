@@ -155,6 +155,7 @@ fn state(state: ServiceState) -> &'static str {
         ServiceState::Up => "up",
         ServiceState::Restarting => "restarting",
         ServiceState::GivenUp => "given up",
+        ServiceState::NoDevice => "no device",
     }
 }
 

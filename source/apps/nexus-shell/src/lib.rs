@@ -138,6 +138,8 @@ fn tell_figures(shell: &Shell<'_>) {
     info!("BENCH: boot/prompt {prompt} instructions");
     info!("BENCH: ram/kernel {} bytes", info.kernel_pages * PAGE_SIZE as u64);
     info!("BENCH: ram/processes {} bytes", info.used_pages * PAGE_SIZE as u64);
+    let longest = clock.duration(info.longest_ticks).as_nanos();
+    info!("BENCH: kernel/longest {longest} instructions");
     info!("BENCH: end");
 }
 

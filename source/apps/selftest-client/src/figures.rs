@@ -1,16 +1,24 @@
 //! Figures of calls, for who asked for them by the boot argument `bench=calls`. The machine is then one
 //! where an instruction takes a nanosecond of its time (`-icount shift=0`), whatever the computer does.
 //!
-//! Round trips go through the typed stubs of `nexus-ipc` on both sides, between two processes.
+//! Round trips are between two processes: `raw` without any stub, `typed` through those of `nexus-ipc` on both
+//! sides.
 
+use crate::tight::{Bell, Tight};
 use crate::{Subject, trying};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
+use nexus_abi::limits::REGISTER_BYTES;
 use nexus_abi::{Error, system};
 use nexus_ipc::Bytes;
+use nexus_proto::{bell, bulk, meter};
 use nexus_rt::info;
 
+/// The operation of `bench-peer` and `bench-bulk` that sends everything back.
+const ECHO: u16 = 1;
+/// The operation of `bench-bulk` that answers without a byte.
+const TAKE: u16 = 2;
 /// Rounds that a figure is the mean of.
 const ROUNDS: u32 = 1_000;
 /// Payload bytes of the echoed messages.
@@ -30,18 +38,8 @@ pub fn tell(subject: &Subject<'_>) -> Result<(), String> {
         system::thread_yield();
         Ok(())
     })?;
-    let meter = trying("the meter", subject.environment.to_call(nexus_proto::meter::REFERENCE.endpoint))?;
-    for bytes in [0, 8, 32, 64] {
-        let deadline = subject.deadline().ticks();
-        let tight = |rounds| {
-            crate::tight::calls(meter, bytes, rounds, deadline).map_err(|error| format!("meter: {error}"))
-        };
-        tight(8)?;
-        let clock = subject.environment.clock();
-        let before = clock.now();
-        tight(ROUNDS.into())?;
-        told(&format!("ipc/raw/roundtrip/{bytes}/cross"), clock.duration(clock.now() - before));
-    }
+    raw(subject)?;
+    signals(subject)?;
     let ping = nexus_proto::pong::Ping { number: 1 };
     mean(subject, "ipc/typed/roundtrip/8/cross", || {
         subject.pong.ping(&ping, subject.deadline()).map(drop).map_err(|error| format!("ping: {error}"))
@@ -57,6 +55,45 @@ pub fn tell(subject: &Subject<'_>) -> Result<(), String> {
         })?;
     }
     Ok(())
+}
+
+/// Round trips without any stub: one way with an empty answer, or both ways.
+fn raw(subject: &Subject<'_>) -> Result<(), String> {
+    let endpoint = |name| trying(name, subject.environment.to_call(name));
+    let (meter, bulk) = (endpoint(meter::REFERENCE.endpoint)?, endpoint(bulk::REFERENCE.endpoint)?);
+    let memory = vec![0x5a; bulk::BULK_BYTES_MAX + 8];
+    let mut room = memory.clone();
+    let mut tight = |name: String, endpoint, label, bytes: usize, skew: usize| {
+        let call = Tight { endpoint, label, bytes: bytes as u32, deadline: subject.deadline().ticks() };
+        let is_large = bytes > REGISTER_BYTES;
+        let sent = if is_large { &memory[skew..] } else { &[] };
+        let mut run = |rounds| {
+            let outcome = crate::tight::calls(&call, rounds, sent, &mut room[skew..]);
+            outcome.map_err(|error| format!("{name}: {error}"))
+        };
+        run(8)?;
+        let clock = subject.environment.clock();
+        let before = clock.now();
+        run(ROUNDS.into())?;
+        told(&name, clock.duration(clock.now() - before));
+        Ok::<(), String>(())
+    };
+    for bytes in [0, 8, 32, 64] {
+        tight(format!("ipc/raw/roundtrip/{bytes}/cross"), meter, ECHO, bytes, 0)?;
+    }
+    for bytes in [512, 4096, 65_536] {
+        tight(format!("ipc/raw/oneway/{bytes}/cross"), bulk, TAKE, bytes, 0)?;
+        tight(format!("ipc/raw/roundtrip/{bytes}/cross"), bulk, ECHO, bytes, 0)?;
+    }
+    tight("ipc/raw/oneway/4096-misaligned/cross".into(), bulk, TAKE, 4096, 3)
+}
+
+/// A signal to a waiting thread of another process, and one back.
+fn signals(subject: &Subject<'_>) -> Result<(), String> {
+    let endpoint = trying("the bell", subject.environment.to_call(bell::REFERENCE.endpoint))?;
+    let bell = trying("the bell", Bell::new(endpoint, subject.deadline().ticks()))?;
+    mean(subject, "signal/roundtrip/cross", || trying("a signal", bell.round()))?;
+    trying("the bell's end", bell.end())
 }
 
 fn mean(

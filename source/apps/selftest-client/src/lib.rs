@@ -6,7 +6,9 @@
 
 extern crate alloc;
 
+mod borrowed;
 mod capabilities;
+mod devices;
 mod figures;
 mod memory;
 mod messages;
@@ -18,7 +20,7 @@ use alloc::string::String;
 use core::time::Duration;
 use nexus_abi::Handle;
 use nexus_ipc::Deadline;
-use nexus_proto::{init, peer, pong};
+use nexus_proto::{init, peer, pong, rng};
 use nexus_rt::{Environment, SetupError, error, info};
 
 /// Time that anything here may take before it counts as failed.
@@ -29,11 +31,16 @@ type Proof = (&'static str, fn(&Subject<'_>) -> Result<(), String>);
 
 /// Every proof, in the order of the markers.
 const PROOFS: &[Proof] = &[
+    ("mmio map", devices::mmio_map),
+    ("cap query mmio", devices::query_mmio),
     ("ipc payload roundtrip", messages::payload_roundtrip),
     ("ipc deadline timeout", messages::deadline_timeout),
     ("ipc sender pid", messages::sender_pid),
     ("ipc sender service_id", messages::sender_service_id),
     ("ipc operation refused", messages::operation_refused),
+    ("ipc lease", borrowed::lease),
+    ("ipc reply handed on", borrowed::reply_handed_on),
+    ("ipc urgency", borrowed::urgency),
     ("cap query vmo", capabilities::query_vmo),
     ("peer death", restarts::peer_death),
     ("stale handle", capabilities::stale_handle),
@@ -52,6 +59,13 @@ const PROOFS: &[Proof] = &[
     ("crash loop given up", restarts::crash_loop),
 ];
 
+/// The proofs of a machine with an entropy device; one without has another proof in their place. They come first.
+const ENTROPY_PROOFS: &[Proof] = &[
+    ("rng entropy", devices::entropy),
+    ("rng entropy oversized", devices::entropy_oversized),
+    ("driver restart", devices::driver_restart),
+];
+
 /// What the proofs work on.
 struct Subject<'a> {
     environment: &'a Environment,
@@ -59,6 +73,7 @@ struct Subject<'a> {
     peer: peer::Client,
     pong: pong::Client,
     init: init::Client,
+    rng: rng::Client,
 }
 
 impl Subject<'_> {
@@ -86,6 +101,7 @@ fn subject(environment: &Environment) -> Result<Subject<'_>, SetupError> {
         peer: peer::Client::new(peer_endpoint),
         pong: pong::Client::new(environment.to_call("pong")?),
         init: init::Client::new(environment.to_call("init")?),
+        rng: rng::Client::new(environment.to_call("rng")?),
     })
 }
 
@@ -103,7 +119,19 @@ fn prove(subject: &Subject<'_>) -> u64 {
         error!("SELFTEST: FAIL figures: {reason}");
         failures += 1;
     }
-    for (name, proof) in PROOFS {
+    let with_device = match devices::has_entropy(subject) {
+        Ok(true) => ENTROPY_PROOFS,
+        Ok(false) => {
+            info!("SELFTEST: rng absent ok");
+            &[]
+        }
+        Err(reason) => {
+            failures += 1;
+            error!("SELFTEST: FAIL rng absent: {reason}");
+            &[]
+        }
+    };
+    for (name, proof) in with_device.iter().chain(PROOFS) {
         match proof(subject) {
             Ok(()) => info!("SELFTEST: {name} ok"),
             Err(reason) => {

@@ -1,13 +1,15 @@
 //! Many rounds of everything that comes and goes, after which every count must be what it was: processes that
-//! init starts and that end or are killed, and calls that carry a capability there and back.
+//! init starts and that end or are killed, calls that carry a capability there and back, and a driver that is killed
+//! at any moment.
 //!
 //! One program for three services: who counts (`selftest-soak`), who hands capabilities back (`soak-peer`), and
-//! who is started and ended (`soak-child`). Boot arguments: `soak spawns=200 calls=20000`.
+//! who is started and ended (`soak-child`). Boot arguments: `soak spawns=200 calls=20000 drivers=100`.
 #![cfg_attr(target_os = "none", no_std)]
 
 extern crate alloc;
 
 mod calls;
+mod drivers;
 mod spawns;
 
 use alloc::format;
@@ -27,6 +29,10 @@ const WARM_UP: u64 = 200;
 /// The program; its value is the exit code.
 pub fn run(environment: &Environment) -> u64 {
     match environment.name() {
+        "soak-child" if environment.has_argument("draw") => {
+            environment.ready();
+            drivers::draw_without_end(environment)
+        }
         "soak-child" => spawns::child(environment),
         "soak-peer" => calls::peer(environment),
         _ => soak(environment),
@@ -52,7 +58,14 @@ fn rounds(environment: &Environment) -> Result<(), String> {
     let mut spawns = spawns::Spawns { environment, init };
     keep_counts(environment, control, "spawns", |count| spawns.rounds(count))?;
     let mut calls = calls::Calls::new(environment)?;
-    keep_counts(environment, control, "calls", |count| calls.rounds(count))
+    keep_counts(environment, control, "calls", |count| calls.rounds(count))?;
+    let kills = asked_for(environment, "drivers");
+    if kills > 0 {
+        let mut drivers = drivers::Drivers::new(environment, control, init, asked_for(environment, "seed"))?;
+        drivers.rounds(kills)?;
+        info!("soak: {kills} times a driver was killed under load, its device reset, its clients answered");
+    }
+    Ok(())
 }
 
 /// Does so many rounds as the argument `what=` says, and demands that counts are the same before and after.
@@ -63,6 +76,9 @@ fn keep_counts(
     mut rounds: impl FnMut(u64) -> Result<(), String>,
 ) -> Result<(), String> {
     let number = asked_for(environment, what);
+    if number == 0 {
+        return Ok(());
+    }
     rounds(WARM_UP)?;
     let before = Counts::now(control)?;
     let begun = environment.clock().now();

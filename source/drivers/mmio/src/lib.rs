@@ -51,10 +51,63 @@ impl Window {
         unsafe { address.write_volatile(value) }
     }
 
+    /// Reads the register of four bytes at an offset.
+    ///
+    /// # Panics
+    /// When the offset is not a multiple of four or the register does not lie inside of the window: offsets are
+    /// the driver's own constants.
+    pub fn read_u32(&self, offset: usize) -> u32 {
+        let address = self.word(offset);
+        #[cfg(not(target_os = "none"))]
+        if let Some(bus) = host::installed() {
+            return bus.load(address.addr() as u64, 4) as u32;
+        }
+        // SAFETY: inside the window and aligned; `new`'s caller promised that it is mapped and ours.
+        unsafe { address.read_volatile() }
+    }
+
+    /// Writes the register of four bytes at an offset.
+    ///
+    /// # Panics
+    /// As [`Window::read_u32`].
+    pub fn write_u32(&self, offset: usize, value: u32) {
+        let address = self.word(offset);
+        #[cfg(not(target_os = "none"))]
+        if let Some(bus) = host::installed() {
+            return bus.store(address.addr() as u64, 4, value.into());
+        }
+        // SAFETY: as above.
+        unsafe { address.write_volatile(value) }
+    }
+
+    /// Bytes of the window.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     fn address(&self, offset: usize) -> *mut u8 {
         assert!(offset < self.bytes, "a register outside of its window");
         self.base.wrapping_add(offset)
     }
+
+    fn word(&self, offset: usize) -> *mut u32 {
+        assert!(offset.is_multiple_of(size_of::<u32>()), "a register that is not aligned");
+        // Its last byte is inside, so all are.
+        self.address(offset.saturating_add(size_of::<u32>() - 1));
+        self.address(offset).cast()
+    }
+}
+
+/// Orders everything before it, in memory and in registers, before everything after it, as the device sees both.
+/// A driver calls it between writing memory for its device and telling the device of it, and between hearing
+/// of the device's work and looking at it.
+pub fn barrier() {
+    #[cfg(target_arch = "riscv64")]
+    // SAFETY: a fence changes no register and no memory.
+    unsafe {
+        core::arch::asm!("fence iorw, iorw", options(nostack, preserves_flags))
+    };
+    core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
 }
 
 #[cfg(test)]
@@ -92,6 +145,36 @@ mod tests {
         let base = window.base.addr() as u64;
         assert_eq!(*bus.0.borrow(), [(base + 2, 5), (base, 0)]);
         assert_eq!(window.read_u8(2), 3);
+    }
+
+    #[test]
+    fn words_go_to_memory_or_to_the_bus() {
+        let mut memory = [1u32, 2];
+        // SAFETY: memory of this test alone stands for registers.
+        let window = unsafe { Window::new(memory.as_mut_ptr().cast(), 8) };
+        window.write_u32(4, 9);
+        assert_eq!((window.read_u32(0), window.read_u32(4)), (1, 9));
+        let bus = Rc::new(Recorder::default());
+        host::install(Some(bus.clone()));
+        window.write_u32(4, 5);
+        assert_eq!(window.read_u32(0), 7);
+        host::install(None);
+        let base = window.base.addr() as u64;
+        assert_eq!(*bus.0.borrow(), [(base + 4, 5), (base, 0)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "outside of its window")]
+    fn test_reject_a_word_that_reaches_out_of_the_window() {
+        // SAFETY: nothing is accessed.
+        unsafe { Window::new(core::ptr::null_mut(), 6) }.read_u32(4);
+    }
+
+    #[test]
+    #[should_panic(expected = "not aligned")]
+    fn test_reject_a_word_that_is_not_aligned() {
+        // SAFETY: nothing is accessed.
+        unsafe { Window::new(core::ptr::null_mut(), 8) }.read_u32(2);
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub struct Device {
 pub enum DeviceError {
     /// The device tree cannot be read.
     BadTree,
-    /// No (enabled, not yet given) device has this `compatible`.
+    /// No (enabled, not yet given) device has this `compatible` and fits.
     NotFound,
     /// Its node has no usable `reg`, or one that does not begin at a page.
     BadRegisters,
@@ -34,21 +34,27 @@ impl DeviceError {
     pub const fn message(self) -> &'static str {
         match self {
             DeviceError::BadTree => "the device tree cannot be read",
-            DeviceError::NotFound => "the device tree has no such device that is free",
+            DeviceError::NotFound => "there is no such device that is free",
             DeviceError::BadRegisters => "its registers do not begin at a page",
             DeviceError::SharedPage => "a page of its registers belongs to another device too",
         }
     }
 }
 
-/// Finds the first enabled device with this `compatible` that is not among those `given` already.
-pub fn find(tree: &[u8], compatible: &str, given: &[Device]) -> Result<Device, DeviceError> {
+/// Finds the first enabled device with this `compatible` that is not among those `given` already and that `fits`.
+pub fn find(
+    tree: &[u8],
+    compatible: &str,
+    given: &[Device],
+    mut fits: impl FnMut(&Device) -> bool,
+) -> Result<Device, DeviceError> {
     let tree = Fdt::new(tree).map_err(|_| DeviceError::BadTree)?;
     let mut refusal = DeviceError::NotFound;
     for node in tree.all_nodes().filter(|node| is_enabled(node) && has_compatible(node, compatible)) {
         match device(&node) {
             Ok(device) if given.contains(&device) => {}
             Ok(device) if shares_a_page(&tree, &node, &device) => refusal = DeviceError::SharedPage,
+            Ok(device) if !fits(&device) => {}
             Ok(device) => return Ok(device),
             Err(error) => refusal = error,
         }

@@ -25,6 +25,7 @@ pub mod resources;
 pub mod schedule;
 pub mod start;
 pub mod supervisor;
+pub mod virtio;
 
 /// The exit code of a process that was ended because somebody asked for it.
 pub const KILLED_ON_REQUEST: u64 = 0x6b69_6c6c;

@@ -2,6 +2,7 @@
 //! outlive the processes that use them, so a restarted service finds its callers waiting.
 
 use crate::devices::{self, Device, DeviceError};
+use crate::virtio::{QuietError, Slots};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
@@ -58,6 +59,8 @@ struct OwnedDevice {
     name: String,
     window: Handle,
     irq: Option<Handle>,
+    /// Whether init knows how it is reset.
+    is_virtio: bool,
 }
 
 /// Everything of everyone, by the manifest's order of services.
@@ -68,6 +71,7 @@ pub struct Resources {
     doorbell: Handle,
     /// Init's own capability for the machine as a whole.
     control: Handle,
+    slots: Slots,
     /// Init's own right to create processes.
     authority: Handle,
     services: Vec<Owned>,
@@ -80,6 +84,7 @@ impl Resources {
         control: Handle,
         authority: Handle,
         device_authority: Handle,
+        mut slots: Slots,
         tree: &[u8],
         mut missing: impl FnMut(&Service, &DeviceNeed, &str),
     ) -> Result<Self, ResourceError> {
@@ -97,19 +102,34 @@ impl Resources {
                 });
             }
             for need in &service.devices {
-                match device(device_authority, tree, need, &mut given) {
+                match device(device_authority, &mut slots, tree, need, &mut given) {
                     Ok(found) => owned.devices.push(found),
                     Err(reason) => missing(service, need, reason),
                 }
             }
             services.push(owned);
         }
-        Ok(Resources { init_endpoint, doorbell, control, authority, services })
+        Ok(Resources { init_endpoint, doorbell, control, slots, authority, services })
     }
 
-    /// Whether the service has every device that it needs.
-    pub fn has_devices(&self, index: usize, service: &Service) -> bool {
-        self.services.get(index).is_some_and(|owned| owned.devices.len() == service.devices.len())
+    /// The devices of the service that could not be had.
+    pub fn missing_devices<'a>(
+        &'a self,
+        index: usize,
+        service: &'a Service,
+    ) -> impl Iterator<Item = &'a DeviceNeed> {
+        let owned = self.services.get(index).map_or(&[][..], |owned| &owned.devices);
+        service.devices.iter().filter(|need| !owned.iter().any(|device| device.name == need.name))
+    }
+
+    /// Makes sure that no device of this service, which has no process, goes on reading or writing memory for a
+    /// process that is gone. Yields the name of the first device that could not be quieted, and why.
+    pub fn quiet_devices(&self, index: usize) -> Result<(), (&str, QuietError)> {
+        let mut devices = self.services.get(index).into_iter().flat_map(|owned| &owned.devices);
+        devices.try_for_each(|device| match device.is_virtio {
+            true => self.slots.quiet(device.window).map_err(|error| (device.name.as_str(), error)),
+            false => Ok(()),
+        })
     }
 
     /// Exactly what the manifest entry says.
@@ -230,11 +250,13 @@ fn access_memory(manifest: &Manifest, endpoint: &Endpoint) -> Result<Handle, Res
 /// Finds a device and mints its window and its interrupt.
 fn device(
     authority: Handle,
+    slots: &mut Slots,
     tree: &[u8],
     need: &DeviceNeed,
     given: &mut Vec<Device>,
 ) -> Result<OwnedDevice, &'static str> {
-    let found = devices::find(tree, &need.compatible, given).map_err(DeviceError::message)?;
+    let fits = |device: &Device| need.virtio.is_none_or(|wanted| slots.device(device) == Some(wanted));
+    let found = devices::find(tree, &need.compatible, given, fits).map_err(DeviceError::message)?;
     let window = system::device_cap_create(authority, found.base, found.bytes, need.dma_pages as usize)
         .map_err(Error::name)?;
     let line = found.line.map(|line| system::irq_cap_create(authority, line)).transpose();
@@ -244,7 +266,7 @@ fn device(
         error.name()
     })?;
     given.push(found);
-    Ok(OwnedDevice { name: need.name.clone(), window, irq })
+    Ok(OwnedDevice { name: need.name.clone(), window, irq, is_virtio: need.virtio.is_some() })
 }
 
 /// The bytes of memory that was handed to init, copied piece by piece.

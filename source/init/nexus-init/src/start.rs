@@ -3,6 +3,7 @@
 use crate::program::Program;
 use crate::resources::{ResourceError, Resources, read_memory};
 use crate::supervisor::{Parts, Supervisor};
+use crate::virtio::{Slots, VIEW_BYTES};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -45,10 +46,24 @@ fn start(environment: &Environment) -> Result<core::convert::Infallible, String>
     let programs = programs(&manifest, &image);
     let tree = capability("device-tree", Kind::Vmo)?;
     let tree = read_memory(tree).map_err(|error| format!("the device tree: {error}"))?;
-    let resources =
-        Resources::create(&manifest, control, authority, device_authority, &tree, |service, need, reason| {
-            error!("init: {} lacks its device `{}` ({}): {reason}", service.name, need.name, need.compatible);
-        });
+    let view =
+        environment.addresses(VIEW_BYTES).map_err(|error| format!("addresses for registers: {error}"))?;
+    let slots = Slots::new(device_authority, view);
+    let resources = Resources::create(
+        &manifest,
+        control,
+        authority,
+        device_authority,
+        slots,
+        &tree,
+        |service, need, reason| {
+            let what = match need.virtio {
+                Some(number) => format!("{}, device {number}", need.compatible),
+                None => need.compatible.clone(),
+            };
+            error!("init: {} lacks its device `{}` ({what}): {reason}", service.name, need.name);
+        },
+    );
     drop(tree);
     let resources = resources.map_err(|ResourceError::Kernel { what, error }| format!("{what}: {error}"))?;
     let deaths =

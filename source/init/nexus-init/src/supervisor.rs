@@ -110,10 +110,32 @@ impl<'a> Supervisor<'a> {
     /// Without its device a service could only fail, over and over.
     fn give_up_who_lacks_a_device(&mut self) {
         for (index, service) in self.parts.manifest.services.iter().enumerate() {
-            if !self.parts.resources.has_devices(index, service) && self.state(index) == ServiceState::Waiting
-            {
+            let missing = self.parts.resources.missing_devices(index, service);
+            let missing: Vec<bool> = missing.map(|need| need.optional).collect();
+            if missing.is_empty() || self.state(index) != ServiceState::Waiting {
+                continue;
+            }
+            if missing.iter().all(|&optional| optional) {
+                self.leave_out(index, service);
+            } else {
                 self.give_up(index, "it lacks a device");
             }
+        }
+    }
+
+    /// A service whose device this machine does not have: its callers are told at once, all others go on.
+    fn leave_out(&mut self, index: usize, service: &Service) {
+        info!("init: {} is left out: this machine lacks its device", service.name);
+        if let Some(slot) = self.slots.get_mut(index) {
+            slot.state = ServiceState::NoDevice;
+            slot.last_end = String::from("left out: no device");
+        }
+        self.seal(index, service);
+    }
+
+    fn seal(&self, index: usize, service: &Service) {
+        if let Err(error) = self.parts.resources.seal(index) {
+            warning!("init: an endpoint of {} could not be sealed: {error}", service.name);
         }
     }
 
@@ -186,6 +208,12 @@ impl<'a> Supervisor<'a> {
         info!("init: start {}", service.name);
         slot.starts = slot.starts.saturating_add(1);
         slot.started = parts.clock.now();
+        // Whatever ran before, this boot's firmware or a driver that died: its device must not go on for it.
+        if let Err((device, reason)) = parts.resources.quiet_devices(index) {
+            slot.last_end = format!("its device `{device}`: {reason}");
+            self.give_up(index, "its device cannot be quieted");
+            return Err(StartFailure::DeviceFailed);
+        }
         let grants = parts.resources.grants(parts.manifest, index, service);
         let made = match program {
             Ok(program) => {
@@ -282,6 +310,10 @@ impl<'a> Supervisor<'a> {
         }
         slot.last_end = ending;
         slot.process = None;
+        // Before the next start the device is quieted again, and a refusal decides then.
+        if let Err((device, reason)) = self.parts.resources.quiet_devices(index) {
+            error!("init: the device `{device}` of {}: {reason}", service.name);
+        }
         if let Err(error) = system::cap_close(process) {
             warning!("init: the process of {} could not be closed: {error}", service.name);
         }
@@ -331,9 +363,7 @@ impl<'a> Supervisor<'a> {
         } else {
             error!("init: gave up {}: {reason}; last: {}", service.name, slot.last_end);
         }
-        if let Err(error) = self.parts.resources.seal(index) {
-            warning!("init: an endpoint of {} could not be sealed: {error}", service.name);
-        }
+        self.seal(index, service);
     }
 
     fn find(&self, target: &Target) -> Result<usize, InitError> {

@@ -44,7 +44,7 @@ fn tree(nodes: &[Node]) -> Vec<u8> {
 fn a_device_is_found_with_whole_pages_and_its_line() {
     let tree = tree(&[uart("serial@10000000", &[0x1000_0000, 0x100])]);
     let device = Device { base: 0x1000_0000, bytes: 0x1000, line: Some(10) };
-    assert_eq!(find(&tree, "ns16550a", &[]), Ok(device));
+    assert_eq!(find(&tree, "ns16550a", &[], |_| true), Ok(device));
 }
 
 #[test]
@@ -53,10 +53,22 @@ fn the_second_of_two_goes_to_the_second_who_asks() {
         uart("serial@10000000", &[0x1000_0000, 0x100]),
         uart("serial@10010000", &[0x1001_0000, 0x100]),
     ]);
-    let first = find(&tree, "ns16550a", &[]).unwrap();
-    let second = find(&tree, "ns16550a", &[first]).unwrap();
+    let first = find(&tree, "ns16550a", &[], |_| true).unwrap();
+    let second = find(&tree, "ns16550a", &[first], |_| true).unwrap();
     assert_eq!((first.base, second.base), (0x1000_0000, 0x1001_0000));
-    assert_eq!(find(&tree, "ns16550a", &[first, second]), Err(DeviceError::NotFound));
+    assert_eq!(find(&tree, "ns16550a", &[first, second], |_| true), Err(DeviceError::NotFound));
+}
+
+#[test]
+fn what_does_not_fit_is_passed_over() {
+    let slot = |name, reg| Node { compatible: "virtio,mmio", ..uart(name, reg) };
+    let tree = tree(&[
+        slot("virtio_mmio@10002000", &[0x1000_2000, 0x1000]),
+        slot("virtio_mmio@10001000", &[0x1000_1000, 0x1000]),
+    ]);
+    let found = find(&tree, "virtio,mmio", &[], |device| device.base == 0x1000_1000).unwrap();
+    assert_eq!(found.base, 0x1000_1000);
+    assert_eq!(find(&tree, "virtio,mmio", &[], |_| false), Err(DeviceError::NotFound));
 }
 
 #[test]
@@ -65,31 +77,31 @@ fn test_reject_a_page_with_two_devices() {
         uart("serial@10000000", &[0x1000_0000, 0x100]),
         Node { compatible: "sifive,test0", ..uart("test@10000800", &[0x1000_0800, 0x100]) },
     ]);
-    assert_eq!(find(&tree, "ns16550a", &[]), Err(DeviceError::SharedPage));
+    assert_eq!(find(&tree, "ns16550a", &[], |_| true), Err(DeviceError::SharedPage));
 }
 
 #[test]
 fn test_reject_disabled_misaligned_and_missing_devices() {
     let disabled =
         tree(&[Node { status: Some("disabled"), ..uart("serial@10000000", &[0x1000_0000, 0x100]) }]);
-    assert_eq!(find(&disabled, "ns16550a", &[]), Err(DeviceError::NotFound));
+    assert_eq!(find(&disabled, "ns16550a", &[], |_| true), Err(DeviceError::NotFound));
     let odd = tree(&[uart("serial@10000400", &[0x1000_0400, 0x100])]);
-    assert_eq!(find(&odd, "ns16550a", &[]), Err(DeviceError::BadRegisters));
+    assert_eq!(find(&odd, "ns16550a", &[], |_| true), Err(DeviceError::BadRegisters));
     let empty = tree(&[uart("serial@10000000", &[0x1000_0000, 0])]);
-    assert_eq!(find(&empty, "ns16550a", &[]), Err(DeviceError::BadRegisters));
-    assert_eq!(find(&empty, "virtio,mmio", &[]), Err(DeviceError::NotFound));
+    assert_eq!(find(&empty, "ns16550a", &[], |_| true), Err(DeviceError::BadRegisters));
+    assert_eq!(find(&empty, "virtio,mmio", &[], |_| true), Err(DeviceError::NotFound));
 }
 
 #[test]
 fn test_reject_bytes_that_are_no_tree() {
-    assert_eq!(find(&[], "ns16550a", &[]), Err(DeviceError::BadTree));
-    assert_eq!(find(&[0xd0; 64], "ns16550a", &[]), Err(DeviceError::BadTree));
+    assert_eq!(find(&[], "ns16550a", &[], |_| true), Err(DeviceError::BadTree));
+    assert_eq!(find(&[0xd0; 64], "ns16550a", &[], |_| true), Err(DeviceError::BadTree));
 }
 
 proptest! {
     #[test]
     fn any_bytes_without_the_magic_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
         prop_assume!(!bytes.starts_with(&[0xd0, 0x0d, 0xfe, 0xed]));
-        prop_assert_eq!(find(&bytes, "ns16550a", &[]), Err(DeviceError::BadTree));
+        prop_assert_eq!(find(&bytes, "ns16550a", &[], |_| true), Err(DeviceError::BadTree));
     }
 }

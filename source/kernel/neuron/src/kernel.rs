@@ -56,6 +56,8 @@ pub struct Counters {
     pub harts_online: AtomicU64,
     /// Pages that only a device that was not reset can reach.
     pub quarantined_pages: AtomicU64,
+    /// The longest that a hart ran in the kernel without a look at interrupts.
+    pub longest_ticks: AtomicU64,
 }
 
 /// What boot found, for `system_info`.
@@ -89,6 +91,8 @@ pub struct Kernel<A: Arch> {
     pub(crate) init: AtomicU64,
     pub(crate) ring: SpinLock<Ring>,
     pub(crate) run_queues: [SpinLock<RunQueue>; HARTS_MAX],
+    /// When each hart entered the kernel, or looked at interrupts last.
+    pub(crate) looked: [AtomicU64; HARTS_MAX],
     /// Messages that went the fast path, by hart: brought up to date when the hart leaves by the long way.
     pub(crate) fast_messages: [AtomicU64; HARTS_MAX],
     /// The classes with somebody ready on each hart, one bit each: read without the queue's lock.
@@ -174,6 +178,7 @@ impl<A: Arch> Kernel<A> {
             init: AtomicU64::new(0),
             ring: SpinLock::new(Ring::new(storage.ring)),
             run_queues: [const { SpinLock::new(RunQueue::new()) }; HARTS_MAX],
+            looked: [const { AtomicU64::new(u64::MAX) }; HARTS_MAX],
             fast_messages: [const { AtomicU64::new(0) }; HARTS_MAX],
             ready: [const { AtomicU32::new(0) }; HARTS_MAX],
             deadlines,

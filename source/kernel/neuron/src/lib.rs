@@ -39,4 +39,5 @@ pub mod system_call;
 pub mod teardown;
 #[cfg(feature = "host")]
 pub mod testing;
+pub mod urgency;
 pub mod voice;

@@ -39,6 +39,8 @@ pub struct Pair<'g, 'k> {
     pub receiver: &'g mut Guard<'k, Thread>,
     /// The receiver's id.
     pub receiver_id: Id<Thread>,
+    /// The hart that does it.
+    pub hart: usize,
     /// Whether the sender is the one that runs (and keeps the copy's progress).
     pub sender_runs: bool,
     /// Whether the sender has handed the answer to a call on.
@@ -116,7 +118,7 @@ impl<A: Arch> Kernel<A> {
                 Err(delivery) => return delivery,
             };
             progress.bytes += chunk;
-            if progress.bytes < bytes && self.arch.interrupt_pending() {
+            if progress.bytes < bytes && self.interrupt_pending(pair.hart) {
                 let runner = if pair.sender_runs { &mut pair.sender } else { &mut pair.receiver };
                 runner.message.progress = progress;
                 return Delivery::Interrupted;

@@ -28,6 +28,8 @@ pub struct Ring {
     count: u64,
     /// The sequence of the next record; the first is 1.
     sequence: u64,
+    /// The last record that was read by whomever, and where it ends.
+    cursor: (u64, usize),
     /// The number of the process that reads, while one does.
     pub reader: Option<u64>,
     /// The last sequence that was read by that process, for who prints when it dies.
@@ -55,6 +57,7 @@ impl Ring {
             wrap: RING_BYTES,
             count: 0,
             sequence: 1,
+            cursor: (0, 0),
             reader: None,
             read_to: 0,
             doorbell: None,
@@ -86,14 +89,18 @@ impl Ring {
     }
 
     /// Copies records newer than `after` into `to`, as many as fit; yields bytes and the last sequence.
-    pub fn read(&self, after: u64, to: &mut [u8]) -> Result<(usize, u64), ReadError> {
+    pub fn read(&mut self, after: u64, to: &mut [u8]) -> Result<(usize, u64), ReadError> {
         let mut written = 0;
         let mut last = after;
+        let mut end = self.cursor.1;
         for (place, head, size) in self.newer(after) {
             let Some(target) = to.get_mut(written..written + size) else { break };
             target.copy_from_slice(&self.bytes[place..place + size]);
             written += size;
-            last = head.sequence;
+            (last, end) = (head.sequence, place + size);
+        }
+        if written > 0 {
+            self.cursor = (last, end);
         }
         match (written, self.sequence - 1 > after) {
             (0, true) => Err(ReadError::TooSmall),
@@ -103,18 +110,24 @@ impl Ring {
     }
 
     /// The text of the first record newer than `after`; yields its sequence and its writer.
-    pub fn text_after(&self, after: u64, line: &mut Line) -> Option<(u64, u64)> {
-        let (place, head, _) = self.newer(after).next()?;
+    pub fn text_after(&mut self, after: u64, line: &mut Line) -> Option<(u64, u64)> {
+        let (place, head, size) = self.newer(after).next()?;
+        self.cursor = (head.sequence, place + size);
         let text = &self.bytes[place + HEAD..place + HEAD + head.text_bytes as usize];
         // Records hold what came as text, cut at a character; a line takes as much as fits.
         let _ = line.write_str(core::str::from_utf8(text).unwrap_or(""));
         Some((head.sequence, head.service_id))
     }
 
-    /// Every record newer than `after`, oldest first: its place, its head and its size.
+    /// Every record newer than `after`, oldest first: its place, its head and its size. Who goes on where the
+    /// last reading ended passes over nothing.
     fn newer(&self, after: u64) -> impl Iterator<Item = (usize, RingRecord, usize)> + '_ {
-        let mut next = self.oldest;
-        let every = (0..self.count).map(move |_| {
+        let is_next = after == self.cursor.0 && after + 1 >= self.sequence - self.count;
+        let (mut next, left) = match is_next {
+            true => (self.cursor.1, self.newest() - after),
+            false => (self.oldest, self.count),
+        };
+        let every = (0..left).map(move |_| {
             let place = if next == self.wrap { 0 } else { next };
             let (head, size) = self.record(place);
             next = place + size;

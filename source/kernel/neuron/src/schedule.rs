@@ -9,7 +9,7 @@ use crate::deadline::Node;
 use crate::kernel::{Hart, Kernel};
 use crate::memory::list::LinksOf;
 use crate::memory::{Granule, Guard, Id, List, Memory};
-use crate::object::process::{BUDGET_LEFT, BUDGET_NONE, BUDGET_USED_UP};
+use crate::object::process::BUDGET_NONE;
 use crate::object::thread::{Listening, Queue, State};
 use crate::object::{Endpoint, Process, Thread, Timer};
 use crate::sync::{self, Before, Held, Nothing};
@@ -18,12 +18,8 @@ use nexus_abi::Error;
 use nexus_abi::capability::Qos;
 use nexus_abi::limits::FOREVER;
 
-/// A turn is this part of a second.
-const TURNS_PER_SECOND: u64 = 200;
 /// Choices that may pass a waiting class over before it gets a turn.
 pub const PASSED_OVER_MAX: u32 = 16;
-/// Threads that one call can make more urgent, each waiting for the next. Ranks fall along the way.
-const CHAIN_MAX: usize = 16;
 const CLASSES: usize = Qos::ALL.len();
 
 /// Threads that are ready on one hart.
@@ -142,100 +138,10 @@ impl<A: Arch> Kernel<A> {
 
     /// Puts a ready thread into the run queue of its class, or of the lowest while its process's time is used up
     /// and it works for nobody else.
-    fn enqueue(&self, hart: &mut Hart, id: Id<Thread>, thread: &Guard<'_, Thread>) {
+    pub(crate) fn enqueue(&self, hart: &mut Hart, id: Id<Thread>, thread: &Guard<'_, Thread>) {
         let class = if self.is_out_of_time(thread) { Qos::Idle } else { thread.shared().urgency() };
         self.with_queue(hart.index, |queue| queue.push(&self.memory, id, class));
         self.look_up_to(hart, class);
-    }
-
-    fn is_out_of_time(&self, thread: &Thread) -> bool {
-        let Some(shared) = self.memory.shared(thread.process) else { return false };
-        if shared.budget.load(Relaxed) != BUDGET_USED_UP || thread.payer != thread.process {
-            return false;
-        }
-        let now = self.arch.now();
-        let has_time =
-            self.memory.lock_slot(thread.process).is_none_or(|mut body| body.budget.begin_period(now));
-        if has_time {
-            shared.budget.store(BUDGET_LEFT, Relaxed);
-        }
-        !has_time
-    }
-
-    /// Somebody of this class is ready: whoever runs less urgently gives way.
-    fn look_up_to(&self, hart: &mut Hart, class: Qos) {
-        let current = hart.current.and_then(|id| self.memory.shared(id));
-        hart.reschedule |= current.is_some_and(|current| current.urgency() < class);
-    }
-
-    /// A caller of this class waits for a thread (by its raw id): it, and whoever that waits for in turn, runs
-    /// at least at this class until it answers, hands the answer on or receives again.
-    pub(crate) fn lend_urgency<L: Before<sync::Thread>>(
-        &self,
-        hart: &mut Hart,
-        held: &mut Held<'_, L>,
-        class: Qos,
-        mut worker: u64,
-    ) {
-        for _ in 0..CHAIN_MAX {
-            let Some(id) = Id::<Thread>::from_raw(worker) else { return };
-            let Some((thread, _)) = self.lock(held, id) else { return };
-            let shared = thread.shared();
-            if shared.urgency() >= class {
-                return;
-            }
-            worker = match thread.state {
-                State::Calling(endpoint) => {
-                    self.memory.shared(endpoint).map_or(0, |endpoint| endpoint.server.load(Relaxed))
-                }
-                State::Called => shared.served_by.load(Relaxed),
-                _ => 0,
-            };
-            self.change_urgency(hart, id, &thread, class);
-        }
-    }
-
-    /// Has a thread run at another class from now on, whatever it does.
-    pub(crate) fn change_urgency(
-        &self,
-        hart: &mut Hart,
-        id: Id<Thread>,
-        thread: &Guard<'_, Thread>,
-        class: Qos,
-    ) {
-        let shared = thread.shared();
-        let before = shared.urgency();
-        match thread.state {
-            State::Calling(endpoint) => {
-                if let Some(endpoint) = self.memory.shared(endpoint) {
-                    endpoint.uncount(before);
-                    endpoint.count(class);
-                }
-            }
-            State::Ready => {
-                let queued = self.with_queue(hart.index, |queue| queue.remove_if_queued(&self.memory, id));
-                if queued {
-                    shared.set_urgency(class);
-                    self.enqueue(hart, id, thread);
-                    return;
-                }
-                hart.reschedule |= hart.current == Some(id) && self.is_somebody_above(hart.index, class);
-            }
-            _ => {}
-        }
-        shared.set_urgency(class);
-    }
-
-    /// A thread works for nobody any more but whoever waits at the endpoint that it serves.
-    pub(crate) fn fall_back(&self, hart: &mut Hart, thread: &Guard<'_, Thread>) {
-        let shared = thread.shared();
-        if shared.urgency() == thread.qos {
-            return;
-        }
-        let waiting = thread.serves.and_then(|endpoint| self.memory.shared(endpoint)?.most_urgent());
-        let class = waiting.map_or(thread.qos, |waiting| waiting.max(thread.qos));
-        shared.set_urgency(class);
-        hart.reschedule |= self.is_somebody_above(hart.index, class);
     }
 
     /// Takes a call that waits out of the endpoint's queue.
@@ -305,17 +211,6 @@ impl<A: Arch> Kernel<A> {
             }
         }
         hart.running_since = now;
-    }
-
-    /// Charges the budget of whoever pays.
-    fn charge(&self, hart: &Hart, ticks: u64, now: u64) {
-        let Some(payer) = hart.payer else { return };
-        let Some((mut body, shared)) = self.memory.lock_slot(payer).zip(self.memory.shared(payer)) else {
-            return;
-        };
-        if body.budget.charge(ticks, now) {
-            shared.budget.store(BUDGET_USED_UP, Relaxed);
-        }
     }
 
     /// Puts the current thread at the end of its class.
@@ -414,6 +309,24 @@ impl<A: Arch> Kernel<A> {
         }
     }
 
+    /// A hart comes into the kernel, by the long way.
+    pub fn mark_entry(&self, hart: &Hart) {
+        self.looked[hart.index].store(self.arch.now(), Relaxed);
+    }
+
+    /// A hart looks at interrupts, or leaves: how long that took is remembered if it was longest.
+    fn look(&self, hart: usize) {
+        let now = self.arch.now();
+        let took = now.saturating_sub(self.looked[hart].swap(now, Relaxed));
+        self.counters.longest_ticks.fetch_max(took, Relaxed);
+    }
+
+    /// Whether an interrupt waits to be taken: asked between the steps of longer work.
+    pub(crate) fn interrupt_pending(&self, hart: usize) -> bool {
+        self.look(hart);
+        self.arch.interrupt_pending()
+    }
+
     /// What the hart does next: yields the thread to run, with its address space loaded and its turn
     /// begun. Idle moments zero free frames and wait for interrupts.
     pub fn leave(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) -> Id<Thread> {
@@ -432,6 +345,7 @@ impl<A: Arch> Kernel<A> {
             if let Some(id) = hart.current {
                 if !hart.reschedule {
                     self.set_timer(hart);
+                    self.look(hart.index);
                     return Some(id);
                 }
                 self.yield_current(hart, held);
@@ -445,6 +359,7 @@ impl<A: Arch> Kernel<A> {
             if !more && !self.memory.clean_one() {
                 return None;
             }
+            self.look(hart.index);
             self.take_interrupts(hart, held);
         }
     }
@@ -452,7 +367,9 @@ impl<A: Arch> Kernel<A> {
     /// Waits for an interrupt and takes it.
     pub(crate) fn idle(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) {
         self.set_timer(hart);
+        self.look(hart.index);
         self.arch.wait_for_interrupt();
+        self.mark_entry(hart);
         self.take_interrupts(hart, held);
     }
 
@@ -492,17 +409,6 @@ impl<A: Arch> Kernel<A> {
         }
     }
 
-    /// Ticks of a turn: what is left of the payer's budget, if that is less.
-    fn turn(&self, payer: Id<Process>) -> u64 {
-        let turn = self.arch.ticks_per_second() / TURNS_PER_SECOND;
-        let has_budget =
-            self.memory.shared(payer).is_some_and(|payer| payer.budget.load(Relaxed) == BUDGET_LEFT);
-        if !has_budget {
-            return turn;
-        }
-        self.memory.lock_slot(payer).map_or(turn, |body| turn.min(body.budget.left()))
-    }
-
     /// Sets the timer for the earliest deadline, and for the end of the turn while others are ready.
     pub(crate) fn set_timer(&self, hart: &mut Hart) {
         let mut time = self.deadlines[hart.index].lock().earliest();
@@ -523,7 +429,7 @@ impl<A: Arch> Kernel<A> {
         }
         if hart.current.is_some() && self.arch.now() >= hart.turn_ends {
             if self.ready[hart.index].load(Relaxed) == 0 {
-                hart.turn_ends = self.arch.now() + self.arch.ticks_per_second() / TURNS_PER_SECOND;
+                hart.turn_ends = self.arch.now() + self.whole_turn();
             } else {
                 hart.reschedule = true;
             }

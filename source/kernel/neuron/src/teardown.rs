@@ -22,7 +22,7 @@ use nexus_abi::records::{STATE_ALIVE, STATE_FAULTED, STATE_KILLED};
 use nexus_abi::{Error, Kind, Rights};
 
 /// Capabilities or objects that one step ends.
-const ENDED_A_STEP: usize = 8;
+const ENDED_A_STEP: usize = 4;
 
 impl<A: Arch> Kernel<A> {
     /// Ends a process: marks it and leaves the rest to the steps. The current thread, if it is one of

@@ -131,6 +131,9 @@ record! {
         pub interrupts: u64,
         /// Pages that nobody reaches but a device that has not been reset.
         pub quarantined_pages: u64,
+        /// The longest that a hart ran in the kernel without a look at interrupts since init was entered, in
+        /// ticks. The fast path of messages and short calls are not among it.
+        pub longest_ticks: u64,
     }
 }
 

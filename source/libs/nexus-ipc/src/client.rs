@@ -1,12 +1,12 @@
 //! The client's side of a call.
 
 use crate::message::{Message, MessageError};
-use crate::{Deadline, Status};
+use crate::{Answer, Deadline, Lent, Status};
 use alloc::vec::Vec;
 use core::fmt;
-use nexus_abi::limits::REGISTER_BYTES;
-use nexus_abi::message::{Buffers, Header, Registers};
-use nexus_abi::{Error, Handle, system};
+use nexus_abi::limits::{LEASES_MAX, REGISTER_BYTES};
+use nexus_abi::message::{Buffers, CapabilityTransfer, Header, Registers};
+use nexus_abi::{Error, Handle, Rights, system};
 use zerocopy::IntoBytes;
 
 /// How often a call that may be repeated is made at the most.
@@ -73,18 +73,88 @@ pub fn call<Q: Message, A: Message, E: Message>(
         let outcome = if Q::BYTES_MAX.max(A::BYTES_MAX).max(E::BYTES_MAX) <= REGISTER_BYTES {
             call_in_registers(endpoint, operation, request, deadline)
         } else {
-            call_with_buffers(endpoint, operation, request, deadline)
+            call_with_buffers(endpoint, operation, request, Along::NOTHING, deadline)
         };
-        match outcome {
-            Err(CallError::Kernel(Error::PeerGone)) if retry == Retry::Idempotent => {
-                if attempt == ATTEMPTS_MAX || deadline.has_passed() {
-                    return outcome;
-                }
-                attempt += 1;
-            }
-            outcome => return outcome,
+        if !is_repeated(retry, &outcome, &mut attempt, deadline) {
+            return outcome;
         }
     }
+}
+
+/// As [`call`], and lends memory until it returns.
+pub fn call_lending<Q: Message, A: Message, E: Message>(
+    endpoint: Handle,
+    operation: u16,
+    retry: Retry,
+    request: &Q,
+    leases: &[Lent<'_>],
+    deadline: Deadline,
+) -> Result<A, CallError<E>> {
+    let mut attempt = 1;
+    loop {
+        let along = Along { leases, moved: Handle::NONE };
+        let outcome = call_with_buffers(endpoint, operation, request, along, deadline);
+        if !is_repeated(retry, &outcome, &mut attempt, deadline) {
+            return outcome;
+        }
+    }
+}
+
+/// Why a call that hands an answer on failed, and the right to answer where it is still the caller's.
+pub struct NotHandedOn<E, A, F> {
+    /// What became of the call.
+    pub error: CallError<E>,
+    /// `None`: whoever received it has it, or dropped it.
+    pub answer: Option<Answer<A, F>>,
+}
+
+impl<E: fmt::Debug, A, F> fmt::Display for NotHandedOn<E, A, F> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(formatter)
+    }
+}
+
+/// As [`call`], and moves the right to answer another call to whoever receives this one. It is never repeated.
+pub fn call_handing_on<Q: Message, A: Message, E: Message, B, F>(
+    endpoint: Handle,
+    operation: u16,
+    request: &Q,
+    answer: Answer<B, F>,
+    deadline: Deadline,
+) -> Result<A, NotHandedOn<E, B, F>> {
+    let reply = answer.into_reply();
+    let along = Along { leases: &[], moved: reply };
+    call_with_buffers(endpoint, operation, request, along, deadline).map_err(|error| {
+        // Until the moment of delivery it stays, under the same handle; afterwards that handle is stale.
+        NotHandedOn { error, answer: Answer::of_reply(reply) }
+    })
+}
+
+/// Whether a call with this outcome is made once more, after so many attempts.
+#[inline(always)]
+fn is_repeated<A, E>(
+    retry: Retry,
+    outcome: &Result<A, CallError<E>>,
+    attempt: &mut u32,
+    deadline: Deadline,
+) -> bool {
+    let died = matches!(outcome, Err(CallError::Kernel(Error::PeerGone)));
+    if !died || retry == Retry::Once || *attempt == ATTEMPTS_MAX || deadline.has_passed() {
+        return false;
+    }
+    *attempt += 1;
+    true
+}
+
+/// What goes along with the bytes of a call.
+struct Along<'a> {
+    leases: &'a [Lent<'a>],
+    /// A Reply; none is [`Handle::NONE`].
+    moved: Handle,
+}
+
+impl Along<'_> {
+    const NOTHING: Along<'static> = Along { leases: &[], moved: Handle::NONE };
 }
 
 impl<E> CallError<E> {
@@ -119,6 +189,7 @@ fn call_with_buffers<Q: Message, A: Message, E: Message>(
     endpoint: Handle,
     operation: u16,
     request: &Q,
+    along: Along<'_>,
     deadline: Deadline,
 ) -> Result<A, CallError<E>> {
     let mut encoded = Vec::new();
@@ -137,7 +208,8 @@ fn call_with_buffers<Q: Message, A: Message, E: Message>(
     if answer_max > REGISTER_BYTES {
         room.reserve_exact(answer_max);
     }
-    let registers = exchange(endpoint, operation, sent, &mut room, deadline).map_err(CallError::Kernel)?;
+    let registers =
+        exchange(endpoint, operation, sent, along, &mut room, deadline).map_err(CallError::Kernel)?;
     let label = registers.header.label();
     let length = registers.header.bytes();
     if length <= REGISTER_BYTES {
@@ -163,9 +235,11 @@ fn decoded<A: Message, E: Message>(label: u16, payload: &[u8]) -> Result<A, Call
 /// Whether the payload is the answer; if not it is the service's error, unless the label says more.
 #[inline(always)]
 fn is_answer<E>(label: u16) -> Result<bool, CallError<E>> {
+    if label == Status::Ok as u16 {
+        return Ok(true);
+    }
     match Status::from_number(label) {
-        Some(Status::Ok) => Ok(true),
-        Some(Status::ServiceError) => Ok(false),
+        Some(Status::Ok | Status::ServiceError) => Ok(false),
         Some(Status::Malformed) => Err(CallError::RequestMalformed),
         Some(Status::UnknownOperation) => Err(CallError::UnknownOperation),
         Some(Status::NotPermitted) => Err(CallError::NotPermitted),
@@ -179,11 +253,15 @@ fn exchange(
     endpoint: Handle,
     label: u16,
     sent: &[u8],
+    along: Along<'_>,
     room: &mut Vec<u8>,
     deadline: Deadline,
 ) -> Result<Registers, Error> {
-    let mut registers =
-        Registers { header: Header::new(label, sent.len() as u32, 0), ..Registers::default() };
+    // More leases than a header can count are more than a call may carry: the kernel refuses both.
+    let leases = along.leases.len().min(LEASES_MAX + 1) as u8;
+    let capabilities = u8::from(!along.moved.is_none());
+    let header = Header::new(label, sent.len() as u32, capabilities).with_leases(leases);
+    let mut registers = Registers { header, ..Registers::default() };
     if sent.len() <= REGISTER_BYTES {
         registers.words.as_mut_bytes()[..sent.len()].copy_from_slice(sent);
     }
@@ -192,11 +270,15 @@ fn exchange(
         send_address: sent.as_ptr() as u64,
         receive_address: room.as_mut_ptr() as u64,
         receive_bytes: room.capacity() as u64,
+        leases: along.leases.as_ptr() as u64,
         ..Buffers::default()
     };
-    let in_registers = sent.len() <= REGISTER_BYTES && room.capacity() == 0;
+    buffers.send_capabilities[0] = CapabilityTransfer::moved(along.moved, Rights::empty());
+    let in_registers =
+        sent.len() <= REGISTER_BYTES && room.capacity() == 0 && leases == 0 && capabilities == 0;
     let buffers = if in_registers { None } else { Some(&mut buffers) };
-    // SAFETY: the addresses are those of `sent` and of the capacity of `room`, borrowed until after it.
+    // SAFETY: the addresses are those of `sent`, of the capacity of `room` and of what each `Lent` borrows, all
+    // until after it; the kernel ends leases with the call.
     unsafe { system::call(endpoint, &mut registers, buffers, deadline.ticks())? };
     let length = registers.header.bytes();
     if length > REGISTER_BYTES && length <= room.capacity() {

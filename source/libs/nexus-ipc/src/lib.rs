@@ -9,6 +9,7 @@
 //! - bytes from the other side are decoded or refused, never trusted, and never panic;
 //! - a call is repeated after `PeerGone` only where the declaration says `idempotent`, and never beyond its
 //!   deadline or [`ATTEMPTS_MAX`];
+//! - memory that a call lends is borrowed until the call returns, and the kernel ends what is lent with it;
 //! - a [`Receiver`] with an access table answers `NotPermitted` to whoever is not named in it for that
 //!   operation, by the service id that the kernel reports.
 //!
@@ -20,13 +21,15 @@ extern crate alloc;
 mod access;
 mod client;
 mod clock;
+mod lease;
 mod message;
 mod receiver;
 mod service;
 
 pub use access::{Access, AccessEntry};
-pub use client::{ATTEMPTS_MAX, CallError, Retry, call};
+pub use client::{ATTEMPTS_MAX, CallError, NotHandedOn, Retry, call, call_handing_on, call_lending};
 pub use clock::{Clock, Deadline};
+pub use lease::{Leases, Lent, LentMemory};
 pub use message::{Bytes, Message, MessageError};
 pub use receiver::{Answer, Call, Caller, Event, Pending, Receiver};
 pub use service::{OperationReference, ServiceReference};

@@ -1,12 +1,12 @@
 //! The server's side: waiting for arrivals, answering at once or later.
 
 use crate::message::{Message, MessageError};
-use crate::{Access, Deadline, Status};
+use crate::{Access, Deadline, Leases, Status};
 use alloc::vec::Vec;
 use core::marker::PhantomData;
-use nexus_abi::limits::{MESSAGE_BYTES_MAX, REGISTER_BYTES, REGISTER_WORDS};
+use nexus_abi::limits::{MESSAGE_BYTES_MAX, MESSAGE_CAPABILITIES_MAX, REGISTER_BYTES, REGISTER_WORDS};
 use nexus_abi::message::{Arrival, Buffers, Header, Registers};
-use nexus_abi::{Error, Handle, system};
+use nexus_abi::{Error, Handle, Kind, system};
 use zerocopy::IntoBytes;
 
 /// Who called, by the kernel's word.
@@ -18,6 +18,13 @@ pub struct Caller {
     pub process_id: u64,
     /// The badge of the capability it called through; 0 is a plain one.
     pub badge: u64,
+}
+
+/// Whose registers these are, after a `recv`.
+#[inline(always)]
+fn caller(registers: &Registers) -> Caller {
+    let (service_id, process_id, badge) = (registers.deadline, registers.process_id, registers.buffers);
+    Caller { service_id, process_id, badge }
 }
 
 /// What arrived.
@@ -46,6 +53,8 @@ pub struct Pending {
     header: Header,
     words: [u64; 8],
     bytes: Vec<u8>,
+    /// Of the capabilities that came with the call, how many have found an owner.
+    claimed: usize,
 }
 
 impl Pending {
@@ -56,9 +65,18 @@ impl Pending {
         (!self.reply.is_none()).then(|| (self.header.label(), payload.get(..length).unwrap_or(&[])))
     }
 
+    /// The registers that say it; afterwards none waits.
+    #[inline(always)]
+    fn take(&mut self) -> Registers {
+        let reply = core::mem::take(&mut self.reply);
+        Registers { header: self.header, reply, words: self.words, ..Registers::default() }
+    }
+
     #[inline(always)]
     fn set<M: Message>(&mut self, reply: Handle, status: Status, message: M) {
         self.reply = reply;
+        // All words travel: none may hold what somebody else was answered.
+        clear(&mut self.words);
         let encoded = if M::BYTES_MAX <= REGISTER_BYTES {
             message.encode(self.words.as_mut_bytes())
         } else {
@@ -79,10 +97,18 @@ impl Pending {
     }
 }
 
+/// A function of its own, for this crate is compiled for speed and those that use it for size: eight stores.
+#[inline(never)]
+fn clear(words: &mut [u64; REGISTER_WORDS]) {
+    *words = [0; REGISTER_WORDS];
+}
+
 /// Where a request's bytes are.
 enum Payload<'a> {
     /// Where they stay.
     Slice(&'a [u8]),
+    /// So many of them, in words.
+    Words(&'a [u64; REGISTER_WORDS], usize),
     /// In the receiver's buffer, which a message may take along.
     Buffer(&'a mut Vec<u8>),
 }
@@ -93,6 +119,7 @@ pub struct Call<'a> {
     operation: u16,
     payload: Payload<'a>,
     reply: Handle,
+    came: &'a [Handle],
     pending: &'a mut Pending,
 }
 
@@ -106,7 +133,7 @@ impl<'a> Call<'a> {
         reply: Handle,
         pending: &'a mut Pending,
     ) -> Self {
-        Call { caller, operation, payload: Payload::Slice(payload), reply, pending }
+        Call { caller, operation, payload: Payload::Slice(payload), reply, came: &[], pending }
     }
 
     /// Who called.
@@ -125,6 +152,7 @@ impl<'a> Call<'a> {
     pub fn payload(&self) -> &[u8] {
         match &self.payload {
             Payload::Slice(bytes) => bytes,
+            Payload::Words(words, length) => words.as_bytes().get(..*length).unwrap_or(&[]),
             Payload::Buffer(bytes) => bytes,
         }
     }
@@ -134,8 +162,28 @@ impl<'a> Call<'a> {
     pub fn request<Q: Message>(&mut self) -> Result<Q, MessageError> {
         match &mut self.payload {
             Payload::Slice(bytes) => Q::decode(bytes),
-            Payload::Buffer(bytes) => Q::from_buffer(bytes),
+            Payload::Words(words, length) => {
+                // A copy, which is known to be aligned: the message is read in words.
+                let words = **words;
+                Q::decode(words.as_bytes().get(..*length).ok_or(MessageError::Malformed)?)
+            }
+            Payload::Buffer(bytes) if Q::BYTES_MAX > REGISTER_BYTES => Q::from_buffer(bytes),
+            Payload::Buffer(_) => Err(MessageError::Malformed),
         }
+    }
+
+    /// What the caller lends, until it is answered.
+    pub fn leases(&self) -> Leases<'_> {
+        Leases::new(self.reply)
+    }
+
+    /// The right to answer another call, which came with this one. `Malformed`: none did.
+    pub fn handed_on<B, F>(&mut self) -> Result<Answer<B, F>, MessageError> {
+        let (&first, rest) = self.came.split_first().ok_or(MessageError::Malformed)?;
+        let answer = Answer::of_reply(first).ok_or(MessageError::Malformed)?;
+        self.came = rest;
+        self.pending.claimed += 1;
+        Ok(answer)
     }
 
     /// Answers with the next wait.
@@ -178,6 +226,24 @@ pub struct Answer<A, E> {
     marker: PhantomData<fn(A, E)>,
 }
 
+impl<A, E> Answer<A, E> {
+    /// What the caller lends, until it is answered.
+    pub fn leases(&self) -> Leases<'_> {
+        Leases::new(self.reply)
+    }
+
+    /// The right that this capability is; `None` where it is no Reply (any more).
+    pub(crate) fn of_reply(reply: Handle) -> Option<Self> {
+        let is_reply = system::cap_query(reply).is_ok_and(|info| info.kind == Kind::Reply as u32);
+        is_reply.then(|| Answer { reply, marker: PhantomData })
+    }
+
+    /// The capability.
+    pub(crate) fn into_reply(mut self) -> Handle {
+        core::mem::take(&mut self.reply)
+    }
+}
+
 impl<A: Message, E: Message> Answer<A, E> {
     /// Answers now. `PeerGone` tells that the caller gave up meanwhile.
     pub fn send(mut self, outcome: Result<A, E>) -> Result<(), Error> {
@@ -186,7 +252,7 @@ impl<A: Message, E: Message> Answer<A, E> {
             Ok(answer) => pending.set(self.reply, Status::Ok, answer),
             Err(error) => pending.set(self.reply, Status::ServiceError, error),
         }
-        let Pending { reply, header, words, bytes } = pending;
+        let Pending { reply, header, words, bytes, .. } = pending;
         let mut registers = Registers { header, reply, words, ..Registers::default() };
         let mut buffers = Buffers { send_address: bytes.as_ptr() as u64, ..Buffers::default() };
         let buffers = if header.bytes() <= REGISTER_BYTES { None } else { Some(&mut buffers) };
@@ -205,11 +271,11 @@ impl<A, E> Drop for Answer<A, E> {
     }
 }
 
-/// Closing a Reply answers its caller with `PeerGone`; one that is gone already needs nothing more.
+/// Closing a Reply answers its caller with `PeerGone`; what is gone already needs nothing more.
 #[inline(always)]
-fn close(reply: Handle) {
-    if !reply.is_none() {
-        let _ = system::cap_close(reply);
+fn close(capability: Handle) {
+    if !capability.is_none() {
+        let _ = system::cap_close(capability);
     }
 }
 
@@ -222,6 +288,9 @@ pub struct Receiver {
     words: [u64; REGISTER_WORDS],
     /// Room for larger ones: `max_bytes` of capacity while this waits.
     received: Vec<u8>,
+    takes_capabilities: bool,
+    /// Capabilities that came with the last call; what nobody claims is closed before the next wait.
+    came: [Handle; MESSAGE_CAPABILITIES_MAX],
     pending: Pending,
 }
 
@@ -231,55 +300,93 @@ impl Receiver {
     /// With an access table it refuses whoever is not in it; without one the capability alone decides.
     pub fn new(endpoint: Handle, max_bytes: usize, access: Option<Access>) -> Self {
         let max_bytes = if max_bytes <= REGISTER_BYTES { 0 } else { max_bytes.min(MESSAGE_BYTES_MAX) };
+        let (came, pending) = ([Handle::NONE; MESSAGE_CAPABILITIES_MAX], Pending::default());
         let (words, received) = ([0; REGISTER_WORDS], Vec::new());
-        Receiver { endpoint, access, max_bytes, words, received, pending: Pending::default() }
+        Receiver { endpoint, access, max_bytes, words, received, takes_capabilities: false, came, pending }
+    }
+
+    /// The same, for an endpoint whose messages carry capabilities.
+    pub fn taking_capabilities(self) -> Self {
+        Receiver { takes_capabilities: true, ..self }
     }
 
     /// Sends the answer that waits, if one does, and waits for what comes next.
+    #[inline(always)]
     pub fn next(&mut self, deadline: Deadline) -> Result<Event<'_>, Error> {
+        let in_registers = self.max_bytes == 0 && !self.takes_capabilities;
+        if !in_registers || self.pending.reply.is_none() || self.pending.header.bytes() > REGISTER_BYTES {
+            return self.next_of_any_size(None, deadline);
+        }
+        // What travels in registers needs no buffers, and kernel and program are faster for it.
+        let mut registers = self.pending.take();
+        let reply = registers.reply;
+        // SAFETY: there are no buffers.
+        let outcome = unsafe { system::reply_recv(self.endpoint, &mut registers, None, deadline.ticks()) };
+        let is_call = registers.header.arrival() == Some(Arrival::Call);
+        if outcome.is_err() || !is_call || !self.is_allowed(&registers) {
+            let arrived = match outcome {
+                Ok(()) => Ok(registers),
+                Err(error) => self.after_refused(reply, error, None, deadline),
+            };
+            return self.next_of_any_size(Some(arrived), deadline);
+        }
+        self.words = registers.words;
+        Ok(self.call(registers.header, registers.reply, caller(&registers)))
+    }
+
+    /// As [`Receiver::next`], of whatever may come; something may have `arrived` already.
+    #[inline(never)]
+    fn next_of_any_size(
+        &mut self,
+        mut arrived: Option<Result<Registers, Error>>,
+        deadline: Deadline,
+    ) -> Result<Event<'_>, Error> {
         loop {
-            let mut registers = Registers::default();
-            match self.wait(&mut registers, deadline) {
-                Ok(()) => {}
+            let registers = match arrived.take().unwrap_or_else(|| self.wait_with_buffers(deadline)) {
+                Ok(registers) => registers,
                 Err(Error::TimedOut) => return Ok(Event::TimedOut),
                 Err(error) => return Err(error),
-            }
-            let caller = Caller {
-                service_id: registers.deadline,
-                process_id: registers.process_id,
-                badge: registers.buffers,
             };
-            let label = registers.header.label();
+            let caller = caller(&registers);
             match registers.header.arrival() {
                 Some(Arrival::Bits) => return Ok(Event::Bits(registers.words[0])),
                 Some(Arrival::BadgeGone) => return Ok(Event::BadgeGone(caller.badge)),
-                Some(Arrival::Post) => return Ok(Event::Post { caller, label }),
+                Some(Arrival::Post) => return Ok(Event::Post { caller, label: registers.header.label() }),
+                Some(Arrival::Call) if !self.is_allowed(&registers) => {
+                    self.pending.set(registers.reply, Status::NotPermitted, ());
+                }
                 Some(Arrival::Call) => {
-                    if self.access.as_ref().is_some_and(|access| !access.allows(caller.service_id, label)) {
-                        self.pending.set(registers.reply, Status::NotPermitted, ());
-                        continue;
-                    }
-                    let length = registers.header.bytes();
-                    let payload = if length <= REGISTER_BYTES {
-                        self.words = registers.words;
-                        Payload::Slice(&self.words.as_bytes()[..length])
-                    } else {
-                        Payload::Buffer(&mut self.received)
-                    };
-                    let (reply, pending) = (registers.reply, &mut self.pending);
-                    return Ok(Event::Call(Call { caller, operation: label, payload, reply, pending }));
+                    self.words = registers.words;
+                    return Ok(self.call(registers.header, registers.reply, caller));
                 }
                 None => return Err(Error::Unsupported),
             }
         }
     }
 
-    /// `recv`, or `reply_recv` when an answer waits.
+    /// Whether who called may ask for this operation.
     #[inline(always)]
-    fn wait(&mut self, registers: &mut Registers, deadline: Deadline) -> Result<(), Error> {
-        if self.max_bytes == 0 && self.pending.header.bytes() <= REGISTER_BYTES {
-            // What travels in registers needs no buffers, and the kernel is faster for it.
-            return self.exchange(registers, None, deadline);
+    fn is_allowed(&self, registers: &Registers) -> bool {
+        let (service_id, operation) = (registers.deadline, registers.header.label());
+        self.access.as_ref().is_none_or(|access| access.allows(service_id, operation))
+    }
+
+    /// The call that arrived, with its small payload in `words`.
+    #[inline(always)]
+    fn call(&mut self, header: Header, reply: Handle, caller: Caller) -> Event<'_> {
+        let payload = match header.bytes() {
+            length if length <= REGISTER_BYTES => Payload::Words(&self.words, length),
+            _ => Payload::Buffer(&mut self.received),
+        };
+        let came = self.came.get(..header.capabilities()).unwrap_or(&[]);
+        let (operation, pending) = (header.label(), &mut self.pending);
+        Event::Call(Call { caller, operation, payload, reply, came, pending })
+    }
+
+    #[inline(never)]
+    fn wait_with_buffers(&mut self, deadline: Deadline) -> Result<Registers, Error> {
+        if self.takes_capabilities {
+            self.close_unclaimed();
         }
         self.received.clear();
         self.received.reserve_exact(self.max_bytes);
@@ -289,44 +396,65 @@ impl Receiver {
             receive_bytes: self.received.capacity() as u64,
             ..Buffers::default()
         };
-        self.exchange(registers, Some(&mut buffers), deadline)?;
+        let registers = if self.pending.reply.is_none() {
+            self.receive(Some(&mut buffers), deadline)?
+        } else {
+            let mut registers = self.pending.take();
+            let reply = registers.reply;
+            let (endpoint, until) = (self.endpoint, deadline.ticks());
+            // SAFETY: the addresses are those of our own two buffers, which nothing else borrows.
+            match unsafe { system::reply_recv(endpoint, &mut registers, Some(&mut buffers), until) } {
+                Ok(()) => registers,
+                Err(error) => self.after_refused(reply, error, Some(&mut buffers), deadline)?,
+            }
+        };
+        let count = registers.header.capabilities().min(MESSAGE_CAPABILITIES_MAX);
+        self.came[..count].copy_from_slice(&buffers.received_capabilities[..count]);
         let length = registers.header.bytes();
         if length > REGISTER_BYTES && length <= self.received.capacity() {
             // SAFETY: the kernel has written so many bytes of a message that does not fit the registers.
             unsafe { self.received.set_len(length) };
         }
-        Ok(())
+        Ok(registers)
     }
 
-    #[inline(always)]
-    fn exchange(
-        &mut self,
-        registers: &mut Registers,
-        mut buffers: Option<&mut Buffers>,
+    /// The answer could not be given (its caller lent too little room, say): ends that call and goes on waiting.
+    /// Closing a Reply that was used is refused and changes nothing.
+    #[cold]
+    #[inline(never)]
+    fn after_refused(
+        &self,
+        reply: Handle,
+        error: Error,
+        buffers: Option<&mut Buffers>,
         deadline: Deadline,
-    ) -> Result<(), Error> {
-        let reply = core::mem::take(&mut self.pending.reply);
-        if !reply.is_none() {
-            registers.header = self.pending.header;
-            registers.reply = reply;
-            registers.words = self.pending.words;
-            // SAFETY: the addresses are those of our own two buffers, which nothing else borrows.
-            let outcome = unsafe {
-                system::reply_recv(self.endpoint, registers, buffers.as_deref_mut(), deadline.ticks())
-            };
-            match outcome {
-                // The answer could not be given (its caller lent too little room, say): end that call and
-                // go on waiting. Closing a Reply that was used is refused and changes nothing.
-                Err(
-                    Error::TooLarge | Error::NoSlots | Error::Fault | Error::StaleHandle | Error::PeerGone,
-                ) => {
-                    close(reply);
-                }
-                outcome => return outcome,
+    ) -> Result<Registers, Error> {
+        match error {
+            Error::TooLarge | Error::NoSlots | Error::Fault | Error::StaleHandle | Error::PeerGone => {
+                close(reply);
+                self.receive(buffers, deadline)
+            }
+            error => Err(error),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn receive(&self, buffers: Option<&mut Buffers>, deadline: Deadline) -> Result<Registers, Error> {
+        let mut registers = Registers::default();
+        // SAFETY: the addresses are those of our own two buffers, which nothing else borrows.
+        unsafe { system::recv(self.endpoint, &mut registers, buffers, deadline.ticks())? };
+        Ok(registers)
+    }
+
+    /// Closes what came with the last call and is nobody's.
+    fn close_unclaimed(&mut self) {
+        let claimed = core::mem::take(&mut self.pending.claimed);
+        for (place, handle) in self.came.iter_mut().enumerate() {
+            let handle = core::mem::take(handle);
+            if place >= claimed {
+                close(handle);
             }
         }
-        *registers = Registers::default();
-        // SAFETY: as above.
-        unsafe { system::recv(self.endpoint, registers, buffers, deadline.ticks()) }
     }
 }

@@ -68,7 +68,11 @@ impl core::fmt::Display for ServiceReference {
 /// }
 /// ```
 /// `immediate` operations are answered by what the server's method returns; a `deferred` one is given an
-/// [`crate::Answer`] to keep. `idempotent` ones are repeated by the client when the server died, `once` ones are not.
+/// [`crate::Answer`] to keep. With `lends N` before the arrow the client lends so many ranges of memory
+/// ([`crate::Lent`]) until the call returns, and the server is given [`crate::Leases`] (a deferred operation has
+/// them of its answer). With `takes (A, E)` the client moves an [`crate::Answer`] along, to another call that took
+/// an `A` or an `E`; the receiver must be one that takes capabilities ([`crate::Receiver::taking_capabilities`]).
+/// `idempotent` ones are repeated by the client when the server died, `once` ones are not.
 /// Expands to `Client`, `Server`, `dispatch`, `MAX_BYTES` and `REFERENCE` where it stands: one module a service.
 #[macro_export]
 macro_rules! service {
@@ -77,7 +81,8 @@ macro_rules! service {
         endpoint $endpoint:literal, max_bytes $max_bytes:expr, error $error:ty;
         $(
             $(#[doc = $doc:literal])+
-            $kind:ident $retry:ident $name:ident($request:ty) -> $answer:ty = $number:literal;
+            $kind:ident $retry:ident $name:ident($request:ty)
+                $(lends $leases:literal)? $(takes ($owed:ty, $refused:ty))? -> $answer:ty = $number:literal;
         )+
     ) => {
         /// Bytes of the largest request.
@@ -114,32 +119,25 @@ macro_rules! service {
                 Client { endpoint }
             }
 
-            $(
-                $(#[doc = $doc])+
-                #[inline]
-                pub fn $name(
-                    &self,
-                    request: &$request,
-                    deadline: $crate::Deadline,
-                ) -> Result<$answer, $crate::CallError<$error>> {
-                    $crate::call(self.endpoint, $number, $crate::service!(@retry $retry), request, deadline)
-                }
-            )+
+            $( $crate::service!(@client ($($doc)+), $retry, $name, $request, $answer, $error, $number,
+                [$($leases)?], [$($owed, $refused)?]); )+
         }
 
         $(#[doc = $meaning])+
         ///
         /// The server: what each operation does.
         pub trait Server {
-            $( $crate::service!(@method $kind, ($($doc)+), $name, $request, $answer, $error); )+
+            $( $crate::service!(@method $kind, ($($doc)+), $name, $request, $answer, $error,
+                [$($leases)?], [$($owed, $refused)?]); )+
         }
 
         /// Decodes a call, has the server do it, and answers or keeps it.
-        #[inline]
+        #[inline(always)]
         pub fn dispatch(server: &mut impl Server, mut call: $crate::Call<'_>) {
             match call.operation() {
                 $( $number => match call.request::<$request>() {
-                    Ok(request) => $crate::service!(@invoke $kind, server, call, $name, request),
+                    Ok(request) => $crate::service!(@invoke $kind, server, call, $name, request,
+                        [$($leases)?], [$($owed, $refused)?]),
                     Err(_) => call.refuse($crate::Status::Malformed),
                 }, )+
                 _ => call.refuse($crate::Status::UnknownOperation),
@@ -148,19 +146,91 @@ macro_rules! service {
     };
     (@retry idempotent) => { $crate::Retry::Idempotent };
     (@retry once) => { $crate::Retry::Once };
-    (@method immediate, ($($doc:literal)+), $name:ident, $request:ty, $answer:ty, $error:ty) => {
+    (@client ($($doc:literal)+), $retry:ident, $name:ident, $request:ty, $answer:ty, $error:ty, $number:literal,
+        [], []) => {
+        $(#[doc = $doc])+
+        #[inline]
+        pub fn $name(
+            &self,
+            request: &$request,
+            deadline: $crate::Deadline,
+        ) -> Result<$answer, $crate::CallError<$error>> {
+            $crate::call(self.endpoint, $number, $crate::service!(@retry $retry), request, deadline)
+        }
+    };
+    (@client ($($doc:literal)+), $retry:ident, $name:ident, $request:ty, $answer:ty, $error:ty, $number:literal,
+        [$leases:literal], []) => {
+        $(#[doc = $doc])+
+        pub fn $name(
+            &self,
+            request: &$request,
+            leases: [$crate::Lent<'_>; $leases],
+            deadline: $crate::Deadline,
+        ) -> Result<$answer, $crate::CallError<$error>> {
+            let retry = $crate::service!(@retry $retry);
+            $crate::call_lending(self.endpoint, $number, retry, request, &leases, deadline)
+        }
+    };
+    (@client ($($doc:literal)+), once, $name:ident, $request:ty, $answer:ty, $error:ty, $number:literal,
+        [], [$owed:ty, $refused:ty]) => {
+        $(#[doc = $doc])+
+        pub fn $name(
+            &self,
+            request: &$request,
+            answer: $crate::Answer<$owed, $refused>,
+            deadline: $crate::Deadline,
+        ) -> Result<$answer, $crate::NotHandedOn<$error, $owed, $refused>> {
+            $crate::call_handing_on(self.endpoint, $number, request, answer, deadline)
+        }
+    };
+    (@method immediate, ($($doc:literal)+), $name:ident, $request:ty, $answer:ty, $error:ty, [], []) => {
         $(#[doc = $doc])+
         fn $name(&mut self, caller: $crate::Caller, request: $request) -> Result<$answer, $error>;
     };
-    (@method deferred, ($($doc:literal)+), $name:ident, $request:ty, $answer:ty, $error:ty) => {
+    (@method immediate, ($($doc:literal)+), $name:ident, $request:ty, $answer:ty, $error:ty, [$leases:literal], [])
+    => {
+        $(#[doc = $doc])+
+        fn $name(
+            &mut self,
+            caller: $crate::Caller,
+            request: $request,
+            leases: &$crate::Leases<'_>,
+        ) -> Result<$answer, $error>;
+    };
+    (@method immediate, ($($doc:literal)+), $name:ident, $request:ty, $answer:ty, $error:ty, [],
+        [$owed:ty, $refused:ty]) => {
+        $(#[doc = $doc])+
+        fn $name(
+            &mut self,
+            caller: $crate::Caller,
+            request: $request,
+            owed: $crate::Answer<$owed, $refused>,
+        ) -> Result<$answer, $error>;
+    };
+    (@method deferred, ($($doc:literal)+), $name:ident, $request:ty, $answer:ty, $error:ty,
+        [$($leases:literal)?], []) => {
         $(#[doc = $doc])+
         fn $name(&mut self, caller: $crate::Caller, request: $request, answer: $crate::Answer<$answer, $error>);
     };
-    (@invoke immediate, $server:ident, $call:ident, $name:ident, $request:ident) => {{
+    (@invoke immediate, $server:ident, $call:ident, $name:ident, $request:ident, [], []) => {{
         let outcome = $server.$name($call.caller(), $request);
         $call.answer(outcome)
     }};
-    (@invoke deferred, $server:ident, $call:ident, $name:ident, $request:ident) => {{
+    (@invoke immediate, $server:ident, $call:ident, $name:ident, $request:ident, [$leases:literal], []) => {{
+        let outcome = $server.$name($call.caller(), $request, &$call.leases());
+        $call.answer(outcome)
+    }};
+    (@invoke immediate, $server:ident, $call:ident, $name:ident, $request:ident, [],
+        [$owed:ty, $refused:ty]) => {
+        match $call.handed_on() {
+            Ok(owed) => {
+                let outcome = $server.$name($call.caller(), $request, owed);
+                $call.answer(outcome)
+            }
+            Err(_) => $call.refuse($crate::Status::Malformed),
+        }
+    };
+    (@invoke deferred, $server:ident, $call:ident, $name:ident, $request:ident, [$($leases:literal)?], []) => {{
         let caller = $call.caller();
         $server.$name(caller, $request, $call.keep())
     }};

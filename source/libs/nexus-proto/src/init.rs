@@ -26,6 +26,8 @@ pub enum ServiceState {
     Restarting,
     /// It died too often: it stays ended and its endpoints are sealed.
     GivenUp,
+    /// The machine lacks its device and may: it is never started and its endpoints are sealed.
+    NoDevice,
 }
 
 /// One service.
@@ -105,6 +107,8 @@ pub enum StartFailure {
     InvalidImage,
     /// The kernel gives init no such process: its identity is taken, or its rank or class is too high.
     NotPermitted,
+    /// Its device does not let itself be reset.
+    DeviceFailed,
 }
 
 impl core::fmt::Display for StartFailure {
@@ -116,6 +120,7 @@ impl core::fmt::Display for StartFailure {
             StartFailure::MappingFailed => "its memory cannot be mapped",
             StartFailure::InvalidImage => "its program is missing or damaged",
             StartFailure::NotPermitted => "it is not permitted",
+            StartFailure::DeviceFailed => "its device cannot be reset",
         })
     }
 }

@@ -12,19 +12,31 @@
 
 extern crate alloc;
 
+pub mod bell;
+pub mod bulk;
+pub mod busy;
 pub mod console;
+pub mod helper;
 pub mod init;
 pub mod meter;
 pub mod peer;
 pub mod pong;
+pub mod rng;
+pub mod slow;
 pub mod soak;
 
 /// The reference of every service.
 pub const SERVICES: &[&nexus_ipc::ServiceReference] = &[
+    &bell::REFERENCE,
+    &bulk::REFERENCE,
+    &busy::REFERENCE,
     &console::REFERENCE,
+    &helper::REFERENCE,
     &init::REFERENCE,
     &meter::REFERENCE,
     &peer::REFERENCE,
     &pong::REFERENCE,
+    &rng::REFERENCE,
+    &slow::REFERENCE,
     &soak::REFERENCE,
 ];

@@ -1,5 +1,6 @@
 //! `selftest-peer`: the other end of the system's self-test.
 
+use crate::helper::Number;
 use nexus_ipc::{Bytes, register_message};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -33,4 +34,16 @@ nexus_ipc::service! {
     deferred once hold(()) -> () = 4;
     /// Answers, but the recipe lets nobody ask for it.
     immediate idempotent forbidden(()) -> () = 5;
+    /// Turns every bit of the lent memory over; yields 0, or the number of the kernel's error.
+    immediate once invert(()) lends 1 -> Number = 6;
+    /// Lends so many bytes in the middle of the lent memory on, for the helper to turn their bits over.
+    immediate once delegate(Number) lends 1 -> Number = 7;
+    /// Keeps the call and what it lends until [`Client::recall`].
+    deferred once keep(()) lends 1 -> () = 8;
+    /// Reads what the kept call lends; yields 0, or the number of the kernel's error.
+    immediate once recall(()) -> Number = 9;
+    /// Hands the call on to the helper, which answers it.
+    deferred once forward(Number) -> Number = 10;
+    /// Has the helper give its turn away so many times.
+    immediate once work(Number) -> () = 11;
 }

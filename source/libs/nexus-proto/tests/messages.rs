@@ -3,7 +3,7 @@
 
 use nexus_abi::Handle;
 use nexus_ipc::{Bytes, Call, Caller, Message, MessageError, Pending, Status};
-use nexus_proto::{console, init, peer, pong};
+use nexus_proto::{console, init, peer, pong, rng};
 use proptest::prelude::*;
 
 fn comes_back<M: Message + PartialEq + std::fmt::Debug>(message: M) {
@@ -20,6 +20,7 @@ fn entry() -> impl Strategy<Value = init::ServiceEntry> {
         init::ServiceState::Up,
         init::ServiceState::Restarting,
         init::ServiceState::GivenUp,
+        init::ServiceState::NoDevice,
     ]);
     ("[a-z]{1,32}", any::<u64>(), any::<u64>(), state, any::<u32>(), "[ -~]{0,80}").prop_map(
         |(name, service_id, process_id, state, restarts, last_end)| init::ServiceEntry {
@@ -42,6 +43,7 @@ proptest! {
         entries in prop::collection::vec(entry(), 0..48),
     ) {
         comes_back(pong::Ping { number });
+        comes_back(rng::Request { bytes: number });
         comes_back(pong::Pong { number, answered: !number });
         comes_back(peer::Identity { service_id: number, process_id: 1, generation: 2 });
         comes_back(Bytes::<{ console::WRITE_BYTES_MAX }>(bytes));
@@ -63,6 +65,8 @@ proptest! {
         let _ = console::Recent::decode(&bytes);
         let _ = console::ConsoleError::decode(&bytes);
         let _ = pong::Ping::decode(&bytes);
+        let _ = rng::Request::decode(&bytes);
+        let _ = rng::RngError::decode(&bytes);
         let _ = peer::Identity::decode(&bytes);
     }
 

@@ -118,7 +118,8 @@ pub fn constants(folder: &Path, report: &mut Report) -> Result<(), Fault> {
                 times.extend(run_child("--open", "statefs", folder, [keys, 0])?.first());
             }
             fs::remove_dir_all(folder)?;
-            let time = median(times);
+            // The least: what others did meanwhile is not the store's.
+            let time = times.into_iter().min().ok_or("nothing opened")?;
             report.add(
                 format!("statefs/open/{keys}-keys-{puts}-MiB-of-puts/log-{mebibytes}-MiB"),
                 time,

@@ -1,5 +1,6 @@
 //! statefs beside redb, SQLite (WAL, synchronous=FULL), sled and LMDB: in one run, on one file system, every
-//! change durable when it returns, all files warmed. `statefs-bench [--json] [--folder DIR]`.
+//! change durable when it returns, all files warmed. `statefs-bench [--json] [--constants] [--folder DIR]`;
+//! `--constants` measures nothing but the constants of an opening.
 //!
 //! Figures are medians over rounds in which the engines take turns, so that a busy computer slows all alike.
 //! A figure that is missed is printed like any other. `docs/statefs.md` says how each is made.
@@ -274,7 +275,10 @@ fn sizes(folder: &Path, keys: usize, length: usize, report: &mut Report) -> Resu
     Ok(())
 }
 
-fn measure(folder: &Path, report: &mut Report) -> Result<(), Fault> {
+fn measure(folder: &Path, only_constants: bool, report: &mut Report) -> Result<(), Fault> {
+    if only_constants {
+        return crash::constants(&folder.join("constants"), report);
+    }
     let raw = warmed_file(&folder.join("raw"))?;
     let flush = bare_flush(&raw)?;
     report.add("statefs/bare-fdatasync".into(), flush.as_nanos() as u64, "ns");
@@ -307,7 +311,7 @@ fn main() -> Result<(), Fault> {
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
     let mut report = Report { figures: Vec::new(), json: has("--json") };
-    let outcome = measure(&folder, &mut report);
+    let outcome = measure(&folder, has("--constants"), &mut report);
     fs::remove_dir_all(&folder)?;
     outcome?;
     if report.json {

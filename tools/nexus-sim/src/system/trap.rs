@@ -56,6 +56,10 @@ impl System {
             frames.push(traps::told(words[1]));
             frame = words[0].wrapping_sub(base);
         }
+        if frames.is_empty() {
+            // The build keeps no frame pointers: the one place that is known is that of the fault.
+            frames.push(trap.program_counter);
+        }
         (jumped_from, frames)
     }
 

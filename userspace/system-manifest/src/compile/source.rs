@@ -47,7 +47,7 @@ pub(super) struct SourceService {
     #[serde(default)]
     pub calls: BTreeMap<Spanned<String>, Vec<Spanned<String>>>,
     #[serde(default)]
-    pub devices: BTreeMap<String, SourceDevice>,
+    pub devices: BTreeMap<Spanned<String>, SourceDevice>,
     #[serde(default)]
     pub control: Vec<Spanned<String>>,
     #[serde(default)]
@@ -67,7 +67,10 @@ pub(super) enum SourceDevice {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SourceDeviceNeed {
-    pub compatible: String,
+    pub compatible: Option<String>,
+    pub virtio: Option<String>,
+    #[serde(default)]
+    pub optional: bool,
     #[serde(default)]
     pub dma_pages: u32,
 }

@@ -82,6 +82,24 @@ impl Pool {
     }
 }
 
+/// Words and bytes that are copied at a time.
+const BLOCK_WORDS: usize = 8;
+const BLOCK_BYTES: usize = BLOCK_WORDS * size_of::<u64>();
+
+/// Copies a block; word by word, for user code may change the source meanwhile.
+///
+/// # Safety
+/// Both are valid for a block and aligned, and nothing refers to what the target holds.
+#[inline(always)]
+unsafe fn copy_block(source: *const u64, target: *mut u64) {
+    // SAFETY: the caller's.
+    let words: [u64; BLOCK_WORDS] = core::array::from_fn(|word| unsafe { source.add(word).read_volatile() });
+    for (word, value) in words.into_iter().enumerate() {
+        // SAFETY: the caller's.
+        unsafe { target.add(word).write_volatile(value) };
+    }
+}
+
 /// Frames that one step of [`Memory::extend_row`] looks at.
 const ROW_FRAMES_A_STEP: u32 = 64;
 /// Frames that one step of [`Memory::extend_row`] zeroes.
@@ -300,9 +318,19 @@ impl Memory {
         assert!(from.1 + bytes <= PAGE_SIZE && to.1 + bytes <= PAGE_SIZE);
         let (source, target) =
             (self.pointer(from.0).wrapping_add(from.1), self.pointer(to.0).wrapping_add(to.1));
+        // Within one frame the ranges may overlap.
+        let mut done = 0;
+        if from.0 != to.0 && (source.addr() | target.addr()).is_multiple_of(size_of::<u64>()) {
+            while done + BLOCK_BYTES <= bytes {
+                // SAFETY: as below; both are aligned, and a block is left of each.
+                unsafe { copy_block(source.wrapping_add(done).cast(), target.wrapping_add(done).cast()) };
+                done += BLOCK_BYTES;
+            }
+        }
+        let (source, target) = (source.wrapping_add(done), target.wrapping_add(done));
         // SAFETY: both ranges lie in frames of the window. They hold user memory, which the kernel never
         // has references into; `copy` allows that both are the same frame.
-        unsafe { core::ptr::copy(source, target, bytes) }
+        unsafe { core::ptr::copy(source, target, bytes - done) }
     }
 
     /// Copies bytes of user memory out of a frame.

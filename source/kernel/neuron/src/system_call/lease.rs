@@ -140,7 +140,7 @@ impl<A: Arch> Kernel<A> {
             let theirs = open.lease.address + offset + done;
             let own = (request.caller.process, address.wrapping_add(done));
             done += self.copy_leased(request.held, open.lender, theirs, own, right, bytes - done)?;
-            if done < bytes && self.arch.interrupt_pending() {
+            if done < bytes && self.interrupt_pending(request.hart.index) {
                 let left = [(2, offset + done), (3, address.wrapping_add(done)), (4, bytes - done)];
                 return Err(self.again_with(request.held, request.caller.thread, &left));
             }

@@ -16,7 +16,7 @@ pub(super) const PAGE: u64 = PAGE_SIZE as u64;
 /// Pages by which one step of a resize shrinks memory, with the structure lock held.
 const SHRUNK_A_STEP: usize = 32;
 /// Pages that one step unmaps or gives back before interrupts are let in.
-pub(super) const PAGES_A_STEP: usize = 128;
+pub(super) const PAGES_A_STEP: usize = 64;
 
 /// Rights of whoever creates ordinary memory: it never tells where it is.
 pub const ORDINARY: Rights = Kind::Vmo.rights().difference(Rights::PHYSICAL);
@@ -161,7 +161,7 @@ impl<A: Arch> Kernel<A> {
             let (from, to) = if right == Rights::READ { (own, user) } else { (user, own) };
             self.memory.copy(from, to, chunk as usize);
             done += chunk;
-            if done < bytes && self.arch.interrupt_pending() {
+            if done < bytes && self.interrupt_pending(request.hart.index) {
                 let left = [(1, place + chunk), (2, address + done), (3, bytes - done)];
                 return Err(self.again_with(request.held, request.caller.thread, &left));
             }

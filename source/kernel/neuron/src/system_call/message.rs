@@ -144,6 +144,7 @@ impl<A: Arch> Kernel<A> {
             sender_id: caller,
             receiver: &mut receiver_guard,
             receiver_id: receiver,
+            hart: request.hart.index,
             sender_runs: true,
             handed_on: false,
         };
@@ -396,6 +397,7 @@ impl<A: Arch> Kernel<A> {
             sender_id: caller,
             receiver: &mut receiver,
             receiver_id: me,
+            hart: hart.index,
             sender_runs: false,
             handed_on: false,
         };
@@ -532,6 +534,7 @@ impl<A: Arch> Kernel<A> {
             sender_id: me,
             receiver: &mut receiver,
             receiver_id: waiting,
+            hart: request.hart.index,
             sender_runs: true,
             handed_on: false,
         };

@@ -45,7 +45,7 @@ impl<A: Arch> Kernel<A> {
             self.write_user(&mut request.user(), process, to + written as u64, &buffer[..count])?;
             (last, written) = (newest, written + count);
             // What is there is an answer: who wants more asks for more.
-            if self.arch.interrupt_pending() {
+            if self.interrupt_pending(request.hart.index) {
                 break;
             }
         }
@@ -118,6 +118,7 @@ impl<A: Arch> Kernel<A> {
                 + self.counters.messages.load(Relaxed),
             interrupts: self.counters.interrupts.load(Relaxed),
             quarantined_pages: self.counters.quarantined_pages.load(Relaxed),
+            longest_ticks: self.counters.longest_ticks.load(Relaxed),
         };
         let (process, to) = (request.caller.process, request.arguments[1]);
         self.write_record(&mut request.user(), process, to, &info)?;

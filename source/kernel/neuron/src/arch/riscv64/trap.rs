@@ -313,6 +313,7 @@ const ILLEGAL_INSTRUCTION: u64 = 2;
 extern "C" fn handle(block: &mut HartBlock) {
     let kernel = block.kernel;
     let held = &mut Held::at_entry();
+    kernel.mark_entry(&block.hart);
     match read!("scause") {
         USER_CALL => kernel.system_call(&mut block.hart, held),
         cause if cause & INTERRUPT != 0 => {
@@ -348,6 +349,7 @@ fn run_on(block: &mut HartBlock, context: NonNull<Context>) -> *mut Context {
 extern "C" fn long_call(block: &mut HartBlock) {
     // SAFETY: the context is that of the thread which made the call, and nothing else refers to it here.
     unsafe { &mut *block.context }.repeat_call();
+    block.kernel.mark_entry(&block.hart);
     block.kernel.system_call(&mut block.hart, &mut Held::at_entry());
     choose_next(block);
 }
@@ -385,6 +387,7 @@ extern "C" fn after_short_call(block: &mut HartBlock, what: i64) {
     let context = unsafe { &mut *block.context };
     context.set_argument(0, block.message.target);
     context.set_argument(1, block.message.header.0);
+    block.kernel.mark_entry(&block.hart);
     if what == LONG {
         context.set_argument(7, block.number);
         block.kernel.system_call(&mut block.hart, &mut Held::at_entry());

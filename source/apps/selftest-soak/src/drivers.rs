@@ -1,0 +1,126 @@
+//! A driver that is killed again and again, at any moment of its life and of its device's work, while another
+//! process (`soak-child` with the argument `draw`) never stops asking it.
+
+use crate::PATIENCE;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+use nexus_abi::{Error, Handle, system};
+use nexus_ipc::CallError;
+use nexus_proto::init::{Client as Init, InitError, Run, Target};
+use nexus_proto::rng::{Client as Rng, ENTROPY_BYTES_MAX, Request};
+use nexus_rt::{Environment, error};
+
+const DRIVER: &str = "rngd";
+const CHILD: &str = "soak-child";
+/// Time after which nobody waits any longer for the end of a program that has none.
+const SHORT: Duration = Duration::from_millis(20);
+/// A killed driver starts again after 50 ms at the earliest: kills are up to so much apart, so that they meet it
+/// before, during and after its start.
+const APART_MAX: Duration = Duration::from_millis(90);
+/// In one of so many rounds a client waits for bytes.
+const ASK_EVERY: u64 = 4;
+/// Requests in a row: enough for the driver to want fresh entropy, so that its device is under way at the next kill.
+const REQUESTS: u64 = 257;
+
+/// Asks without end. A call that its server's death ended, also when it was repeated, is made again.
+pub fn draw_without_end(environment: &Environment) -> u64 {
+    let rng = match environment.to_call("rng") {
+        Ok(endpoint) => Rng::new(endpoint),
+        Err(reason) => {
+            error!("soak: FAIL the child: {reason}");
+            return 1;
+        }
+    };
+    let request = Request { bytes: ENTROPY_BYTES_MAX as u64 };
+    loop {
+        match rng.entropy(&request, environment.deadline(PATIENCE)) {
+            Ok(bytes) if bytes.0.len() == ENTROPY_BYTES_MAX => {}
+            Err(CallError::Kernel(Error::PeerGone)) => {}
+            other => {
+                error!("soak: FAIL the child was answered {other:?}");
+                return 1;
+            }
+        }
+    }
+}
+
+/// The driver, and who asks it.
+pub struct Drivers<'a> {
+    environment: &'a Environment,
+    control: Handle,
+    init: Init,
+    rng: Rng,
+    chance: u64,
+    last: Vec<u8>,
+}
+
+impl<'a> Drivers<'a> {
+    /// Takes what the recipe gives.
+    ///
+    /// `seed` chooses the moments of the kills.
+    pub fn new(environment: &'a Environment, control: Handle, init: Init, seed: u64) -> Result<Self, String> {
+        let rng = Rng::new(environment.to_call("rng").map_err(|error| format!("{error}"))?);
+        // The sequence never leaves 0.
+        Ok(Drivers { environment, control, init, rng, chance: seed.max(1), last: Vec::new() })
+    }
+
+    /// Kills the driver so many times. Whoever asks is answered by a successor, and then its device's memory is in
+    /// use again and nothing of it in quarantine.
+    pub fn rounds(&mut self, count: u64) -> Result<(), String> {
+        let load = Run { name: CHILD.into(), arguments: "draw".into() };
+        // Whoever runs a program waits for its end; this one has none.
+        match self.init.run(&load, self.environment.deadline(SHORT)) {
+            Err(CallError::Kernel(Error::TimedOut)) => {}
+            other => return Err(format!("running the child: {other:?}")),
+        }
+        for round in 0..count {
+            self.kill().map_err(|reason| format!("kill {round}: {reason}"))?;
+            if round.is_multiple_of(ASK_EVERY) {
+                self.ask().map_err(|reason| format!("asking after kill {round}: {reason}"))?;
+            }
+        }
+        self.ask()?;
+        // It is there to be killed, so nothing ended it before.
+        let killed = self.init.kill(&Target::Name(CHILD.into()), self.environment.deadline(PATIENCE));
+        killed.map_err(|error| format!("the child that asked without end: {error}"))
+    }
+
+    fn kill(&mut self) -> Result<(), String> {
+        let range = self.environment.clock().ticks(APART_MAX);
+        let pause = self.draw() % range;
+        system::thread_sleep(self.environment.clock().now().saturating_add(pause));
+        match self.init.kill(&Target::Name(DRIVER.into()), self.environment.deadline(PATIENCE)) {
+            // Between two lives there is nobody to kill.
+            Ok(()) | Err(CallError::Service(InitError::NotRunning)) => Ok(()),
+            Err(error) => Err(format!("{error}")),
+        }
+    }
+
+    fn ask(&mut self) -> Result<(), String> {
+        let request = Request { bytes: ENTROPY_BYTES_MAX as u64 };
+        for _ in 0..REQUESTS {
+            let answer = self.rng.entropy(&request, self.environment.deadline(PATIENCE));
+            let bytes = answer.map_err(|error| format!("{error}"))?.0;
+            if bytes.len() != ENTROPY_BYTES_MAX || bytes == self.last {
+                return Err(format!("{} bytes came, or the same as before", bytes.len()));
+            }
+            self.last = bytes;
+        }
+        let info =
+            system::system_info(self.control).map_err(|error| format!("the machine's figures: {error}"))?;
+        match info.quarantined_pages {
+            0 => Ok(()),
+            pages => Err(format!("{pages} pages are in quarantine while the driver runs")),
+        }
+    }
+
+    /// The next number of a sequence that looks like none (xorshift).
+    fn draw(&mut self) -> u64 {
+        self.chance ^= self.chance << 13;
+        self.chance ^= self.chance >> 7;
+        self.chance ^= self.chance << 17;
+        self.chance
+    }
+}

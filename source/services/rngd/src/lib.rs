@@ -1,0 +1,163 @@
+//! The one source of random bytes.
+//!
+//! It owns the virtio entropy device, feeds what comes to the tests and the generator of `entropy`, and answers
+//! requests out of that. What it decides is there, the device in `virtio-rng`; here the two meet the system calls.
+//! It says that it is ready when the first seed has passed its tests, and never without.
+//!
+//! Where to start reading: [`serve`].
+#![cfg_attr(target_os = "none", no_std)]
+
+extern crate alloc;
+
+use alloc::vec;
+use core::convert::Infallible;
+use core::fmt;
+use core::time::Duration;
+use driver_kit::{DeviceMemory, KitError, Look};
+use entropy::{Generator, HealthFailure, Refusal};
+use nexus_abi::{Error, system};
+use nexus_ipc::{Bytes, Caller, Deadline, Event};
+use nexus_proto::rng::{ENTROPY_BYTES_MAX, MAX_BYTES, REFERENCE, Request, RngError, Server, dispatch};
+use nexus_rt::{Environment, SetupError, error, info};
+use virtio_rng::{BUFFER_BYTES, DEVICE, DMA_PAGES, DeviceError, EntropyDevice};
+
+/// The bit that the device sets.
+const DEVICE_BIT: u64 = 1;
+/// Time in which a device that was asked answers, or counts as stuck.
+const DEVICE_PATIENCE: Duration = Duration::from_secs(4);
+
+const _: () = assert!(ENTROPY_BYTES_MAX == entropy::REQUEST_BYTES_MAX);
+
+/// Why it cannot go on. Init starts it again with the device reset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Failure {
+    Setup(SetupError),
+    Kit(KitError),
+    Device(DeviceError),
+    Stuck,
+    Health(HealthFailure),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Setup(error) => write!(formatter, "{error}"),
+            Failure::Kit(error) => write!(formatter, "{error}"),
+            Failure::Device(error) => write!(formatter, "{error}"),
+            Failure::Health(failure) => write!(formatter, "the entropy failed its test: {failure}"),
+            Failure::Stuck => formatter.write_str("the device was asked and does not answer"),
+        }
+    }
+}
+
+impl From<SetupError> for Failure {
+    fn from(error: SetupError) -> Self {
+        Failure::Setup(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Setup(error.into())
+    }
+}
+
+impl From<KitError> for Failure {
+    fn from(error: KitError) -> Self {
+        Failure::Kit(error)
+    }
+}
+
+impl From<DeviceError> for Failure {
+    fn from(error: DeviceError) -> Self {
+        Failure::Device(error)
+    }
+}
+
+impl From<HealthFailure> for Failure {
+    fn from(failure: HealthFailure) -> Self {
+        Failure::Health(failure)
+    }
+}
+
+/// The program; its value is the exit code.
+pub fn run(environment: &Environment) -> u64 {
+    let Err(reason) = serve(environment);
+    error!("rngd: {reason}");
+    1
+}
+
+fn serve(environment: &Environment) -> Result<Infallible, Failure> {
+    let mut receiver = environment.to_serve(REFERENCE.endpoint, MAX_BYTES)?;
+    let (transport, line) = driver_kit::open(environment, "rng", DEVICE, DMA_PAGES)?;
+    info!("rngd: mmio window mapped ok");
+    let device = EntropyDevice::open(transport).map_err(KitError::Device)?;
+    let events = system::notification_create()?;
+    line.bind(events, DEVICE_BIT)?;
+    let mut source = Source { device, generator: Generator::new() };
+    // Calls wait meanwhile: who asks early is answered late, and never by less than a tested seed.
+    while !source.generator.is_ready() {
+        source.device.ask()?;
+        let due = environment.deadline(DEVICE_PATIENCE);
+        match system::notification_wait(events, DEVICE_BIT, due.ticks()) {
+            Ok(_) => line.answer(&mut source)?,
+            Err(Error::TimedOut) => return Err(Failure::Stuck),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    system::notification_bind(events)?;
+    info!("rngd: ready");
+    environment.ready();
+    let mut due = Deadline::NEVER;
+    loop {
+        if source.generator.wants_entropy() && !source.device.is_asked() {
+            source.device.ask()?;
+            due = environment.deadline(DEVICE_PATIENCE);
+        }
+        match receiver.next(due)? {
+            Event::Bits(bits) if bits & DEVICE_BIT != 0 => line.answer(&mut source)?,
+            Event::Call(call) => dispatch(&mut source, call),
+            Event::TimedOut => return Err(Failure::Stuck),
+            _ => {}
+        }
+        if !source.device.is_asked() {
+            due = Deadline::NEVER;
+        }
+    }
+}
+
+/// The device, and what comes of it.
+struct Source {
+    device: EntropyDevice<DeviceMemory>,
+    generator: Generator,
+}
+
+impl Look for Source {
+    type Failure = Failure;
+
+    fn clear_cause(&mut self) {
+        self.device.clear_cause();
+    }
+
+    fn look(&mut self) -> Result<(), Failure> {
+        let mut raw = [0; BUFFER_BYTES];
+        if let Some(length) = self.device.take(&mut raw)? {
+            self.generator.feed(raw.get(..length).unwrap_or(&raw))?;
+        }
+        raw.fill(0);
+        Ok(())
+    }
+}
+
+impl Server for Source {
+    fn entropy(&mut self, _caller: Caller, request: Request) -> Result<Bytes<ENTROPY_BYTES_MAX>, RngError> {
+        let length = usize::try_from(request.bytes).ok().filter(|&length| length <= ENTROPY_BYTES_MAX);
+        let mut bytes = vec![0; length.ok_or(RngError::Oversized)?];
+        match self.generator.fill(&mut bytes) {
+            Ok(()) => Ok(Bytes(bytes)),
+            Err(Refusal::Oversized) => Err(RngError::Oversized),
+            Err(Refusal::Empty) => Err(RngError::Empty),
+            Err(Refusal::Unavailable) => Err(RngError::Unavailable),
+        }
+    }
+}
