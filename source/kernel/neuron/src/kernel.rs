@@ -95,6 +95,8 @@ pub struct Kernel<A: Arch> {
     pub(crate) looked: [AtomicU64; HARTS_MAX],
     /// Messages that went the fast path, by hart: brought up to date when the hart leaves by the long way.
     pub(crate) fast_messages: [AtomicU64; HARTS_MAX],
+    /// 1 while something waits to be reclaimed. It then counts as somebody of the lowest class who is ready.
+    pub(crate) reclaiming: AtomicU32,
     /// The classes with somebody ready on each hart, one bit each: read without the queue's lock.
     pub(crate) ready: [AtomicU32; HARTS_MAX],
     pub(crate) deadlines: [SpinLock<Deadlines>; HARTS_MAX],
@@ -180,6 +182,7 @@ impl<A: Arch> Kernel<A> {
             run_queues: [const { SpinLock::new(RunQueue::new()) }; HARTS_MAX],
             looked: [const { AtomicU64::new(u64::MAX) }; HARTS_MAX],
             fast_messages: [const { AtomicU64::new(0) }; HARTS_MAX],
+            reclaiming: AtomicU32::new(0),
             ready: [const { AtomicU32::new(0) }; HARTS_MAX],
             deadlines,
             lines: storage.lines,

@@ -104,7 +104,7 @@ impl<A: Arch> Kernel<A> {
     pub(crate) fn with_queue<R>(&self, hart: usize, change: impl FnOnce(&mut RunQueue) -> R) -> R {
         let mut queue = self.run_queues[hart].lock();
         let result = change(&mut queue);
-        self.ready[hart].store(queue.occupied(), Relaxed);
+        self.ready[hart].store(queue.occupied() | self.reclaiming.load(Relaxed), Relaxed);
         result
     }
 

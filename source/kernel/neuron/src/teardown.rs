@@ -46,6 +46,15 @@ impl<A: Arch> Kernel<A> {
         }
         shared.ended.store(1, Relaxed);
         structure.push_ended(&self.memory, process);
+        self.begin_reclaiming();
+    }
+
+    /// Something waits to be reclaimed: a hart that is busy comes to it at the end of a turn.
+    pub(crate) fn begin_reclaiming(&self) {
+        self.reclaiming.store(1, Relaxed);
+        for ready in &self.ready {
+            ready.fetch_or(1, Relaxed);
+        }
     }
 
     /// Init is the one process that may not die: without it nobody starts, watches or restarts anything.
@@ -74,7 +83,9 @@ impl<A: Arch> Kernel<A> {
         if let Some(process) = process {
             self.teardown_step(hart, held, process);
         }
-        process.is_some() || vmo.is_some()
+        let more = process.is_some() || vmo.is_some();
+        self.reclaiming.store(more.into(), Relaxed);
+        more
     }
 
     fn teardown_step(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>, process: Id<Process>) {

@@ -396,3 +396,28 @@ fn a_slot_whose_generations_are_used_up_is_left_alone() {
     }
     assert!(refused > 0);
 }
+
+/// A thread that computed alone, or yielded to nobody, was never interrupted, so whatever ended meanwhile was never
+/// reclaimed and its supervisor never told.
+#[test]
+fn what_ended_is_reclaimed_beside_a_thread_that_never_waits() {
+    let mut machine = Machine::new();
+    let (busy, other) = (machine.process(), machine.process());
+    let supervisor = machine.process();
+    let before = machine.counts().processes;
+    machine.make_ready(busy);
+    assert_eq!(machine.leave(), busy.thread);
+    machine.kill(other.process);
+    for _ in 0..200 {
+        machine.end_of_turn();
+        assert_eq!(machine.leave(), busy.thread);
+    }
+    assert_eq!(machine.counts().processes, before - 1);
+    machine.kill(supervisor.process);
+    for _ in 0..200 {
+        machine.start(busy, SystemCall::ThreadYield, &[]);
+        machine.make_ready(busy);
+        machine.leave();
+    }
+    assert_eq!(machine.counts().processes, before - 2);
+}

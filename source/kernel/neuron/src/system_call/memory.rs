@@ -200,7 +200,10 @@ impl<A: Arch> Kernel<A> {
         match device {
             Some((_, device)) if exposed => self.quarantine(held, device, vmo, pages),
             Some(_) => drop(self.reclaim_vmo_step(structure, held, vmo)),
-            None => structure.unreachable.push_back(&self.memory, vmo),
+            None => {
+                structure.unreachable.push_back(&self.memory, vmo);
+                self.begin_reclaiming();
+            }
         }
     }
 
