@@ -6,6 +6,7 @@ use crate::system::{Setup, System, Turn};
 use anyhow::Result;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
+use std::collections::VecDeque;
 use std::io::{IsTerminal, Write, stdin, stdout};
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,7 @@ fn session(stage: &Stage, setup: &Setup) -> Result<bool> {
     let (began, first) = (Instant::now(), system.now());
     let mut shown = 0;
     let mut open = true;
+    let mut keys = VecDeque::new();
     loop {
         let turn = system.step()?;
         let text = system.console_bytes();
@@ -41,6 +43,12 @@ fn session(stage: &Stage, setup: &Setup) -> Result<bool> {
             Turn::Reset(reboot) => return Ok(reboot),
             Turn::Sleeps(event) => event,
         };
+        // One key whenever the system has nothing else to do: its UART holds a few, and the rest would be lost.
+        let rests = event.is_none_or(|event| event > system.now() + TICKS_PER_SECOND);
+        if rests && let Some(key) = keys.pop_front() {
+            system.type_bytes(&[key]);
+            continue;
+        }
         let now = first + (began.elapsed().as_micros() as u64).saturating_mul(TICKS_PER_SECOND / 1_000_000);
         let wait = match event {
             Some(event) if event <= now => {
@@ -53,22 +61,21 @@ fn session(stage: &Stage, setup: &Setup) -> Result<bool> {
             None => LOOK_EVERY,
         };
         system.advance_to(now);
-        if open && !typed(&mut system, wait, &mut open)? {
+        if open && !typed(&mut keys, wait, &mut open)? {
             return Ok(false);
         }
         // Without anybody to type more, the system ends when it has come to rest.
-        let rests = event.is_none_or(|event| event > now + 60 * TICKS_PER_SECOND);
-        if !open && rests {
-            return Ok(false);
-        }
         if !open {
+            if rests && keys.is_empty() {
+                return Ok(false);
+            }
             system.sleep();
         }
     }
 }
 
-/// Waits for keystrokes and types them; yields whether to go on.
-fn typed(system: &mut System, wait: Duration, open: &mut bool) -> Result<bool> {
+/// Waits for keystrokes and keeps them; yields whether to go on.
+fn typed(keys: &mut VecDeque<u8>, wait: Duration, open: &mut bool) -> Result<bool> {
     let input = stdin();
     let mut ready = [PollFd::new(&input, PollFlags::IN)];
     let time = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: wait.subsec_nanos().into() };
@@ -83,8 +90,7 @@ fn typed(system: &mut System, wait: Duration, open: &mut bool) -> Result<bool> {
         return Ok(false);
     }
     // A terminal's line ends as a key does; a file's does not.
-    let keys: Vec<u8> = bytes.iter().map(|&byte| if byte == b'\n' { b'\r' } else { byte }).collect();
-    system.type_bytes(&keys);
+    keys.extend(bytes.iter().map(|&byte| if byte == b'\n' { b'\r' } else { byte }));
     Ok(true)
 }
 

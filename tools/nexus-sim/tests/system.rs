@@ -4,7 +4,9 @@ use nexus_sim::campaign::Stage;
 use nexus_sim::mutants::Mutant;
 use nexus_sim::scenarios::{SCENARIOS, Scenario};
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 /// Seeds within which every planted bug is found.
 const SEEDS: u64 = 100;
@@ -70,4 +72,21 @@ fn a_trace_has_a_lane_a_process_and_every_arrow_an_end_that_lands() {
     }
     // The shell's read, which nobody answered by the end, is on its way, and little else.
     assert!(arrows.len() <= 3, "{} arrows never landed", arrows.len());
+}
+
+/// What was piped in was typed all at once, more than a UART holds, and the rest was lost.
+#[test]
+fn a_shell_that_is_fed_from_a_pipe_does_all_that_it_is_told() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_nexus-sim"))
+        .arg("shell")
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"kill pong\nping\nuptime\nping\npoweroff\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{shown}");
+    assert!(shown.contains("it has answered 2 so far"), "{shown}");
 }

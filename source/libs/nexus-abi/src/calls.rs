@@ -408,7 +408,7 @@ system_calls! {
         StaleHandle: "`authority` or the supervisor was closed or its object is gone",
         WrongKind: "`authority` is not a ProcessAuthority or the supervisor is not a notification",
         NotPermitted: "the service id is outside the authority's range, or the supervisor lacks SIGNAL",
-        InvalidArgument: "the rank, the class, the table's or the open calls' maximum is above its limit, the rank is below the creator's while it must be above, or the service id is 0",
+        InvalidArgument: "the rank, the class, the table's or the open calls' maximum is above its limit, or the service id is 0",
         IdentityInUse: "the service id is live in another process",
         Fault: "`parameters` is not in readable memory of the caller",
         NoMemory: "the creator's quota does not hold `quota_pages`, or they are too few for a process",
