@@ -117,6 +117,7 @@ core::arch::global_asm!(
     thread_yield = const SystemCall::ThreadYield as u64,
 );
 
+// SAFETY: the assembly above defines both; only their addresses are taken.
 unsafe extern "C" {
     static lockstep_actor_begin: u8;
     static lockstep_actor_end: u8;
