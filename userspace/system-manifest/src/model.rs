@@ -42,6 +42,8 @@ pub struct Service {
     pub ready_ms: u32,
     /// What its threads may ask for at the most, and start with.
     pub urgency: Urgency,
+    /// The harts on which its threads may run, one bit each; 0: all.
+    pub affinity: u32,
     /// Its quotas.
     pub limits: Limits,
     /// Endpoints that it answers.

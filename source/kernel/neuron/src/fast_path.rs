@@ -50,7 +50,8 @@ impl<A: Arch> Kernel<A> {
         let target: &ProcessShared =
             unsafe { self.memory.shared_of_live::<Process>(server.process.granule()) };
         let needs_timer = message.deadline < from.heap_key.load(Relaxed);
-        if needs_timer || target.has_ended() || self.is_somebody_above(hart.index, class) {
+        let is_known = to.known_on.load(Relaxed) >> hart.index & 1 != 0;
+        if !is_known || needs_timer || target.has_ended() || self.is_somebody_above(hart.index, class) {
             return None;
         }
 
@@ -110,7 +111,8 @@ impl<A: Arch> Kernel<A> {
         // SAFETY: the process of a live thread is alive.
         let target: &ProcessShared =
             unsafe { self.memory.shared_of_live::<Process>(caller.process.granule()) };
-        if target.has_ended() || self.is_somebody_above(hart.index, to.urgency()) {
+        let is_known = to.known_on.load(Relaxed) >> hart.index & 1 != 0;
+        if !is_known || target.has_ended() || self.is_somebody_above(hart.index, to.urgency()) {
             return None;
         }
 
@@ -197,7 +199,7 @@ impl<A: Arch> Kernel<A> {
             self.arch.load(space);
             (hart.process, hart.loaded) = (granule, Some(space));
         }
-        hart.current = Some(id);
+        self.note_running(hart, Some(id));
         hart.messages = hart.messages.wrapping_add(1);
         NonNull::from(&mut to.context)
     }

@@ -12,7 +12,7 @@
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 /// A place in the lock order.
 pub trait Level {}
@@ -76,40 +76,6 @@ impl<L: Level> Held<'_, L> {
     #[inline]
     pub fn again(&mut self) -> Held<'_, L> {
         Held(PhantomData)
-    }
-}
-
-/// A lock word: 0, or 1 while held.
-#[derive(Default)]
-pub struct LockWord(AtomicU32);
-
-/// How often a lock was found taken by another hart, in the whole system.
-pub static CONTENDED: AtomicU32 = AtomicU32::new(0);
-
-impl LockWord {
-    /// Waits for the lock and takes it.
-    #[inline]
-    pub fn acquire(&self) {
-        if self.0.swap(1, Ordering::Acquire) != 0 {
-            self.wait();
-        }
-    }
-
-    #[cold]
-    fn wait(&self) {
-        CONTENDED.fetch_add(1, Ordering::Relaxed);
-        let mut rounds = 0u64;
-        while self.0.swap(1, Ordering::Acquire) != 0 {
-            core::hint::spin_loop();
-            rounds += 1;
-            assert!(rounds < 1 << 32, "a lock was never released");
-        }
-    }
-
-    /// Gives the lock back.
-    #[inline]
-    pub fn release(&self) {
-        self.0.store(0, Ordering::Release);
     }
 }
 

@@ -766,4 +766,14 @@ system_calls! {
         InvalidArgument: "`ticks` is 0 or above `period`, or `period` is not between a millisecond and ten seconds",
         PeerGone: "the process has ended",
     }
+    /// Changes on which harts a thread (0: the caller's own) may run: one bit each. Threads that it creates in its process inherit it.
+    ThreadSetAffinity = 59, "thread_set_affinity";
+    ("thread": ThreadOrSelf(Rights::MANAGE), "harts": Number) -> "0";
+    {
+        InvalidHandle: "`thread` names no entry",
+        StaleHandle: "`thread` was closed or is gone",
+        WrongKind: "`thread` is not a thread",
+        NotPermitted: "the capability lacks MANAGE",
+        InvalidArgument: "no hart of `harts` is online",
+    }
 }

@@ -134,6 +134,12 @@ record! {
         /// The longest that a hart ran in the kernel without a look at interrupts since init was entered, in
         /// ticks. The fast path of messages and short calls are not among it.
         pub longest_ticks: u64,
+        /// How often one hart interrupted another, so that it looks at its queue.
+        pub hart_calls: u64,
+        /// Threads that an idle hart took over from another.
+        pub threads_stolen: u64,
+        /// How often a message or a short call found a lock taken.
+        pub locks_contended: u64,
     }
 }
 

@@ -314,6 +314,11 @@ pub fn thread_set_qos(thread: Handle, class: u64, authority: Handle) -> Result<(
     invoke(SystemCall::ThreadSetQos, [thread.0, class, authority.0, 0, 0, 0]).map(drop)
 }
 
+/// Changes on which harts, one bit each, a thread ([`Handle::NONE`]: the caller's own) may run.
+pub fn thread_set_affinity(thread: Handle, harts: u64) -> Result<()> {
+    invoke(SystemCall::ThreadSetAffinity, [thread.0, harts, 0, 0, 0, 0]).map(drop)
+}
+
 /// Bounds the time that a process is charged to `ticks` of every `period`; 0 and 0 is no bound.
 pub fn process_set_budget(process: Handle, ticks: u64, period: u64) -> Result<()> {
     invoke(SystemCall::ProcessSetBudget, [process.0, ticks, period, 0, 0, 0]).map(drop)

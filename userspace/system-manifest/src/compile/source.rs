@@ -41,6 +41,8 @@ pub(super) struct SourceService {
     #[serde(default = "default_qos")]
     pub qos: Spanned<String>,
     #[serde(default)]
+    pub affinity: Vec<Spanned<u32>>,
+    #[serde(default)]
     pub limits: SourceLimits,
     #[serde(default)]
     pub serves: BTreeMap<String, SourceEndpoint>,

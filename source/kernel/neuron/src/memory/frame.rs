@@ -73,7 +73,10 @@ impl FrameInfo {
 struct Pool {
     clean: FrameNumber,
     dirty: FrameNumber,
+    /// Free frames, the one that is being cleaned included.
     free: u32,
+    /// Whether a hart is about to put a cleaned frame back.
+    cleaning: bool,
 }
 
 impl Pool {
@@ -121,6 +124,7 @@ pub struct Memory {
     ram_base: u64,
     infos: &'static [FrameInfo],
     pool: SpinLock<Pool>,
+    contended: AtomicU64,
 }
 
 // SAFETY: `window` is a constant address of memory that lives as long as the machine; what is shared
@@ -136,7 +140,19 @@ impl Memory {
     /// `window` must be valid for reads and writes of `infos.len()` pages for ever, and nothing else may
     /// use frames that are given to [`Memory::release`].
     pub const unsafe fn new(window: *mut u8, ram_base: u64, infos: &'static [FrameInfo]) -> Self {
-        Memory { window, ram_base, infos, pool: SpinLock::new(Pool { clean: 0, dirty: 0, free: 0 }) }
+        let pool = SpinLock::new(Pool { clean: 0, dirty: 0, free: 0, cleaning: false });
+        Memory { window, ram_base, infos, pool, contended: AtomicU64::new(0) }
+    }
+
+    /// An object's lock was found taken by another hart.
+    #[cold]
+    pub(crate) fn count_contended(&self) {
+        self.contended.fetch_add(1, Relaxed);
+    }
+
+    /// How often that happened.
+    pub fn contended(&self) -> u64 {
+        self.contended.load(Relaxed)
     }
 
     /// The number of frames, reserved ones included.
@@ -181,6 +197,12 @@ impl Memory {
     /// Takes a zeroed frame out of the pool; `None` when it is empty, which reservations rule out.
     pub fn take(&self, kind: u8) -> Option<FrameNumber> {
         let mut pool = self.pool.lock();
+        while pool.clean == 0 && pool.cleaning {
+            // The last free frame may be the one in another hart's hands.
+            drop(pool);
+            core::hint::spin_loop();
+            pool = self.pool.lock();
+        }
         let frame = if pool.clean != 0 { pool.clean } else { pool.dirty };
         if frame == 0 {
             return None;
@@ -200,16 +222,27 @@ impl Memory {
         self.link(&mut self.pool.lock(), frame, FrameKind::Free);
     }
 
-    /// Zeroes one free frame ahead of time; yields whether there was one to zero. For idle moments.
+    /// Zeroes one free frame ahead of time; yields whether there was one to zero that no other hart is at. For
+    /// idle moments: the caller need not be inside of the kernel.
     pub fn clean_one(&self) -> bool {
-        let mut pool = self.pool.lock();
-        let frame = pool.dirty;
-        if frame != 0 {
+        let frame = {
+            let mut pool = self.pool.lock();
+            let frame = pool.dirty;
+            if frame == 0 || pool.cleaning {
+                return false;
+            }
             self.unlink(&mut pool, frame);
-            self.zero(frame);
-            self.link(&mut pool, frame, FrameKind::Clean);
-        }
-        frame != 0
+            self.info(frame).set_kind(FrameKind::Reserved as u8);
+            pool.free += 1;
+            pool.cleaning = true;
+            frame
+        };
+        self.zero(frame);
+        let mut pool = self.pool.lock();
+        pool.free -= 1;
+        pool.cleaning = false;
+        self.link(&mut pool, frame, FrameKind::Clean);
+        true
     }
 
     /// One bounded step towards a row of so many zeroed neighbours, marked with `kind`. Yields the first

@@ -11,13 +11,14 @@
 #![allow(unsafe_code)] // it makes typed objects out of frames
 
 use super::frame::{FrameKind, FrameNumber, Memory};
-use crate::sync::{Level, LockWord};
+use crate::sync::Level;
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::num::NonZeroU64;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use hart_locks::LockWord;
 use nexus_abi::limits::PAGE_SIZE;
 
 /// An address in units of [`GRANULE_BYTES`] from the base of RAM; 0 is none.
@@ -250,7 +251,9 @@ impl Memory {
     pub(crate) unsafe fn lock_live<T: Object>(&self, granule: Granule) -> Guard<'_, T> {
         // SAFETY: the caller's.
         let slot = unsafe { self.slot_at::<T>(granule) };
-        slot.head.lock.acquire();
+        if slot.head.lock.acquire() {
+            self.count_contended();
+        }
         Guard { slot }
     }
 
@@ -286,7 +289,9 @@ impl Memory {
     #[inline]
     pub(crate) fn lock_slot<T: Object>(&self, id: Id<T>) -> Option<Guard<'_, T>> {
         let slot = self.slot::<T>(id.granule())?;
-        slot.head.lock.acquire();
+        if slot.head.lock.acquire() {
+            self.count_contended();
+        }
         if slot.head.generation.load(Relaxed) != id.generation() {
             slot.head.lock.release();
             return None;

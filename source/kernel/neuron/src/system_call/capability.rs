@@ -288,7 +288,7 @@ impl<A: Arch> Kernel<A> {
                 self.device_unreferenced(structure, held, id);
             }),
             Kind::Irq => self.release_last::<Irq>(raw, |id| self.end_irq(held, id)),
-            Kind::Timer => self.release_last::<Timer>(raw, |id| self.end_timer(hart, held, id)),
+            Kind::Timer => self.release_last::<Timer>(raw, |id| self.end_timer(held, id)),
             // A thread nobody holds goes on until it ends; the roots have no object.
             Kind::Thread => self.release_last::<Thread>(raw, |_| {}),
             Kind::DeviceAuthority | Kind::ProcessAuthority | Kind::QosAuthority | Kind::SystemControl => {}

@@ -119,6 +119,9 @@ impl<A: Arch> Kernel<A> {
             interrupts: self.counters.interrupts.load(Relaxed),
             quarantined_pages: self.counters.quarantined_pages.load(Relaxed),
             longest_ticks: self.counters.longest_ticks.load(Relaxed),
+            hart_calls: self.harts.iter().map(|hart| hart.sent.load(Relaxed)).sum(),
+            threads_stolen: self.harts.iter().map(|hart| hart.stolen.load(Relaxed)).sum(),
+            locks_contended: u64::from(self.entrance.contended()) + self.memory.contended(),
         };
         let (process, to) = (request.caller.process, request.arguments[1]);
         self.write_record(&mut request.user(), process, to, &info)?;

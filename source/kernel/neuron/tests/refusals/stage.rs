@@ -308,6 +308,7 @@ impl Stage {
             SystemCall::SystemReset => vec![self.control, 0],
             SystemCall::ThreadQos => vec![self.thread],
             SystemCall::ThreadSetQos => vec![self.thread, 0, self.urgency],
+            SystemCall::ThreadSetAffinity => vec![self.thread, 1],
             SystemCall::ProcessSetBudget => vec![self.child, 1_000, 100_000],
             SystemCall::LeaseCopy | SystemCall::LeaseQuery => vec![self.owe_leases(&[]).1, 0],
             SystemCall::VmoResize => vec![self.vmo, PAGE],

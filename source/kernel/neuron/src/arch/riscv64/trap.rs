@@ -14,6 +14,7 @@ use core::arch::{asm, global_asm};
 use core::ptr::NonNull;
 use csr::{clear, read, set, write};
 use nexus_abi::SystemCall;
+use nexus_abi::limits::HARTS_MAX;
 use nexus_abi::message::Registers;
 use nexus_abi::records::FaultCause;
 
@@ -279,10 +280,10 @@ pub fn install() {
     write!("sie", csr::ALL_INTERRUPTS);
 }
 
-/// Runs threads, from now on; the boot code's stack is the hart's for good.
+/// Runs threads, from now on; the boot code's stack is the hart's for good. The hart is alone in the kernel.
 pub fn run(kernel: &'static Cell<Kernel<Riscv64>>, hart: Hart, stack: u64) -> ! {
-    static BLOCK: Cell<HartBlock> = Cell::new();
-    let block = BLOCK.fill(HartBlock {
+    static BLOCKS: [Cell<HartBlock>; HARTS_MAX] = [const { Cell::new() }; HARTS_MAX];
+    let block = BLOCKS[hart.index].fill(HartBlock {
         stack,
         context: core::ptr::null_mut(),
         number: 0,
@@ -313,14 +314,12 @@ const ILLEGAL_INSTRUCTION: u64 = 2;
 extern "C" fn handle(block: &mut HartBlock) {
     let kernel = block.kernel;
     let held = &mut Held::at_entry();
-    kernel.mark_entry(&block.hart);
-    match read!("scause") {
+    let cause = read!("scause");
+    kernel.come_in(&mut block.hart, held);
+    match cause {
         USER_CALL => kernel.system_call(&mut block.hart, held),
-        cause if cause & INTERRUPT != 0 => {
-            // A software interrupt only asks for a look at what is pending.
-            clear!("sip", 1 << 1);
-            kernel.take_interrupts(&mut block.hart, held);
-        }
+        // A software interrupt only asks for a look at what is pending.
+        cause if cause & INTERRUPT != 0 => kernel.take_interrupts(&mut block.hart, held),
         ILLEGAL_INSTRUCTION if first_float(block) => {}
         cause => kernel.user_fault(&mut block.hart, held, fault(cause, read!("stval"))),
     }
@@ -329,12 +328,14 @@ extern "C" fn handle(block: &mut HartBlock) {
 
 /// The context of whoever runs next, or null for the long way.
 extern "C" fn fast_call(block: &mut HartBlock) -> *mut Context {
+    let _inside = block.kernel.entrance.beside(block.hart.index);
     let next = block.kernel.fast_call(&mut block.hart, &mut block.message);
     next.map_or(core::ptr::null_mut(), |context| run_on(block, context))
 }
 
 /// As [`fast_call`].
 extern "C" fn fast_reply_receive(block: &mut HartBlock) -> *mut Context {
+    let _inside = block.kernel.entrance.beside(block.hart.index);
     let next = block.kernel.fast_reply_receive(&mut block.hart, &mut block.message);
     next.map_or(core::ptr::null_mut(), |context| run_on(block, context))
 }
@@ -349,7 +350,7 @@ fn run_on(block: &mut HartBlock, context: NonNull<Context>) -> *mut Context {
 extern "C" fn long_call(block: &mut HartBlock) {
     // SAFETY: the context is that of the thread which made the call, and nothing else refers to it here.
     unsafe { &mut *block.context }.repeat_call();
-    block.kernel.mark_entry(&block.hart);
+    block.kernel.come_in(&mut block.hart, &mut Held::at_entry());
     block.kernel.system_call(&mut block.hart, &mut Held::at_entry());
     choose_next(block);
 }
@@ -368,7 +369,10 @@ const LONG: i64 = -1;
 const OTHERS: i64 = -2;
 
 extern "C" fn short_call(first: u64, second: u64, block: &mut HartBlock, number: u64) -> Answer {
-    let Some(outcome) = block.kernel.short_call(&mut block.hart, number, [first, second]) else {
+    let inside = block.kernel.entrance.beside(block.hart.index);
+    let outcome = block.kernel.short_call(&mut block.hart, number, [first, second]);
+    drop(inside);
+    let Some(outcome) = outcome else {
         return Answer { error: LONG, value: 0 };
     };
     let (error, value) = match outcome {
@@ -387,7 +391,7 @@ extern "C" fn after_short_call(block: &mut HartBlock, what: i64) {
     let context = unsafe { &mut *block.context };
     context.set_argument(0, block.message.target);
     context.set_argument(1, block.message.header.0);
-    block.kernel.mark_entry(&block.hart);
+    block.kernel.come_in(&mut block.hart, &mut Held::at_entry());
     if what == LONG {
         context.set_argument(7, block.number);
         block.kernel.system_call(&mut block.hart, &mut Held::at_entry());
@@ -415,13 +419,14 @@ fn first_float(block: &mut HartBlock) -> bool {
 fn choose_next(block: &mut HartBlock) {
     block.kernel.leave(&mut block.hart, &mut Held::at_entry());
     block.context = context_of_current(block);
+    block.kernel.go_out(&mut block.hart);
 }
 
 /// Where the registers of the thread that runs next are.
 fn context_of_current(block: &HartBlock) -> *mut Context {
     let Some(next) = block.hart.current else { unreachable!("a thread was chosen") };
     // SAFETY: whoever was chosen is alive, and runs on no other hart: the context is this one's to use until
-    // it stops running.
+    // it stops running, for no other hart ends a thread that runs (`Kernel::call_off`).
     unsafe { &raw mut (*block.kernel.memory.body_of_live::<Thread>(next.granule())).context }
 }
 
