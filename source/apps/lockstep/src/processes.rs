@@ -30,8 +30,6 @@ const MAILBOX_BYTES: u64 = 1024;
 const CODE: u64 = SCRATCH + 64 * PAGE;
 /// Pages for everything that one of the processes owns.
 const QUOTA_PAGES: u64 = 96;
-/// The first service id of theirs; no service's name has it.
-const FIRST_SERVICE_ID: u64 = 0x6c6f_636b_7374_6570;
 /// Time that an answer may take before it counts as missing.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Turns that everybody gets after the last answer that was expected: whoever is answered too much shows it.
@@ -142,6 +140,8 @@ struct Seen {
 
 struct Processes<'a> {
     memory: &'a Memory,
+    /// The first that the director may give; the range holds one for each process.
+    first_service_id: u64,
     handles: Vec<Handle>,
     numbers: Vec<(u64, u64)>,
     /// Commands that each thread was given.
@@ -163,11 +163,13 @@ impl<'a> Processes<'a> {
     fn new(environment: &Environment, memory: &'a Memory, epoch: Duration) -> Result<Self, String> {
         let authority = environment.capability("process-authority", Kind::ProcessAuthority);
         let authority = authority.map_err(|error| format!("the right to create processes: {error:?}"))?;
+        let range = trying("the range of service ids", system::cap_query(authority))?;
         let ticks = |duration: Duration| {
             (u128::from(environment.page().ticks_per_second) * duration.as_micros() / 1_000_000) as u64
         };
         let mut processes = Processes {
             memory,
+            first_service_id: range.base,
             handles: Vec::new(),
             numbers: Vec::new(),
             given: [0; THREAD_COUNT],
@@ -188,7 +190,7 @@ impl<'a> Processes<'a> {
     fn create(&mut self, authority: Handle, place: usize) -> Result<(), Error> {
         let (rank, capabilities_max, open_calls_max) = PROCESSES[place];
         let parameters = ProcessParameters {
-            service_id: FIRST_SERVICE_ID + place as u64,
+            service_id: self.first_service_id + place as u64,
             quota_pages: QUOTA_PAGES,
             rank,
             capabilities_max,
