@@ -74,7 +74,8 @@ impl Problems {
         }
         if let Some(ids) = service.creates_processes {
             if service.condition.is_none() {
-                let message = "processes that the recipe does not name: only with a boot argument (`only_with`)";
+                let message =
+                    "processes that the recipe does not name: only with a boot argument (`only_with`)";
                 self.add(owner, "creates_processes", message.into());
             }
             if ids.first == 0 || ids.first > ids.last {

@@ -135,8 +135,7 @@ fn test_reject_who_creates_processes_in_every_boot() {
     let error = refused("control =", &format!("{ids}\ncontrol ="));
     assert!(error.message.contains("only with a boot argument"), "{error}");
     assert_eq!(error.line, 17);
-    let conditional =
-        SMALL.replace("control =", &format!("{ids}\nonly_with = \"selftest\"\ncontrol ="));
+    let conditional = SMALL.replace("control =", &format!("{ids}\nonly_with = \"selftest\"\ncontrol ="));
     assert!(compile(&conditional, "small.toml").is_ok());
 }
 

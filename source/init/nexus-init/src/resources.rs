@@ -47,6 +47,8 @@ struct Owned {
     devices: Vec<OwnedDevice>,
     /// The right to create processes, narrowed to its range of service ids.
     authority: Option<Handle>,
+    /// The right to raise threads, narrowed to its own class.
+    urgency: Option<Handle>,
 }
 
 #[derive(Clone, Debug)]
@@ -82,7 +84,7 @@ impl Resources {
     pub fn create(
         manifest: &Manifest,
         control: Handle,
-        authority: Handle,
+        (authority, urgency): (Handle, Handle),
         device_authority: Handle,
         mut slots: Slots,
         tree: &[u8],
@@ -107,8 +109,11 @@ impl Resources {
                     Err(reason) => missing(service, need, reason),
                 }
             }
-            owned.authority =
-                service.creates_processes.map(|ids| narrowed(authority, manifest, service, ids)).transpose()?;
+            if let Some(ids) = service.creates_processes {
+                owned.authority = Some(narrowed(authority, manifest, service, ids)?);
+                let narrow = system::authority_narrow(urgency, 0, service.urgency as u64);
+                owned.urgency = Some(made(&format!("the urgency of {}", service.name), narrow)?);
+            }
             services.push(owned);
         }
         Ok(Resources { init_endpoint, doorbell, control, slots, services })
@@ -165,6 +170,9 @@ impl Resources {
         }
         if let Some(authority) = self.services.get(index).and_then(|owned| owned.authority) {
             grant("process-authority".into(), authority, Kind::ProcessAuthority, Rights::CREATE);
+        }
+        if let Some(urgency) = self.services.get(index).and_then(|owned| owned.urgency) {
+            grant("qos-authority".into(), urgency, Kind::QosAuthority, Rights::MANAGE);
         }
         let listens = if service.reads_logs { Rights::WAIT } else { Rights::empty() };
         grant("log-doorbell".into(), self.doorbell, Kind::Notification, Rights::SIGNAL | listens);

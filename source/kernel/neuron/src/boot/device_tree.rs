@@ -63,7 +63,10 @@ impl fmt::Display for TreeError {
         formatter.write_str(match self {
             TreeError::Damaged(error) => return write!(formatter, "the device tree is damaged: {error}"),
             TreeError::BadMemory(range) => {
-                return write!(formatter, "the device tree's memory node says {range}, which cannot be mapped");
+                return write!(
+                    formatter,
+                    "the device tree's memory node says {range}, which cannot be mapped"
+                );
             }
             TreeError::BadTimebase(ticks) => {
                 return write!(formatter, "the device tree's timebase-frequency is {ticks}");
@@ -261,17 +264,18 @@ fn controller(node: FdtNode<'_>, harts: &[HartNode]) -> Result<(Range, u32), Tre
         && registers.end <= ADDRESS_END
         && (needed..=PLIC_BYTES_MAX).contains(&registers.bytes())
         && last_line <= PLIC_LINES_MAX;
-    if is_usable { Ok((registers, last_line as u32)) } else { Err(TreeError::BadInterruptController(registers)) }
+    if is_usable {
+        Ok((registers, last_line as u32))
+    } else {
+        Err(TreeError::BadInterruptController(registers))
+    }
 }
 
 /// The number by which a device tree and the privileged architecture call a supervisor's external
 /// interrupt.
 const SUPERVISOR_EXTERNAL: u32 = 9;
 
-fn harts(
-    cpus: FdtNode<'_>,
-    controller: FdtNode<'_>,
-) -> Result<([HartNode; HARTS_MAX], usize), TreeError> {
+fn harts(cpus: FdtNode<'_>, controller: FdtNode<'_>) -> Result<([HartNode; HARTS_MAX], usize), TreeError> {
     let contexts = controller
         .property("interrupts-extended")
         .and_then(|property| property.as_prop_encoded_array([1, 1]).ok())

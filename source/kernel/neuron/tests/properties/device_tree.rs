@@ -73,7 +73,10 @@ fn test_reject_every_tree_that_is_cut() {
         assert!(read(&ONE_HART[..length]).is_err(), "cut to {length} bytes");
         // Neither does it help that the header says so, where more than padding is lost.
         if (8..strings_end).contains(&length) {
-            assert!(read(&with_length(ONE_HART[..length].to_vec())).is_err(), "honestly cut to {length} bytes");
+            assert!(
+                read(&with_length(ONE_HART[..length].to_vec())).is_err(),
+                "honestly cut to {length} bytes"
+            );
         }
     }
 }
