@@ -19,7 +19,7 @@ use nexus_abi::message::Registers;
 use nexus_abi::records::ProcessParameters;
 use nexus_abi::{Error, Handle, Rights, SystemCall};
 use proptest::prelude::*;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt::Debug;
 
 /// Ticks between two deadlines of the model: so few that no sequence uses up a budget of its.
@@ -254,8 +254,9 @@ fn seeds() -> impl Strategy<Value = Vec<Seed>> {
 
 #[test]
 fn the_kernel_does_what_the_model_says() {
-    let kept = RefCell::new(None);
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(8_000);
+    let (kept, steps) = (RefCell::new(None), Cell::new(0));
+    let wanted = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok());
+    let cases = wanted.unwrap_or(8_000);
     let mut config = ProptestConfig { cases, max_shrink_iters: 100, ..ProptestConfig::default() };
     // The same sequences each time, unless `PROPTEST_RNG_SEED` asks for others.
     if std::env::var_os("PROPTEST_RNG_SEED").is_none() {
@@ -267,12 +268,14 @@ fn the_kernel_does_what_the_model_says() {
         let before = machine.counts();
         let mut lockstep = begin(machine);
         for seed in seeds {
-            lockstep.step(seed).expect("its clock stands still");
+            let happened = lockstep.step(seed).expect("its clock stands still");
+            steps.set(steps.get() + u64::from(happened));
         }
         let mut machine = lockstep.end().expect("its clock stands still").machine;
         prop_assert_eq!(machine.counts(), before);
         kept.replace(Some(machine));
     });
+    assert!(wanted.is_some() || steps.get() >= 1_000_000, "{} steps were compared", steps.get());
 }
 
 /// The sequences that real processes make on the machine, and more of their kind.

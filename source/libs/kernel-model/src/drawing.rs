@@ -104,7 +104,7 @@ impl<B: Bench> Lockstep<B> {
         let is_one = |wanted: Kind| move |object: &Object| object.kind() == wanted;
         let own_order = |model: &Self| model.table_order(model.model.threads[thread].process);
         let offset =
-            [0, 8, 4_088, 4_096, 3 * PAGE, 39 * PAGE + 8, PAGE - 4, u64::MAX - 3][usize::from(b % 8)];
+            [0, 8, 4_088, 4_096, 3 * PAGE, 39 * PAGE + 8, 2 * PAGE, u64::MAX - 7][usize::from(b % 8)];
         let bytes = if c % 16 == 0 { 65_537 } else { 8 };
         let call = match kind {
             0..=5 => {
@@ -153,8 +153,7 @@ impl<B: Bench> Lockstep<B> {
             46..=48 => Plain::Read { memory: self.pick(thread, a, memory)?, offset, bytes },
             49..=51 => {
                 self.tag += 1;
-                let aligned = offset & !7;
-                Plain::Write { memory: self.pick(thread, a, memory)?, offset: aligned, bytes, word: self.tag }
+                Plain::Write { memory: self.pick(thread, a, memory)?, offset, bytes, word: self.tag }
             }
             52 | 53 => Plain::LeaseQuery { reply: self.pick(thread, a, reply)?, index: usize::from(b % 3) },
             54 | 55 => self.creation((a, b, c))?,
