@@ -187,6 +187,12 @@ impl<B: Bench> Lockstep<B> {
             self.bind(cap, handle, process);
         }
         self.give_what_none_can_make();
+        // Two that serve lower themselves, so that callers lend them urgency, and so do they in turn.
+        for thread in [1, THREADS] {
+            let lowered = self.bench.call(thread, SystemCall::ThreadSetQos, &[0, Qos::Idle as u64, 0]);
+            lowered.expect("it is free");
+            (self.model.threads[thread].class, self.model.threads[thread].urgency) = (Qos::Idle, Qos::Idle);
+        }
     }
 
     /// Process 0 manages the others and one thread of each, and has the authorities; 1 may look at who there is.
