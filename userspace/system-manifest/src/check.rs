@@ -72,9 +72,16 @@ impl Problems {
         for endpoint in &service.endpoints {
             self.endpoint(owner, endpoint);
         }
-        if service.creates_processes && service.condition.is_none() {
-            let message = "who creates processes can be anybody: only with a boot argument (`only_with`)";
-            self.add(owner, "creates_processes", message.into());
+        if let Some(ids) = service.creates_processes {
+            if service.condition.is_none() {
+                let message =
+                    "processes that the recipe does not name: only with a boot argument (`only_with`)";
+                self.add(owner, "creates_processes", message.into());
+            }
+            if ids.first == 0 || ids.first > ids.last {
+                let message = "a range of ids begins above 0 and does not end before it begins";
+                self.add(owner, "creates_processes", message.into());
+            }
         }
         for device in &service.devices {
             self.name(owner, "device", &device.name);

@@ -5,8 +5,8 @@ mod source;
 
 use crate::check::{Problem, check};
 use crate::model::{
-    Access, ControlRights, DeviceNeed, Endpoint, Init, Limits, Manifest, Restart, Service, StartPolicy,
-    Urgency,
+    Access, ControlRights, DeviceNeed, Endpoint, Init, Limits, Manifest, Restart, Service, ServiceIds,
+    StartPolicy, Urgency,
 };
 use crate::wire::encode;
 use source::{SourceDevice, SourceEndpoint, SourceManifest, SourceService};
@@ -196,7 +196,10 @@ impl Compiler<'_> {
                 .collect::<Result<Vec<_>, _>>()?,
             control: self.control(&service.control)?,
             reads_logs: service.reads_logs,
-            creates_processes: service.creates_processes,
+            creates_processes: service
+                .creates_processes
+                .as_ref()
+                .map(|ids| ServiceIds { first: ids.first, last: ids.last }),
         })
     }
 

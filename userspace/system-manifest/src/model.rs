@@ -56,8 +56,17 @@ pub struct Service {
     pub control: ControlRights,
     /// Whether it is given every service's log ring to read.
     pub reads_logs: bool,
-    /// Whether it may create processes, whoever they say they are; only self-tests may.
-    pub creates_processes: bool,
+    /// The service ids of the processes that it may create; only self-tests may.
+    pub creates_processes: Option<ServiceIds>,
+}
+
+/// A range of service ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceIds {
+    /// The first, above 0.
+    pub first: u64,
+    /// The last, not below the first.
+    pub last: u64,
 }
 
 /// An endpoint and the operations that it answers.

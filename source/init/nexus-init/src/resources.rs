@@ -11,7 +11,7 @@ use nexus_abi::limits::PAGE_SIZE;
 use nexus_abi::{Error, Handle, Kind, Rights, service_id, system};
 use nexus_ipc::AccessEntry;
 use nexus_log::RING_BYTES;
-use system_manifest::{DeviceNeed, Endpoint, Manifest, Service};
+use system_manifest::{DeviceNeed, Endpoint, Manifest, Service, ServiceIds};
 use zerocopy::IntoBytes;
 
 /// A capability that a service is handed, by name.
@@ -45,6 +45,10 @@ struct Owned {
     ring: Handle,
     endpoints: Vec<OwnedEndpoint>,
     devices: Vec<OwnedDevice>,
+    /// The right to create processes, narrowed to its range of service ids.
+    authority: Option<Handle>,
+    /// The right to raise threads, narrowed to its own class.
+    urgency: Option<Handle>,
 }
 
 #[derive(Clone, Debug)]
@@ -72,8 +76,6 @@ pub struct Resources {
     /// Init's own capability for the machine as a whole.
     control: Handle,
     slots: Slots,
-    /// Init's own right to create processes.
-    authority: Handle,
     services: Vec<Owned>,
 }
 
@@ -82,7 +84,7 @@ impl Resources {
     pub fn create(
         manifest: &Manifest,
         control: Handle,
-        authority: Handle,
+        (authority, urgency): (Handle, Handle),
         device_authority: Handle,
         mut slots: Slots,
         tree: &[u8],
@@ -107,9 +109,14 @@ impl Resources {
                     Err(reason) => missing(service, need, reason),
                 }
             }
+            if let Some(ids) = service.creates_processes {
+                owned.authority = Some(narrowed(authority, manifest, service, ids)?);
+                let narrow = system::authority_narrow(urgency, 0, service.urgency as u64);
+                owned.urgency = Some(made(&format!("the urgency of {}", service.name), narrow)?);
+            }
             services.push(owned);
         }
-        Ok(Resources { init_endpoint, doorbell, control, slots, authority, services })
+        Ok(Resources { init_endpoint, doorbell, control, slots, services })
     }
 
     /// The devices of the service that could not be had.
@@ -161,8 +168,11 @@ impl Resources {
         if service.control.any() {
             grant("system".into(), self.control, Kind::SystemControl, control_rights(service));
         }
-        if service.creates_processes {
-            grant("process-authority".into(), self.authority, Kind::ProcessAuthority, Rights::CREATE);
+        if let Some(authority) = self.services.get(index).and_then(|owned| owned.authority) {
+            grant("process-authority".into(), authority, Kind::ProcessAuthority, Rights::CREATE);
+        }
+        if let Some(urgency) = self.services.get(index).and_then(|owned| owned.urgency) {
+            grant("qos-authority".into(), urgency, Kind::QosAuthority, Rights::MANAGE);
         }
         let listens = if service.reads_logs { Rights::WAIT } else { Rights::empty() };
         grant("log-doorbell".into(), self.doorbell, Kind::Notification, Rights::SIGNAL | listens);
@@ -245,6 +255,22 @@ fn access_memory(manifest: &Manifest, endpoint: &Endpoint) -> Result<Handle, Res
     let what = || format!("the access table of {}", endpoint.name);
     system::vmo_write(vmo, 0, bytes).map_err(|error| ResourceError::Kernel { what: what(), error })?;
     Ok(vmo)
+}
+
+/// The right to create processes of these ids. None of them may be that of somebody whom the manifest names.
+fn narrowed(
+    authority: Handle,
+    manifest: &Manifest,
+    service: &Service,
+    ids: ServiceIds,
+) -> Result<Handle, ResourceError> {
+    let named = manifest.services.iter().map(|other| other.name.as_str()).chain(["nexus-init", "neuron"]);
+    let mut named = named.map(service_id);
+    let narrow = match named.any(|id| (ids.first..=ids.last).contains(&id)) {
+        true => Err(Error::IdentityInUse),
+        false => system::authority_narrow(authority, ids.first, ids.last),
+    };
+    made(&format!("the range of service ids of {}", service.name), narrow)
 }
 
 /// Finds a device and mints its window and its interrupt.

@@ -37,6 +37,7 @@ fn start(environment: &Environment) -> Result<core::convert::Infallible, String>
     };
     let control = capability("system", Kind::SystemControl)?;
     let authority = capability("process-authority", Kind::ProcessAuthority)?;
+    let urgency = capability("qos-authority", Kind::QosAuthority)?;
     let device_authority = capability("device-authority", Kind::DeviceAuthority)?;
     let image = map_image(environment, capability("initial-image", Kind::Vmo)?)?;
     let manifest =
@@ -52,7 +53,7 @@ fn start(environment: &Environment) -> Result<core::convert::Infallible, String>
     let resources = Resources::create(
         &manifest,
         control,
-        authority,
+        (authority, urgency),
         device_authority,
         slots,
         &tree,

@@ -100,38 +100,41 @@ impl<T> SpinLock<T> {
         while self.taken.swap(true, Ordering::Acquire) {
             core::hint::spin_loop();
         }
-        SpinGuard(self)
+        SpinGuard { lock: self, value: PhantomData }
     }
 
     /// Takes the lock if it is free: for the way out of a kernel bug, which must not wait.
     pub fn try_lock(&self) -> Option<SpinGuard<'_, T>> {
-        (!self.taken.swap(true, Ordering::Acquire)).then_some(SpinGuard(self))
+        (!self.taken.swap(true, Ordering::Acquire)).then_some(SpinGuard { lock: self, value: PhantomData })
     }
 }
 
-/// The value of a taken [`SpinLock`].
-pub struct SpinGuard<'l, T>(&'l SpinLock<T>);
+/// The value of a taken [`SpinLock`]. It gives out references to the value, so it is `Sync` only where that is.
+pub struct SpinGuard<'l, T> {
+    lock: &'l SpinLock<T>,
+    value: PhantomData<&'l mut T>,
+}
 
 impl<T> Deref for SpinGuard<'_, T> {
     type Target = T;
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: this guard is the only one.
-        unsafe { &*self.0.value.get() }
+        // SAFETY: the flag is set, so this guard is the only one, and `&self` lends it for as long as the reference.
+        unsafe { &*self.lock.value.get() }
     }
 }
 
 impl<T> DerefMut for SpinGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: this guard is the only one.
-        unsafe { &mut *self.0.value.get() }
+        // SAFETY: as in `deref`, and `&mut self` is the only way through it.
+        unsafe { &mut *self.lock.value.get() }
     }
 }
 
 impl<T> Drop for SpinGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.0.taken.store(false, Ordering::Release);
+        self.lock.taken.store(false, Ordering::Release);
     }
 }

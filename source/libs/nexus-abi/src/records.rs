@@ -52,9 +52,9 @@ record! {
         /// Bits of the [`crate::Rights`].
         pub rights: u32,
         /// Badge of an endpoint; process id of a process; line of an interrupt; pages in quarantine of a
-        /// device; 0 otherwise.
+        /// device; last service id of a `ProcessAuthority`; highest class of a `QosAuthority`; 0 otherwise.
         pub badge: u64,
-        /// Physical base of a device window; 0 otherwise.
+        /// Physical base of a device window; first service id of a `ProcessAuthority`; 0 otherwise.
         pub base: u64,
         /// Bytes of a `Vmo` or a device window; 0 otherwise.
         pub bytes: u64,

@@ -200,6 +200,11 @@ pub fn cap_dup(capability: Handle, rights: Rights) -> Result<Handle> {
     invoke(SystemCall::CapDup, [capability.0, rights.bits().into(), 0, 0, 0, 0]).map(handle)
 }
 
+/// Makes a copy of an authority over the service ids, or the classes from 0, `first` to `last`.
+pub fn authority_narrow(authority: Handle, first: u64, last: u64) -> Result<Handle> {
+    invoke(SystemCall::AuthorityNarrow, [authority.0, first, last, 0, 0, 0]).map(handle)
+}
+
 /// Puts a copy of a capability into a process; yields the handle that it has there.
 pub fn cap_transfer_to(process: Handle, capability: Handle, rights: Rights) -> Result<Handle> {
     let arguments = [process.0, capability.0, rights.bits().into(), 0, 0, 0];

@@ -55,7 +55,14 @@ pub(super) struct SourceService {
     #[serde(default)]
     pub reads_logs: bool,
     #[serde(default)]
-    pub creates_processes: bool,
+    pub creates_processes: Option<SourceServiceIds>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SourceServiceIds {
+    pub first: u64,
+    pub last: u64,
 }
 
 /// A device by its `compatible` alone, or with what else there is to say.

@@ -341,8 +341,8 @@ impl Memory {
     #[inline]
     pub fn word(&self, frame: FrameNumber, index: usize) -> &AtomicU64 {
         assert!(index < PAGE_SIZE / 8);
-        // SAFETY: the frame lies in the window (`pointer` checks), the index in the frame, and words of
-        // such frames are only ever reached as atomics.
+        // SAFETY: the frame lies in the window (`pointer` checks), the index in the frame. Callers name frames that
+        // hold words alone (page tables, indices of tables and of memory), which are reached as atomics only.
         unsafe { &*self.pointer(frame).cast::<AtomicU64>().add(index) }
     }
 
@@ -361,8 +361,9 @@ impl Memory {
             }
         }
         let (source, target) = (source.wrapping_add(done), target.wrapping_add(done));
-        // SAFETY: both ranges lie in frames of the window. They hold user memory, which the kernel never
-        // has references into; `copy` allows that both are the same frame.
+        // SAFETY: both ranges lie in frames of the window (checked above). Callers name frames of user memory, which
+        // the kernel never has references into; should a program write one meanwhile, the bytes are that program's
+        // own loss. `copy` allows that both are the same frame.
         unsafe { core::ptr::copy(source, target, bytes - done) }
     }
 
@@ -383,7 +384,8 @@ impl Memory {
     }
 
     fn zero(&self, frame: FrameNumber) {
-        // SAFETY: the frame is free, so nobody has a reference into it.
+        // SAFETY: callers took the frame off the pool's lists, or hold them locked: it is free, so nobody has a
+        // reference into it.
         unsafe { core::ptr::write_bytes(self.pointer(frame).cast::<u64>(), 0, PAGE_SIZE / 8) }
     }
 }

@@ -65,7 +65,8 @@ pub struct Capability {
     pub rights: Rights,
     /// The object's raw id; the first service id of a `ProcessAuthority`.
     pub object: u64,
-    /// The badge; the call's sequence of a Reply; the last service id of a `ProcessAuthority`.
+    /// The badge; the call's sequence of a Reply; the last service id of a `ProcessAuthority`; the highest class of
+    /// a `QosAuthority`.
     pub badge: u64,
     /// The badge's session; it may be over.
     pub session: Option<Id<Session>>,

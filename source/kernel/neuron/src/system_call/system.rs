@@ -163,7 +163,16 @@ impl<A: Arch> Kernel<A> {
         let target = self.numbered(request.held, number).ok_or(Error::InvalidArgument)?;
         let shared = self.memory.shared(target).ok_or(Error::InvalidArgument)?;
         let (_, wanted) = self.memory.find_capability(shared, Handle(handle))?;
-        let same = |other: &Capability| (other.kind, other.object) == (wanted.kind, wanted.object);
+        let same = |other: &Capability| {
+            let is_same = match wanted.kind {
+                // An authority has no object: its ranges are parts of one.
+                Kind::ProcessAuthority => true,
+                // Another call of the same thread is owed another answer.
+                Kind::Reply => (other.object, other.badge) == (wanted.object, wanted.badge),
+                _ => other.object == wanted.object,
+            };
+            other.kind == wanted.kind && is_same
+        };
         let next = {
             let (structure, _) = self.structure(request.held);
             structure.processes.iter(&self.memory).find(|id| self.number_of(*id) >= holder)

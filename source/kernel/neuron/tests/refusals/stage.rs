@@ -280,6 +280,7 @@ impl Stage {
             | SystemCall::NotificationPoll
             | SystemCall::NotificationBind => vec![self.notification, 1, 0],
             SystemCall::CapDup => vec![self.vmo, 0],
+            SystemCall::AuthorityNarrow => vec![self.processes, 1, 2],
             SystemCall::CapTransferTo => vec![self.child, self.vmo, 0],
             SystemCall::CapQuery => vec![self.vmo, SCRATCH],
             SystemCall::CapClose | SystemCall::CapRevoke => vec![self.vmo],

@@ -235,7 +235,7 @@ fn tree_slice(address: u64) -> Result<&'static [u8], BootError> {
     if head[..4] != [0xd0, 0x0d, 0xfe, 0xed] || size > 2 << 20 {
         return Err(BootError::Tree(TreeError::NotATree));
     }
-    // SAFETY: as above, with the size that the header says.
+    // SAFETY: as above. How long it is is the firmware's word, which nothing here can check; it is RAM, and bytes.
     Ok(unsafe { physical_slice(Range { base: address, end: address + u64::from(size) }) })
 }
 
@@ -314,7 +314,7 @@ fn start(hart_id: u64, tree_address: u64, load_address: u64, started: u64) -> Re
 }
 
 fn arch(machine: &Machine<'_>, hart: crate::boot::device_tree::HartNode) -> Riscv64 {
-    let registers = NonNull::new(seen(machine.controller.base)).unwrap_or(NonNull::dangling());
+    let registers = NonNull::new(seen(machine.controller.base)).expect("the window is not at address 0");
     let bytes = (machine.controller.end - machine.controller.base) as usize;
     // SAFETY: `make_tables` mapped the controller's window for good; the kernel keeps it to itself
     // (`is_kernel_device`).
@@ -420,7 +420,8 @@ fn open_image(kernel: &'static Kernel<Riscv64>, machine: &Machine<'_>) -> Result
     if !range.base.is_multiple_of(PAGE) {
         return Err(BootError::ImageUnaligned);
     }
-    // SAFETY: the firmware loaded the image there; its frames never go to the pool.
+    // SAFETY: the range is of RAM (`Machine::read`); the firmware loaded the image there, and its frames never go to
+    // the pool.
     let image = Image::open(unsafe { physical_slice(range) }).map_err(BootError::Image)?;
     let first = kernel.memory.frame(PhysicalAddress(range.base)).ok_or(BootError::ImageUnaligned)?;
     let pages = (range.end - range.base).div_ceil(PAGE) as usize;
