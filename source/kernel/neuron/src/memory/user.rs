@@ -65,7 +65,12 @@ impl<A: Arch> Kernel<A> {
     /// The frame behind an address of user memory, and the offset into it, if the page is there already and allows
     /// this access.
     #[inline(always)]
-    fn present_page(&self, process: &ProcessShared, address: u64, access: Rights) -> Option<(FrameNumber, usize)> {
+    fn present_page(
+        &self,
+        process: &ProcessShared,
+        address: u64,
+        access: Rights,
+    ) -> Option<(FrameNumber, usize)> {
         let leaf = process.page_table().walk(&self.memory, address)?;
         let frame = self.memory.frame(leaf.address)?;
         leaf.protection.allows(access).then_some((frame, (address % PAGE_SIZE as u64) as usize))
