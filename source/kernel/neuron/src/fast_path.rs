@@ -14,14 +14,21 @@ use crate::memory::{Granule, Guard, Id};
 use crate::object::process::ProcessShared;
 use crate::object::thread::{Context, State};
 use crate::object::{Endpoint, Notification, Process, Thread};
+use crate::sync::{Held, Nothing};
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
-use nexus_abi::limits::{FOREVER, REGISTER_BYTES};
+use nexus_abi::limits::{FOREVER, MESSAGE_BYTES_MAX, REGISTER_BYTES};
 use nexus_abi::message::Registers;
 use nexus_abi::{Error, Handle, Kind, Rights, SystemCall};
 
-/// All of a header but its label: a value of at most 64 is a payload in registers, and nothing else.
+/// All of a header but its label: what is no more than a payload may be is a payload, and nothing else.
 const BUT_LABEL: u64 = (1 << 48) - 1;
+
+/// Whether a message has buffers, or needs them.
+#[inline(always)]
+fn is_long(message: &Registers) -> bool {
+    message.buffers != 0 || message.header.0 & BUT_LABEL > REGISTER_BYTES as u64
+}
 
 impl<A: Arch> Kernel<A> {
     /// A call of register size to a server that waits. Yields the context of the server, which runs now with
@@ -29,7 +36,7 @@ impl<A: Arch> Kernel<A> {
     #[inline]
     pub fn fast_call(&self, hart: &mut Hart, message: &mut Registers) -> Option<NonNull<Context>> {
         let me = hart.current?;
-        if message.header.0 & BUT_LABEL > REGISTER_BYTES as u64 || message.buffers != 0 {
+        if message.header.0 & BUT_LABEL > MESSAGE_BYTES_MAX as u64 {
             return None;
         }
         let process = self.process_of_hart(hart);
@@ -54,6 +61,11 @@ impl<A: Arch> Kernel<A> {
         if !is_known || needs_timer || target.has_ended() || self.is_somebody_above(hart.index, class) {
             return None;
         }
+        caller.message.has_buffers = false;
+        if is_long(message) {
+            let room = endpoint.max_bytes.into();
+            self.with_buffers((process, &mut caller), (target, &server), message, room)?;
+        }
 
         let id = server.id_at(server_granule);
         endpoint.receivers.pop_known(&self.memory, &server, id);
@@ -61,7 +73,7 @@ impl<A: Arch> Kernel<A> {
         caller.state = State::Called;
         caller.wait_sequence = caller.wait_sequence.wrapping_add(1);
         caller.deadline = message.deadline;
-        (caller.message.has_buffers, caller.message.lease_count) = (false, 0);
+        caller.message.lease_count = 0;
         from.served_by.store(id.raw(), Relaxed);
         // SAFETY: a thread that waits for a call has an entry of its process's table reserved.
         let reply = unsafe { self.memory.entry_at_live(server.reply_entry) };
@@ -85,8 +97,7 @@ impl<A: Arch> Kernel<A> {
     #[inline]
     pub fn fast_reply_receive(&self, hart: &mut Hart, message: &mut Registers) -> Option<NonNull<Context>> {
         let me = hart.current?;
-        let is_long = message.header.0 & BUT_LABEL > REGISTER_BYTES as u64 || message.buffers != 0;
-        if is_long || message.deadline != FOREVER {
+        if message.header.0 & BUT_LABEL > MESSAGE_BYTES_MAX as u64 || message.deadline != FOREVER {
             return None;
         }
         let process = self.process_of_hart(hart);
@@ -115,6 +126,11 @@ impl<A: Arch> Kernel<A> {
         if !is_known || target.has_ended() || self.is_somebody_above(hart.index, to.urgency()) {
             return None;
         }
+        server.message.has_buffers = false;
+        if is_long(message) || endpoint.is_long() {
+            self.with_buffers((process, &mut server), (target, &caller), message, MESSAGE_BYTES_MAX as u64)?;
+            self.check_room(hart, &server, &endpoint)?;
+        }
 
         reply.renew_reservation();
         server.reply_entry = reply_granule;
@@ -122,7 +138,6 @@ impl<A: Arch> Kernel<A> {
         server.deadline = FOREVER;
         server.wait_sequence = server.wait_sequence.wrapping_add(1);
         (server.serves, server.payer) = (Some(endpoint_id), server.process);
-        server.message.has_buffers = false;
         from.set_urgency(server.qos);
         endpoint.shared().server.store(me.raw(), Relaxed);
         endpoint.receivers.push_known(&self.memory, &server, me);
@@ -133,6 +148,56 @@ impl<A: Arch> Kernel<A> {
         (message.target, message.reply, message.buffers) = (0, Handle::NONE, 0);
         (message.deadline, message.process_id) = (0, 0);
         Some(self.switch(hart, &mut server, &mut caller, caller_id, target))
+    }
+
+    /// Takes note of the sender's buffers, and copies a payload that is too long for registers. `None`: nothing was
+    /// delivered, whatever the receiver's buffer holds.
+    #[inline(never)]
+    fn with_buffers(
+        &self,
+        (from, sender): (&ProcessShared, &mut Thread),
+        (to, receiver): (&ProcessShared, &Thread),
+        message: &mut Registers,
+        room: u64,
+    ) -> Option<()> {
+        if message.buffers != 0 {
+            let [send_address, receive_address, receive_bytes, _] =
+                self.words_present(from, message.buffers)?;
+            let head = &mut sender.message.buffers;
+            (head.send_address, head.receive_address, head.receive_bytes) =
+                (send_address, receive_address, receive_bytes);
+            sender.message.has_buffers = true;
+            // Capabilities that come are told there.
+            sender.context.set_argument(3, message.buffers);
+        }
+        let bytes = message.header.0 & BUT_LABEL;
+        if bytes > REGISTER_BYTES as u64 {
+            let (ours, theirs) = (&sender.message, &receiver.message);
+            let fits = bytes <= room && bytes <= theirs.buffers.receive_bytes;
+            if !fits || !ours.has_buffers || !theirs.has_buffers {
+                return None;
+            }
+            let source = (from, ours.buffers.send_address);
+            self.copy_present(source, (to, theirs.buffers.receive_address), bytes as usize)?;
+            message.words = Default::default();
+        }
+        Some(())
+    }
+
+    /// Whether what the endpoint may deliver fits into the buffers and the table of who is about to receive from it.
+    #[inline(never)]
+    fn check_room(&self, hart: &Hart, server: &Thread, endpoint: &Endpoint) -> Option<()> {
+        let room = if server.message.has_buffers { server.message.buffers.receive_bytes } else { 0 };
+        let needs_bytes = endpoint.max_bytes > REGISTER_BYTES as u32;
+        if needs_bytes && room < u64::from(endpoint.max_bytes) {
+            return None;
+        }
+        if endpoint.max_capabilities == 0 {
+            return Some(());
+        }
+        // SAFETY: the process of the thread that runs is alive; tables come last in the order of locks.
+        let process = unsafe { self.memory.lock_live::<Process>(hart.process) };
+        (server.message.has_buffers && process.has_room(endpoint.max_capabilities)).then_some(())
     }
 
     #[inline]
@@ -221,7 +286,10 @@ impl<A: Arch> Kernel<A> {
         }
         if number == SystemCall::NotificationSignal as u64 {
             let mut notification = self.short_notification(hart, target, Rights::SIGNAL)?;
-            if notification.waiter.is_some() || notification.bound.is_some() {
+            if let Some(waiter) = notification.waiter {
+                return self.signal_waiter(hart, &mut notification, waiter, second);
+            }
+            if notification.bound.is_some() {
                 return None;
             }
             notification.bits |= second;
@@ -234,13 +302,99 @@ impl<A: Arch> Kernel<A> {
         None
     }
 
+    /// A signal to a notification that somebody waits for.
+    #[inline(never)]
+    fn signal_waiter(
+        &self,
+        hart: &mut Hart,
+        notification: &mut Guard<'_, Notification>,
+        waiter: Id<Thread>,
+        bits: u64,
+    ) -> Option<Result<u64, Error>> {
+        let mut thread = self.memory.lock_slot(waiter)?;
+        let State::Waiting(_, mask) = thread.state else { return None };
+        notification.bits |= bits;
+        let taken = notification.bits & mask;
+        if taken != 0 {
+            notification.bits &= !taken;
+            notification.waiter = None;
+            thread.wait_sequence = thread.wait_sequence.wrapping_add(1);
+            self.wake(hart, waiter, &mut thread, Ok(taken));
+            self.end_turn_in_time(hart);
+        }
+        Some(Ok(0))
+    }
+
+    /// A wait for bits of a notification. `None`: nothing was done, and it has to go the long way.
+    #[inline]
+    pub fn fast_wait(&self, hart: &mut Hart, [target, mask, deadline]: [u64; 3]) -> Option<Wait> {
+        let me = hart.current?;
+        let id = self.short_notification_id(hart, target, Rights::WAIT)?;
+        let mut notification = self.memory.lock_slot(id)?;
+        if mask == 0 || notification.waiter.is_some() || notification.bound.is_some() {
+            return None;
+        }
+        let taken = notification.bits & mask;
+        if taken != 0 {
+            notification.bits &= !taken;
+            return Some(Wait::Bits(taken));
+        }
+        // SAFETY: this thread runs, so it is alive; a notification comes before a thread.
+        let mut thread = unsafe { self.memory.lock_live::<Thread>(me.granule()) };
+        if deadline < thread.shared().heap_key.load(Relaxed) || deadline <= self.arch.now() {
+            return None;
+        }
+        thread.state = State::Waiting(id, mask);
+        thread.wait_sequence = thread.wait_sequence.wrapping_add(1);
+        thread.deadline = deadline;
+        notification.waiter = Some(me);
+        self.stop_running(hart, &mut thread);
+        Some(Wait::Waits)
+    }
+
+    /// After a thread has stopped running: whoever is ready goes on. `false`: there is something else to do first, or
+    /// nobody.
+    #[inline]
+    pub fn go_on(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) -> bool {
+        if hart.handoff.is_some() || self.reclaiming.load(Relaxed) != 0 {
+            return false;
+        }
+        let next = self.with_queue(hart.index, |queue| queue.pop(&self.memory));
+        hart.reschedule = false;
+        next.is_some_and(|next| {
+            self.run(hart, held, next);
+            self.end_turn_in_time(hart);
+            hart.current.is_some()
+        })
+    }
+
+    /// Makes sure that the timer ends the turn if somebody else is ready. One that is set too early does no harm.
+    #[inline]
+    fn end_turn_in_time(&self, hart: &mut Hart) {
+        if hart.turn_ends < hart.timer && self.ready[hart.index].load(Relaxed) != 0 {
+            hart.timer = hart.turn_ends;
+            self.arch.set_timer(hart.timer);
+        }
+    }
+
     #[inline]
     fn short_notification(&self, hart: &Hart, handle: u64, right: Rights) -> Option<Guard<'_, Notification>> {
-        // SAFETY: the process of the thread that runs is alive, and so is its table.
-        let entry = unsafe {
-            let process = self.memory.shared_of_live::<Process>(hart.process);
-            self.memory.entry_of_live(process, Handle(handle))
-        };
-        self.memory.lock_slot(entry?.0.plain(Kind::Notification, right)?)
+        self.memory.lock_slot(self.short_notification_id(hart, handle, right)?)
     }
+
+    #[inline]
+    fn short_notification_id(&self, hart: &Hart, handle: u64, right: Rights) -> Option<Id<Notification>> {
+        // SAFETY: the process of the thread that runs is alive, and so is its table.
+        let entry = unsafe { self.memory.entry_of_live(self.process_of_hart(hart), Handle(handle)) };
+        entry?.0.plain(Kind::Notification, right)
+    }
+}
+
+/// What became of a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// These bits were there.
+    Bits(u64),
+    /// The thread waits and has stopped running.
+    Waits,
 }

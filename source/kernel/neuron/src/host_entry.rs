@@ -1,6 +1,7 @@
 //! The way in on a host: what the machine's assembly does with a system call, for tests and the simulator.
 
 use crate::arch::Arch;
+use crate::fast_path::Wait;
 use crate::kernel::{Hart, Kernel};
 use crate::memory::Id;
 use crate::object::Thread;
@@ -49,6 +50,20 @@ impl<A: Arch> Kernel<A> {
         let next = match SystemCall::from_number(number) {
             Some(SystemCall::Call) => self.fast_call(hart, &mut message),
             Some(SystemCall::ReplyReceive) => self.fast_reply_receive(hart, &mut message),
+            Some(SystemCall::NotificationWait) => {
+                let arguments = [message.target, message.header.0, message.reply.0];
+                let Some(outcome) = self.fast_wait(hart, arguments) else { return false };
+                if let Some((mut body, _)) = self.lock(held, thread) {
+                    body.context.step_over_call();
+                    if let Wait::Bits(bits) = outcome {
+                        set_outcome(&mut body, Ok(bits));
+                    }
+                }
+                if outcome == Wait::Waits {
+                    self.go_on(hart, held);
+                }
+                return true;
+            }
             _ => {
                 let arguments = [message.target, message.header.0];
                 let Some(outcome) = self.short_call(hart, number, arguments) else { return false };

@@ -421,7 +421,8 @@ impl<A: Arch> Kernel<A> {
         next.or_else(|| self.steal(hart.index))
     }
 
-    fn run(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>, id: Id<Thread>) {
+    /// A thread that is in no queue begins its turn, unless its process has ended.
+    pub(crate) fn run(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>, id: Id<Thread>) {
         let Some((thread, _)) = self.lock(held, id) else { return };
         let Some(process) = self.memory.shared(thread.process) else { return };
         if process.has_ended() {

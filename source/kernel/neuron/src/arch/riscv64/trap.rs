@@ -5,6 +5,7 @@
 
 use super::boot::Cell;
 use super::{Riscv64, csr};
+use crate::fast_path::Wait;
 use crate::fault::Fault;
 use crate::kernel::{Hart, Kernel};
 use crate::object::Thread;
@@ -49,11 +50,12 @@ const SHORT_CALLS: u64 = 1 << SystemCall::NotificationPoll as u64
     | 1 << SystemCall::NotificationSignal as u64
     | 1 << SystemCall::ThreadYield as u64;
 
-// Three ways in. A system call is a function call to its caller: what a function may clobber is neither
+// Four ways in. A system call is a function call to its caller: what a function may clobber is neither
 // saved nor leaked.
 //  - A short call saves nothing: the functions of the kernel keep what a function keeps.
 //  - A message saves what a function keeps; its own registers go into the block and come out of it as those
 //    of whoever runs next.
+//  - A wait saves what a function keeps, before anybody can wake the thread.
 //  - Everything else saves all registers.
 // In the block: stack 0, context 8, number 16, user stack 24, user thread 32, message 40 (words 72, deadline
 // 136, process id 144). In the context: register n at 8n, the program counter at 0.
@@ -112,7 +114,7 @@ __trap:
     li t0, {short_calls}
     srl t0, t0, a7
     andi t0, t0, 1
-    beqz t0, 5f
+    beqz t0, 6f
 
     # A short call.
     sd a0, 40(tp)
@@ -150,6 +152,25 @@ __trap:
     mv a0, tp
     mv s0, zero
     call {after_short}
+    j __enter_user
+
+    # A wait: once the thread waits somebody else may go on with it, so its registers are put away before.
+6:  addi t0, a7, -{wait}
+    bnez t0, 5f
+    sd a0, 40(tp)
+    sd a1, 48(tp)
+    sd a2, 56(tp)
+    ld t0, 8(tp)
+    keep_calls_registers
+    csrrw t1, sscratch, zero
+    sd t1, 32(t0)
+    csrr t1, sepc
+    addi t1, t1, 4
+    sd t1, 0(t0)
+    ld sp, 0(tp)
+    mv s0, zero
+    mv a0, tp
+    call {wait_call}
     j __enter_user
 
     # Messages.
@@ -256,10 +277,12 @@ __stopped_stack_end:
     call = const SystemCall::Call as u64,
     reply_receive = const SystemCall::ReplyReceive as u64,
     short_calls = const SHORT_CALLS,
+    wait = const SystemCall::NotificationWait as u64,
     short = sym short_call,
     after_short = sym after_short_call,
     fast_call = sym fast_call,
     fast_reply_receive = sym fast_reply_receive,
+    wait_call = sym wait_call,
     long_call = sym long_call,
     handle = sym handle,
     stopped = sym stopped,
@@ -344,6 +367,33 @@ extern "C" fn fast_reply_receive(block: &mut HartBlock) -> *mut Context {
 fn run_on(block: &mut HartBlock, context: NonNull<Context>) -> *mut Context {
     block.context = context.as_ptr();
     block.context
+}
+
+extern "C" fn wait_call(block: &mut HartBlock) {
+    let held = &mut Held::at_entry();
+    let arguments = [block.message.target, block.message.header.0, block.message.reply.0];
+    match block.kernel.fast_wait(&mut block.hart, arguments) {
+        Some(Wait::Waits) if block.kernel.go_on(&mut block.hart, held) => {
+            block.context = context_of_current(block);
+            return;
+        }
+        Some(Wait::Waits) => block.kernel.mark_entry(&block.hart),
+        outcome => {
+            // SAFETY: the context is that of the thread which made the call and still runs; nothing else refers to it.
+            let context = unsafe { &mut *block.context };
+            if let Some(Wait::Bits(bits)) = outcome {
+                context.set_argument(0, 0);
+                context.set_argument(1, bits);
+                return;
+            }
+            context.repeat_call();
+            arguments.into_iter().enumerate().for_each(|(place, value)| context.set_argument(place, value));
+            context.set_argument(7, SystemCall::NotificationWait as u64);
+            block.kernel.mark_entry(&block.hart);
+            block.kernel.system_call(&mut block.hart, held);
+        }
+    }
+    choose_next(block);
 }
 
 /// A message that the fast path does not take; its program counter was stepped over already.
