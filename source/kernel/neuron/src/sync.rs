@@ -95,6 +95,16 @@ impl LockWord {
         }
     }
 
+    /// Takes the lock if it is free, for who goes another way if it is not.
+    #[inline(always)]
+    pub fn try_acquire(&self) -> bool {
+        let is_free = self.0.swap(1, Ordering::Acquire) == 0;
+        if !is_free {
+            CONTENDED.fetch_add(1, Ordering::Relaxed);
+        }
+        is_free
+    }
+
     #[cold]
     fn wait(&self) {
         CONTENDED.fetch_add(1, Ordering::Relaxed);

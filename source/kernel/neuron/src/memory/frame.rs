@@ -132,8 +132,10 @@ unsafe fn copy_apart(mut source: *const u8, mut target: *mut u8, mut bytes: usiz
         while target != blocks_end {
             // SAFETY: a block is left, and both are aligned.
             unsafe { copy_words::<BLOCK_WORDS>(source, target) };
-            (source, target) =
-                (source.wrapping_add(BLOCK_WORDS * WORD_BYTES), target.wrapping_add(BLOCK_WORDS * WORD_BYTES));
+            (source, target) = (
+                source.wrapping_add(BLOCK_WORDS * WORD_BYTES),
+                target.wrapping_add(BLOCK_WORDS * WORD_BYTES),
+            );
         }
         while target != words_end {
             // SAFETY: a word is left, and both are aligned.

@@ -64,8 +64,13 @@ impl<A: Arch> Kernel<A> {
 
     /// The frame behind an address of user memory, and the offset into it, if the page is there already and allows
     /// this access.
-    #[inline(always)]
-    fn present_page(&self, process: &ProcessShared, address: u64, access: Rights) -> Option<(FrameNumber, usize)> {
+    #[inline]
+    fn present_page(
+        &self,
+        process: &ProcessShared,
+        address: u64,
+        access: Rights,
+    ) -> Option<(FrameNumber, usize)> {
         let leaf = process.page_table().walk(&self.memory, address)?;
         let frame = self.memory.frame(leaf.address)?;
         leaf.protection.allows(access).then_some((frame, (address % PAGE_SIZE as u64) as usize))
@@ -96,9 +101,9 @@ impl<A: Arch> Kernel<A> {
         if !in_user_range(source, bytes as u64) || !in_user_range(target, bytes as u64) {
             return None;
         }
+        let mut read = self.present_page(from, source, Rights::READ)?;
+        let mut written = self.present_page(to, target, Rights::WRITE)?;
         loop {
-            let read = self.present_page(from, source, Rights::READ)?;
-            let written = self.present_page(to, target, Rights::WRITE)?;
             let chunk = bytes.min(PAGE_SIZE - read.1).min(PAGE_SIZE - written.1);
             self.memory.copy(read, written, chunk);
             bytes -= chunk;
@@ -109,6 +114,14 @@ impl<A: Arch> Kernel<A> {
                 return None;
             }
             (source, target) = (source + chunk as u64, target + chunk as u64);
+            (read.1, written.1) = (read.1 + chunk, written.1 + chunk);
+            // What is left of a page is where it was: a frame is not used anew while this hart is in the kernel.
+            if read.1 == PAGE_SIZE {
+                read = self.present_page(from, source, Rights::READ)?;
+            }
+            if written.1 == PAGE_SIZE {
+                written = self.present_page(to, target, Rights::WRITE)?;
+            }
         }
     }
 

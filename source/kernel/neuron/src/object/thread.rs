@@ -269,6 +269,18 @@ impl ThreadShared {
         }
     }
 
+    /// The number of the class at which the thread runs now.
+    #[inline(always)]
+    pub fn urgency_number(&self) -> u32 {
+        self.urgency.load(Relaxed)
+    }
+
+    /// As [`ThreadShared::set_urgency`], by the number of a class that a thread has.
+    #[inline(always)]
+    pub(crate) fn raise_urgency(&self, class: u32) {
+        self.urgency.store(class, Relaxed);
+    }
+
     /// Changes it. Whoever does has seen to the list that the thread is counted in.
     #[inline]
     pub fn set_urgency(&self, class: Qos) {
