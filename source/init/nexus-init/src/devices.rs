@@ -49,7 +49,7 @@ pub fn find(
     given: &[Device],
     mut fits: impl FnMut(&Device) -> bool,
 ) -> Result<Device, DeviceError> {
-    let tree = Fdt::new(tree).map_err(|_| DeviceError::BadTree)?;
+    let tree = Fdt::new(without_padding(tree)).map_err(|_| DeviceError::BadTree)?;
     let mut refusal = DeviceError::NotFound;
     for node in nodes(tree).filter(|node| is_enabled(*node) && node.is_compatible(compatible)) {
         match device(node) {
@@ -61,6 +61,12 @@ pub fn find(
         }
     }
     Err(refusal)
+}
+
+/// The bytes that the tree's header counts: memory holds whole pages.
+fn without_padding(tree: &[u8]) -> &[u8] {
+    let bytes = tree.get(4..8).and_then(|field| field.try_into().ok()).map(u32::from_be_bytes);
+    bytes.and_then(|bytes| tree.get(..bytes as usize)).unwrap_or(tree)
 }
 
 /// The nodes below the root, and those on the buses that stand there: the addresses of both are physical ones.

@@ -19,7 +19,7 @@ pub struct Entrance {
     doors: [Door; HARTS_MAX],
     /// Harts whose doors there are. Changes only while a hart is alone.
     harts: AtomicU32,
-    /// Doors that the hart that is alone took.
+    /// Doors that the hart that is alone took; 0: nobody is.
     taken: AtomicU32,
     /// The number that the next hart which wants to be alone draws.
     next: AtomicU32,
@@ -65,14 +65,20 @@ impl Entrance {
         self.leave_alone();
     }
 
-    /// A hart, by its index, comes in beside others.
-    #[inline]
-    pub fn beside(&self, hart: usize) -> Beside<'_> {
+    /// A hart, by its index, comes in beside others. `None`: another is alone, or about to be.
+    #[inline(always)]
+    pub fn beside(&self, hart: usize) -> Option<Beside<'_>> {
         let Door(door) = &self.doors[hart % HARTS_MAX];
-        if door.acquire() {
-            self.contended.fetch_add(1, Ordering::Relaxed);
+        if door.try_acquire() {
+            return Some(Beside(door));
         }
-        Beside(door)
+        self.count_contended();
+        None
+    }
+
+    #[cold]
+    fn count_contended(&self) {
+        self.contended.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Waits until nobody else is inside, and comes in alone.
@@ -80,27 +86,29 @@ impl Entrance {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         wait_until(|| self.turn.load(Ordering::Acquire) == number);
         let harts = self.harts.load(Ordering::Relaxed);
-        self.taken.store(harts, Ordering::Relaxed);
         for Door(door) in &self.doors[..harts as usize] {
             door.acquire();
         }
+        self.taken.store(harts, Ordering::Relaxed);
     }
 
     /// The hart that is alone leaves.
     pub fn leave_alone(&self) {
-        let taken = self.taken.load(Ordering::Relaxed);
+        let taken = self.taken.swap(0, Ordering::Relaxed);
         for Door(door) in &self.doors[..taken as usize] {
             door.release();
         }
         self.turn.store(self.turn.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
     }
 
-    /// Whether another hart waits to be alone: asked by the one that is, between the steps of longer work.
+    /// Whether another hart waits to be alone: asked by one that is inside, between the steps of longer work.
     pub fn is_awaited(&self) -> bool {
-        self.next.load(Ordering::Relaxed).wrapping_sub(self.turn.load(Ordering::Relaxed)) > 1
+        let is_taken = self.taken.load(Ordering::Relaxed) != 0;
+        let drawn = self.next.load(Ordering::Relaxed).wrapping_sub(self.turn.load(Ordering::Relaxed));
+        drawn > is_taken.into()
     }
 
-    /// How often a hart that came in beside others had to wait.
+    /// How often a hart found its door taken.
     pub fn contended(&self) -> u32 {
         self.contended.load(Ordering::Relaxed)
     }

@@ -56,15 +56,15 @@ fn who_is_alone_meets_nobody_who_came_in_beside() {
         shared.0.admit();
         let other = Arc::clone(&shared);
         let hart = thread::spawn(move || {
-            let inside = other.0.beside(1);
-            other.1.add();
-            drop(inside);
+            if let Some(_inside) = other.0.beside(1) {
+                other.1.add();
+            }
         });
         shared.0.enter_alone();
         shared.1.add();
         shared.0.leave_alone();
         hart.join().unwrap();
-        assert_eq!(shared.1.read(), 2);
+        assert!((1..=2).contains(&shared.1.read()));
     });
 }
 
@@ -96,11 +96,11 @@ fn harts_beside_each_other_share_what_an_objects_lock_guards() {
         shared.0.admit();
         let other = Arc::clone(&shared);
         let hart = thread::spawn(move || {
-            let _inside = other.0.beside(1);
+            let _inside = other.0.beside(1).expect("nobody is alone");
             change(&other.1, &other.2);
         });
         {
-            let _inside = shared.0.beside(0);
+            let _inside = shared.0.beside(0).expect("nobody is alone");
             change(&shared.1, &shared.2);
         }
         hart.join().unwrap();
@@ -117,13 +117,14 @@ fn a_hart_is_admitted_while_another_is_alone() {
         let other = Arc::clone(&shared);
         let hart = thread::spawn(move || {
             other.0.admit();
-            let _inside = other.0.beside(1);
-            other.1.add();
+            if let Some(_inside) = other.0.beside(1) {
+                other.1.add();
+            }
         });
         shared.0.enter_alone();
         shared.1.add();
         shared.0.leave_alone();
         hart.join().unwrap();
-        assert_eq!(shared.1.read(), 2);
+        assert!((1..=2).contains(&shared.1.read()));
     });
 }

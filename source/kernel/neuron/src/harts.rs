@@ -28,8 +28,6 @@ const LOOKED_AT_MAX: usize = 4;
 pub struct HartShared {
     /// Raw id of the thread that it runs; 0: none.
     pub(crate) current: AtomicU64,
-    /// Whether it found nothing to do and is outside until it is interrupted.
-    pub(crate) asleep: AtomicBool,
     /// Whether it was interrupted and has not come in since.
     called: AtomicBool,
     /// How often somebody asked it to look at its queue.
@@ -126,6 +124,12 @@ impl<A: Arch> Kernel<A> {
         [home, hart.index].into_iter().find(fits).or_else(|| (0..online).find(fits)).unwrap_or(hart.index)
     }
 
+    /// Whether nobody but this hart has to look when a thread becomes ready.
+    #[inline]
+    pub(crate) fn wakes_here(&self, hart: &Hart, thread: &ThreadShared) -> bool {
+        self.asleep.load(Relaxed) == 0 && self.hart_for(hart, thread) == hart.index
+    }
+
     /// The other hart on which a thread runs now.
     pub(crate) fn runs_elsewhere(&self, hart: &Hart, thread: Id<Thread>) -> Option<usize> {
         let runs =
@@ -170,7 +174,7 @@ impl<A: Arch> Kernel<A> {
     }
 
     fn is_thief(&self, idle: usize, victim: usize) -> bool {
-        idle != victim && self.harts[idle].asleep.load(Relaxed) && self.stealable(victim, idle).is_some()
+        idle != victim && self.asleep.load(Relaxed) >> idle & 1 != 0 && self.stealable(victim, idle).is_some()
     }
 
     /// Takes a ready thread over from another hart: at most [`STOLEN_MAX`], and none above the class that the

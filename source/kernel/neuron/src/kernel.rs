@@ -97,6 +97,8 @@ pub struct Kernel<A: Arch> {
     pub entrance: Entrance,
     /// Index of the hart that is alone inside, or was last.
     pub(crate) alone: AtomicU32,
+    /// The harts that found nothing to do and are outside until they are interrupted, one bit each.
+    pub(crate) asleep: AtomicU32,
     /// What harts know of each other.
     pub harts: [HartShared; HARTS_MAX],
     pub(crate) ring: SpinLock<Ring>,
@@ -198,6 +200,7 @@ impl<A: Arch> Kernel<A> {
             init: AtomicU64::new(0),
             entrance: Entrance::new(),
             alone: AtomicU32::new(0),
+            asleep: AtomicU32::new(0),
             harts: core::array::from_fn(|_| HartShared::default()),
             ring: SpinLock::new(Ring::new(storage.ring)),
             run_queues: [const { SpinLock::new(RunQueue::new()) }; HARTS_MAX],

@@ -397,12 +397,12 @@ impl<A: Arch> Kernel<A> {
         self.set_timer(hart);
         self.load_kernel_space(hart);
         self.look(hart.index);
-        self.harts[hart.index].asleep.store(true, Relaxed);
+        self.asleep.fetch_or(1 << hart.index, Relaxed);
         self.go_out(hart);
         while !self.arch.interrupt_pending() && self.memory.clean_one() {}
         self.arch.wait_for_interrupt();
         self.come_in(hart, held);
-        self.harts[hart.index].asleep.store(false, Relaxed);
+        self.asleep.fetch_and(!(1 << hart.index), Relaxed);
         self.take_interrupts(hart, held);
     }
 

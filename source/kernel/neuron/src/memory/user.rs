@@ -64,7 +64,7 @@ impl<A: Arch> Kernel<A> {
 
     /// The frame behind an address of user memory, and the offset into it, if the page is there already and allows
     /// this access.
-    #[inline(always)]
+    #[inline]
     fn present_page(
         &self,
         process: &ProcessShared,
@@ -101,19 +101,27 @@ impl<A: Arch> Kernel<A> {
         if !in_user_range(source, bytes as u64) || !in_user_range(target, bytes as u64) {
             return None;
         }
+        let mut read = self.present_page(from, source, Rights::READ)?;
+        let mut written = self.present_page(to, target, Rights::WRITE)?;
         loop {
-            let read = self.present_page(from, source, Rights::READ)?;
-            let written = self.present_page(to, target, Rights::WRITE)?;
             let chunk = bytes.min(PAGE_SIZE - read.1).min(PAGE_SIZE - written.1);
             self.memory.copy(read, written, chunk);
             bytes -= chunk;
             if bytes == 0 {
                 return Some(());
             }
-            if self.arch.interrupt_pending() {
+            if self.arch.interrupt_pending() || self.entrance.is_awaited() {
                 return None;
             }
             (source, target) = (source + chunk as u64, target + chunk as u64);
+            (read.1, written.1) = (read.1 + chunk, written.1 + chunk);
+            // What is left of a page is where it was: a frame is not used anew while this hart is in the kernel.
+            if read.1 == PAGE_SIZE {
+                read = self.present_page(from, source, Rights::READ)?;
+            }
+            if written.1 == PAGE_SIZE {
+                written = self.present_page(to, target, Rights::WRITE)?;
+            }
         }
     }
 

@@ -275,6 +275,24 @@ impl ThreadShared {
         }
     }
 
+    /// The number of the class at which the thread runs now.
+    #[inline(always)]
+    pub fn urgency_number(&self) -> u32 {
+        self.urgency.load(Relaxed)
+    }
+
+    /// As [`ThreadShared::set_urgency`], by the number of a class that a thread has.
+    #[inline(always)]
+    pub(crate) fn raise_urgency(&self, class: u32) {
+        self.urgency.store(class, Relaxed);
+    }
+
+    /// Whether a hart was told of the thread's address space, and may run it.
+    #[inline(always)]
+    pub fn is_known_on(&self, hart: usize) -> bool {
+        self.known_on.load(Relaxed).wrapping_shr(hart as u32) & 1 != 0
+    }
+
     /// Changes it. Whoever does has seen to the list that the thread is counted in.
     #[inline]
     pub fn set_urgency(&self, class: Qos) {

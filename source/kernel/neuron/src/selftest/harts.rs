@@ -110,7 +110,7 @@ fn ready<A: Arch>(
 }
 
 fn is_idle<A: Arch>(bench: &mut Bench<'_, '_, A>) -> bool {
-    bench.kernel.harts[OTHER].asleep.load(Relaxed)
+    bench.kernel.asleep.load(Relaxed) >> OTHER & 1 != 0
 }
 
 fn waits_in_queue<A: Arch>(bench: &Bench<'_, '_, A>, thread: Id<Thread>) -> bool {
