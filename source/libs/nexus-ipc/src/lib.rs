@@ -27,7 +27,9 @@ mod receiver;
 mod service;
 
 pub use access::{Access, AccessEntry};
-pub use client::{ATTEMPTS_MAX, CallError, NotHandedOn, Retry, call, call_handing_on, call_lending};
+pub use client::{
+    ATTEMPTS_MAX, CallError, NotHandedOn, Retry, call, call_handing_on, call_lending, call_opening,
+};
 pub use clock::{Clock, Deadline};
 pub use lease::{Leases, Lent, LentMemory};
 pub use message::{Bytes, Message, MessageError};

@@ -13,6 +13,7 @@
 extern crate alloc;
 
 pub mod bell;
+pub mod block;
 pub mod bulk;
 pub mod busy;
 pub mod console;
