@@ -28,9 +28,11 @@ pub const PROGRAMS: &[Program] = &[
     ("pong", pong::run),
     ("rngd", rngd::run),
     ("selftest-client", selftest_client::run),
+    ("selftest-driver", selftest_driver::run),
     ("selftest-peer", selftest_peer::run),
     ("selftest-soak", selftest_soak::run),
     ("syscall-fuzzer", syscall_fuzzer::run),
+    ("virtioblkd", virtioblkd::run),
 ];
 
 /// Where every program is loaded.

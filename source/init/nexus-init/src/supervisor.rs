@@ -4,8 +4,10 @@
 use crate::launch::{Launch, launch};
 use crate::program::Program;
 use crate::resources::{Resources, access_entries};
-use crate::schedule::{BUDGET_WINDOW, Decision, History, RESTART_SPACING, may_start, restart_at};
-use crate::{KILLED_AS_LATE, KILLED_ON_REQUEST, report};
+use crate::schedule::{
+    BUDGET_WINDOW, Decision, History, RESTART_SPACING, may_start, restart_at, silent_at,
+};
+use crate::{KILLED_AS_LATE, KILLED_AS_SILENT, KILLED_ON_REQUEST, report};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -45,7 +47,7 @@ struct Slot {
     process: Option<(Handle, u64)>,
     /// When it was started, in ticks.
     started: u64,
-    /// In `Starting`: when it must be ready; in `Restarting`: when it starts.
+    /// In `Starting`: when it must be ready; in `Restarting`: when it starts; in `Up`: when it counts as hanging.
     due: u64,
     starts: u32,
     history: History,
@@ -101,7 +103,9 @@ impl<'a> Supervisor<'a> {
                 Ok(Event::Bits(bits)) => self.look_at_the_dead(bits),
                 Ok(Event::Post { caller, label }) => self.hear_post(caller, label),
                 Ok(Event::Call(call)) => dispatch(self, call),
-                Ok(Event::TimedOut | Event::BadgeGone(_)) => {}
+                // Whatever was said in time was heard before: nothing is waiting any more.
+                Ok(Event::TimedOut) => self.end_the_silent(),
+                Ok(Event::BadgeGone(_)) => {}
                 Err(error) => return error,
             }
         }
@@ -193,7 +197,7 @@ impl<'a> Supervisor<'a> {
         let timed = self
             .slots
             .iter()
-            .filter(|slot| matches!(slot.state, ServiceState::Starting | ServiceState::Restarting));
+            .filter(|slot| matches!(slot.state, ServiceState::Starting | ServiceState::Restarting | ServiceState::Up));
         timed.map(|slot| Deadline::at(slot.due)).min().unwrap_or(Deadline::NEVER)
     }
 
@@ -250,28 +254,53 @@ impl<'a> Supervisor<'a> {
     }
 
     fn end_late(&mut self, index: usize, service: &Service) {
-        let Some(slot) = self.slots.get_mut(index) else { return };
         error!("init: {} was not ready within {} ms", service.name, service.ready_ms);
+        self.end(index, service, KILLED_AS_LATE);
+    }
+
+    /// Ends who works and did not say for too long that it lives.
+    fn end_the_silent(&mut self) {
+        let now = self.parts.clock.now();
+        for index in 0..self.slots.len() {
+            let Some(service) = self.parts.manifest.services.get(index) else { continue };
+            let is_due = |slot: &Slot| slot.state == ServiceState::Up && now >= slot.due;
+            if self.slots.get(index).is_some_and(is_due) {
+                error!("init: {} gave no sign of life within {} ms", service.name, service.heartbeat_ms);
+                self.end(index, service, KILLED_AS_SILENT);
+            }
+        }
+    }
+
+    fn end(&mut self, index: usize, service: &Service, exit_code: u64) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
         // Its death is heard of by its bit, as any other; until then nothing more is due.
         slot.due = u64::MAX;
         if let Some((process, _)) = slot.process
-            && let Err(error) = system::process_kill(process, KILLED_AS_LATE)
+            && let Err(error) = system::process_kill(process, exit_code)
         {
             warning!("init: {} could not be ended: {error}", service.name);
         }
     }
 
-    /// A service says that it is ready; who it is, the kernel says.
+    /// A service says that it is ready, works or rests; who it is, the kernel says.
     fn hear_post(&mut self, caller: Caller, label: u16) {
         let services = self.parts.manifest.services.iter().zip(&mut self.slots);
         let sender = services.into_iter().find(|(service, slot)| {
             service_id(&service.name) == caller.service_id
                 && slot.process.is_some_and(|(_, number)| number == caller.process_id)
         });
-        match sender {
-            Some((service, slot)) if label == READY_LABEL && slot.state == ServiceState::Starting => {
-                slot.state = ServiceState::Up;
+        let clock = self.parts.clock;
+        let allowed = |service: &Service| clock.ticks(Duration::from_millis(service.heartbeat_ms.into()));
+        let silent_at = |service: &Service| silent_at(label, clock.now(), allowed(service));
+        match sender.map(|(service, slot)| (silent_at(service), service, slot)) {
+            Some((Some(due), service, slot))
+                if label == READY_LABEL && slot.state == ServiceState::Starting =>
+            {
+                (slot.state, slot.due) = (ServiceState::Up, due);
                 info!("init: up {}", service.name);
+            }
+            Some((Some(due), _, slot)) if label != READY_LABEL && slot.state == ServiceState::Up => {
+                slot.due = due;
             }
             _ => warning!("init: odd post {label} from process {}", caller.process_id),
         }
@@ -395,7 +424,7 @@ impl<'a> Supervisor<'a> {
 }
 
 /// Whether the boot arguments hold the word without which a service is not started.
-fn may_ever_start(service: &Service, arguments: &str) -> bool {
+pub(crate) fn may_ever_start(service: &Service, arguments: &str) -> bool {
     let condition = service.condition.as_deref();
     condition.is_none_or(|word| arguments.split_ascii_whitespace().any(|argument| argument == word))
 }

@@ -21,6 +21,7 @@ extern crate alloc;
 mod access;
 mod client;
 mod clock;
+mod heartbeat;
 mod lease;
 mod message;
 mod receiver;
@@ -31,6 +32,7 @@ pub use client::{
     ATTEMPTS_MAX, CallError, NotHandedOn, Retry, call, call_handing_on, call_lending, call_opening,
 };
 pub use clock::{Clock, Deadline};
+pub use heartbeat::{ALIVE_LABEL, BEAT, Heartbeat, RESTING_LABEL};
 pub use lease::{Leases, Lent, LentMemory};
 pub use message::{Bytes, Message, MessageError};
 pub use receiver::{Answer, Call, Caller, Event, Pending, Receiver};

@@ -122,6 +122,11 @@ macro_rules! service {
                 Client { endpoint }
             }
 
+            /// The capability that it calls through.
+            pub const fn endpoint(&self) -> $crate::reexports::nexus_abi::Handle {
+                self.endpoint
+            }
+
             $( $crate::service!(@client ($($doc)+), $retry, $name, $request, $answer, $error, $number,
                 [$($leases)?], [$($owed, $refused)?], [$($opened)?]); )+
         }

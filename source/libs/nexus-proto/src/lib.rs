@@ -17,6 +17,7 @@ pub mod block;
 pub mod bulk;
 pub mod busy;
 pub mod console;
+pub mod drill;
 pub mod helper;
 pub mod init;
 pub mod meter;
@@ -29,9 +30,11 @@ pub mod soak;
 /// The reference of every service.
 pub const SERVICES: &[&nexus_ipc::ServiceReference] = &[
     &bell::REFERENCE,
+    &block::REFERENCE,
     &bulk::REFERENCE,
     &busy::REFERENCE,
     &console::REFERENCE,
+    &drill::REFERENCE,
     &helper::REFERENCE,
     &init::REFERENCE,
     &meter::REFERENCE,
