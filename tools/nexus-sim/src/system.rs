@@ -9,6 +9,7 @@ mod spaces;
 mod trap;
 
 use crate::door::{self, Request, Response};
+use crate::block::Disk;
 use crate::entropy::DeviceRam;
 use crate::faults::{DELAY_TICKS_MAX, Faults, Harm, refusal};
 use crate::image::{Built, device_tree};
@@ -66,8 +67,10 @@ pub struct Setup {
     pub faults: Faults,
     /// A bug that is planted.
     pub mutant: Option<Mutant>,
-    /// Whether the machine lacks the entropy device.
-    pub without_entropy: bool,
+    /// Whether the machine lacks the entropy device and the disk.
+    pub is_bare: bool,
+    /// Its disk, which it shares with whoever boots from it next.
+    pub disk: Disk,
     /// Whether a trace is kept.
     pub trace: bool,
 }
@@ -129,8 +132,8 @@ impl System {
         #[allow(unsafe_code)]
         // SAFETY: `ram` is dropped after the kernel, of which the machine is a part.
         let device_ram = unsafe { DeviceRam::new(ram.window(), frames as u64 * PAGE) };
-        let machine = Machine::new(clock.clone(), chance.number(), device_ram);
-        let tree = device_tree(!setup.without_entropy)?;
+        let machine = Machine::new(clock.clone(), chance.number(), device_ram, setup.disk.clone());
+        let tree = device_tree(setup.is_bare)?;
         let lent = simulation::Ram { window: ram.window(), frames, image_frames };
         #[allow(unsafe_code)]
         // SAFETY: `ram` is dropped after the kernel; its other views are the spaces of processes.
