@@ -114,6 +114,10 @@ pub struct System {
     console: Vec<u8>,
     deaths: Vec<Death>,
     harmed: BTreeMap<u64, Harm>,
+    /// The service that hangs at its next call of this kind.
+    to_hang: Option<(&'static str, SystemCall)>,
+    /// The process that computes for ever.
+    hangs: Option<u64>,
     late: Option<String>,
     digest: u64,
     trace: Option<Trace>,
@@ -150,6 +154,8 @@ impl System {
             console: Vec::new(),
             deaths: Vec::new(),
             harmed: BTreeMap::new(),
+            to_hang: None,
+            hangs: None,
             late: None,
             digest: 0,
             trace: setup.trace.then(Trace::default),
@@ -218,6 +224,11 @@ impl System {
         String::from_utf8_lossy(&self.console).into_owned()
     }
 
+    /// Has a service compute for ever in the place of its next call of this kind.
+    pub fn hang_at(&mut self, service: &'static str, call: SystemCall) {
+        self.to_hang = Some((service, call));
+    }
+
     /// One turn.
     pub fn step(&mut self) -> Result<Turn> {
         self.kernel.arch().hurry.set(self.faults.rates.hurry);
@@ -278,6 +289,13 @@ impl System {
         let call = SystemCall::from_number(number).context("a call that does not exist")?;
         let process = self.processes.get_mut(&caller.raw()).context("a process that never began")?;
         let (is_init, pid) = (process.name == INIT, process.number);
+        if self.to_hang.take_if(|(name, kind)| process.name == *name && call == *kind).is_some() {
+            self.hangs = Some(pid);
+        }
+        if self.hangs == Some(pid) {
+            self.clock.set(self.clock.get() + TURN_TICKS);
+            return Ok(());
+        }
         if let Some(harm) = (!is_init).then(|| self.faults.due(call)).flatten() {
             self.harmed.insert(pid, harm);
             if let Some(trace) = &mut self.trace {

@@ -78,7 +78,7 @@ pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
         harts: arguments.smp,
         memory: arguments.memory.clone(),
         append: "selftest drill console.origin=1".to_string(),
-        disk: Some(disk::of_test(&project.path(&directory))?),
+        disk: Some(disk::of_test(&project.path(&directory), disk::Condition::New)?),
         devices: vec!["virtio-rng-device".to_string(); 2],
         extra: vec!["-no-reboot".to_string()],
         ..Machine::new(&built)

@@ -290,9 +290,11 @@ impl<'a> Supervisor<'a> {
                 && slot.process.is_some_and(|(_, number)| number == caller.process_id)
         });
         let clock = self.parts.clock;
-        let allowed = |service: &Service| clock.ticks(Duration::from_millis(service.heartbeat_ms.into()));
-        let silent_at = |service: &Service| silent_at(label, clock.now(), allowed(service));
-        match sender.map(|(service, slot)| (silent_at(service), service, slot)) {
+        let due = |service: &Service| {
+            let allowed = clock.ticks(Duration::from_millis(service.heartbeat_ms.into()));
+            silent_at(label, clock.now(), allowed)
+        };
+        match sender.map(|(service, slot)| (due(service), service, slot)) {
             Some((Some(due), service, slot))
                 if label == READY_LABEL && slot.state == ServiceState::Starting =>
             {
