@@ -115,7 +115,16 @@ impl BlockDevice {
         let (registers, under_way) = (BTreeMap::new(), Vec::new());
         let chance = Random::new(seed);
         BlockDevice {
-            ram, disk, registers, seen: 0, used: 0, under_way, chance, astray: 0, failing: 0, silent: false,
+            ram,
+            disk,
+            registers,
+            seen: 0,
+            used: 0,
+            under_way,
+            chance,
+            astray: 0,
+            failing: 0,
+            silent: false,
         }
     }
 
@@ -206,7 +215,8 @@ impl BlockDevice {
         let mut chain = Vec::new();
         let mut next = head;
         loop {
-            let descriptor = self.address(register::QUEUE_DESCRIPTORS) + 16 * (u64::from(next) % self.entries());
+            let descriptor =
+                self.address(register::QUEUE_DESCRIPTORS) + 16 * (u64::from(next) % self.entries());
             let address = u64::from_le_bytes(self.ram.read(descriptor)?);
             let bytes = u32::from_le_bytes(self.ram.read(descriptor + 8)?);
             let flags = u16::from_le_bytes(self.ram.read(descriptor + 12)?);

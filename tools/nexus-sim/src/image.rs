@@ -2,7 +2,8 @@
 //! the place of each program, a file that names it.
 
 use crate::machine::{
-    BLOCK_BASE, BLOCK_LINE, ENTROPY_BASE, ENTROPY_LINE, RTC_BASE, RTC_LINE, SLOT_BASE, SLOT_LINE, UART_BASE, UART_LINE,
+    BLOCK_BASE, BLOCK_LINE, ENTROPY_BASE, ENTROPY_LINE, RTC_BASE, RTC_LINE, SLOT_BASE, SLOT_LINE, UART_BASE,
+    UART_LINE,
 };
 use anyhow::{Context, Result, anyhow};
 use nexus_abi::image::{INIT, MANIFEST};

@@ -145,7 +145,9 @@ impl Machine {
 
     /// Whether the registers at a physical address behave as memory does.
     pub fn is_plain(address: u64) -> bool {
-        [UART_BASE, SLOT_BASE, ENTROPY_BASE, BLOCK_BASE].into_iter().all(|base| within(address, base).is_none())
+        [UART_BASE, SLOT_BASE, ENTROPY_BASE, BLOCK_BASE]
+            .into_iter()
+            .all(|base| within(address, base).is_none())
     }
 
     fn line_is_up(&self, line: u32) -> bool {

@@ -217,7 +217,8 @@ fn stuck_device(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
 }
 
 fn bare(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
-    let left_out = ["rngd", "virtioblkd"].map(|name| format!("init: {name} is left out: this machine lacks its device"));
+    let left_out =
+        ["rngd", "virtioblkd"].map(|name| format!("init: {name} is left out: this machine lacks its device"));
     proves_itself(run, &left_out)?;
     let absent = ["SELFTEST: rng absent ok", "SELFTEST: blk absent ok"];
     ensure!(absent.iter().all(|line| run.console().contains(line)), "what is absent is not told");

@@ -8,8 +8,8 @@ mod registers;
 mod spaces;
 mod trap;
 
-use crate::door::{self, Request, Response};
 use crate::block::Disk;
+use crate::door::{self, Request, Response};
 use crate::entropy::DeviceRam;
 use crate::faults::{DELAY_TICKS_MAX, Faults, Harm, refusal};
 use crate::image::{Built, device_tree};

@@ -35,7 +35,9 @@ pub fn run(project: &Project, minutes: u64) -> Result<()> {
         let told = format!("soak: {FAILURES_A_BOOT} times each a driver was killed, faulted and hung");
         let step = Step {
             expect: vec![told],
-            reject: ["soak: FAIL", "neuron: panic", "fault: rngd", "fault: selftest-soak", "gave up"].map(str::to_string).to_vec(),
+            reject: ["soak: FAIL", "neuron: panic", "fault: rngd", "fault: selftest-soak", "gave up"]
+                .map(str::to_string)
+                .to_vec(),
             ..Step::default()
         };
         let mut session = Session::start(&machine, &directory, false)?;
@@ -44,7 +46,9 @@ pub fn run(project: &Project, minutes: u64) -> Result<()> {
             .with_context(|| format!("seed {seed} on {harts} harts\n{}", session.excerpt()))?;
         boots += 1;
         let (kills, failures) = (boots * KILLS_A_BOOT, boots * FAILURES_A_BOOT);
-        println!("soak drivers: {kills} kills under load, {failures} kills, faults and hangs each in {boots} boots");
+        println!(
+            "soak drivers: {kills} kills under load, {failures} kills, faults and hangs each in {boots} boots"
+        );
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! `nx test os`: one boot with self-tests, judged by the ladder while it runs.
 
 use crate::console::{Lines, shown};
-use crate::guest::{Event, Guest, after_seconds};
 use crate::disk;
+use crate::guest::{Event, Guest, after_seconds};
 use crate::image;
 use crate::judge::{Failure, Goal, Judge, Verdict};
 use crate::ladder::{LADDER_FILE, Ladder};

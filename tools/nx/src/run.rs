@@ -1,8 +1,8 @@
 //! `nx run`: the system in QEMU, with the console on this terminal.
 
-use crate::{disk, image};
 use crate::project::{Project, execute};
 use crate::qemu::Machine;
+use crate::{disk, image};
 use anyhow::Result;
 use std::process::Stdio;
 

@@ -19,7 +19,9 @@ pub enum LayoutError {
 impl core::fmt::Display for LayoutError {
     fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            LayoutError::TooSmall(blocks) => write!(formatter, "the disk is too small: {blocks} blocks are needed"),
+            LayoutError::TooSmall(blocks) => {
+                write!(formatter, "the disk is too small: {blocks} blocks are needed")
+            }
         }
     }
 }

@@ -127,7 +127,11 @@ fn read_copy<E>(
     let is_ours = header.header_size.to_u32() as usize == size_of::<GptHeader>()
         && u64::from(header.number_of_partition_entries.to_u32()) == ENTRIES
         && u64::from(header.size_of_partition_entry.to_u32()) == ENTRY_BYTES;
-    if !is_ours || !fits || header.my_lba.to_u64() != at || header.calculate_header_crc32() != header.header_crc32 {
+    if !is_ours
+        || !fits
+        || header.my_lba.to_u64() != at
+        || header.calculate_header_crc32() != header.header_crc32
+    {
         return Err(CopyError::Damaged);
     }
     let mut entries = vec![0; ENTRIES_BLOCKS as usize * BLOCK_BYTES];

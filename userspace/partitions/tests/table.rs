@@ -110,7 +110,8 @@ fn test_reject_partitions_that_cannot_be_used() {
     assert_eq!(backwards, (0, vec![state(Why::Outside)]));
     let twice = refusal(&[(Partition::State, 4096), (Partition::State, 4096)], &|_| {});
     assert_eq!(twice, (0, vec![state(Why::Twice); 2]));
-    let overlap = refusal(WANTED, &|entries| entries[3 * 128 + 32..][..8].copy_from_slice(&20479u64.to_le_bytes()));
+    let overlap =
+        refusal(WANTED, &|entries| entries[3 * 128 + 32..][..8].copy_from_slice(&20479u64.to_le_bytes()));
     assert_eq!(overlap.0, 2);
     assert_eq!(overlap.1.iter().map(|refused| refused.why).collect::<Vec<_>>(), [Why::Twice; 2]);
 }
@@ -140,7 +141,8 @@ fn other_tools_read_the_table() {
         [("sfdisk", &["--dump"][..], "name=\"state\""), ("sgdisk", &["--print"][..], "state")]
     {
         let Ok(output) = Command::new(tool).args(arguments).arg(&path).output() else { continue };
-        let (told, complaint) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let (told, complaint) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success() && told.contains(expected), "{tool}: {told}{complaint}");
     }
     std::fs::remove_file(&path).unwrap();

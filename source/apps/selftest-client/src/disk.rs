@@ -7,9 +7,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use nexus_abi::{Error, system};
 use nexus_ipc::{CallError, Lent};
-use nexus_proto::block::{
-    BLOCK_BYTES, BlockError, Client, Extent, Geometry, HAS_CACHE, TRANSFER_BLOCKS_MAX,
-};
+use nexus_proto::block::{BLOCK_BYTES, BlockError, Client, Extent, Geometry, HAS_CACHE, TRANSFER_BLOCKS_MAX};
 use nexus_proto::init::{ServiceState, Target};
 
 /// Blocks that are written and read back: more than one request of the device takes, and no multiple of one.
@@ -50,13 +48,23 @@ fn pattern(blocks: u64, salt: u8) -> Vec<u8> {
     (0..blocks as usize * BLOCK_BYTES).map(|at| (at / BLOCK_BYTES) as u8 ^ at as u8 ^ salt).collect()
 }
 
-fn read(subject: &Subject<'_>, session: Client, first: u64, blocks: u64) -> Result<Vec<u8>, CallError<BlockError>> {
+fn read(
+    subject: &Subject<'_>,
+    session: Client,
+    first: u64,
+    blocks: u64,
+) -> Result<Vec<u8>, CallError<BlockError>> {
     let mut bytes = vec![0xee; blocks as usize * BLOCK_BYTES];
     session.read(&Extent { first, blocks }, [Lent::write(&mut bytes)], subject.deadline())?;
     Ok(bytes)
 }
 
-fn write(subject: &Subject<'_>, session: Client, first: u64, bytes: &[u8]) -> Result<(), CallError<BlockError>> {
+fn write(
+    subject: &Subject<'_>,
+    session: Client,
+    first: u64,
+    bytes: &[u8],
+) -> Result<(), CallError<BlockError>> {
     let blocks = (bytes.len() / BLOCK_BYTES) as u64;
     session.write(&Extent { first, blocks }, [Lent::read(bytes)], subject.deadline())
 }

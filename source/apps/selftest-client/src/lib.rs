@@ -69,11 +69,8 @@ const ENTROPY_PROOFS: &[Proof] = &[
 ];
 
 /// The proofs of a machine with a disk, behind those.
-const DISK_PROOFS: &[Proof] = &[
-    ("blk partition", disk::partition),
-    ("blk refusals", disk::refusals),
-    ("blk restart", disk::restart),
-];
+const DISK_PROOFS: &[Proof] =
+    &[("blk partition", disk::partition), ("blk refusals", disk::refusals), ("blk restart", disk::restart)];
 
 /// The proofs of a machine with a second entropy device, behind those.
 const DRILL_PROOFS: &[Proof] = &[("driver stall contained", drills::stall), ("driver hang", drills::hang)];

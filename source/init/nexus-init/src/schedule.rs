@@ -52,9 +52,9 @@ pub fn restart_at(started: u64, now: u64, spacing: u64) -> Decision {
     Decision::RestartAt(now.max(started.saturating_add(spacing)))
 }
 
-/// When a service that is up counts as hanging, after a post with this label at `now`: `allowed` ticks later when it
-/// is ready or works, never when it rests, and never when its recipe asks for no sign of life (`allowed` is 0).
-/// `None`: the post is none of these.
+/// When a service that is up is next looked at, after a post with this label at `now`: `allowed` ticks later when it is
+/// ready or works, never when it rests, and never when its recipe asks for no sign of life (`allowed` is 0). `None`:
+/// the post is none of these.
 pub fn silent_at(label: u16, now: u64, allowed: u64) -> Option<u64> {
     match label {
         READY_LABEL | ALIVE_LABEL if allowed > 0 => Some(now.saturating_add(allowed)),
@@ -62,6 +62,13 @@ pub fn silent_at(label: u16, now: u64, allowed: u64) -> Option<u64> {
         READY_LABEL => Some(u64::MAX),
         _ => None,
     }
+}
+
+/// What becomes of a service that said nothing until it was to be looked at, `doubted` or not: when it is looked at
+/// again, or `None` for the end. The first silence is only doubted: on a machine that stood still, or was too busy,
+/// its sign may be as late as whoever looks, and then it has as much time again.
+pub fn after_silence(doubted: bool, now: u64, allowed: u64) -> Option<u64> {
+    (!doubted).then(|| now.saturating_add(allowed))
 }
 
 /// Whether everyone whom this service calls is up, or will not come up any more.
@@ -111,6 +118,12 @@ mod tests {
         assert_eq!(silent_at(ALIVE_LABEL, 1200, 400), Some(1600));
         assert_eq!(silent_at(RESTING_LABEL, 1300, 400), Some(u64::MAX));
         assert_eq!(silent_at(READY_LABEL, 1000, 0), Some(u64::MAX), "nothing is asked of it");
+    }
+
+    #[test]
+    fn the_first_silence_is_doubted_and_the_second_is_the_end() {
+        assert_eq!(after_silence(false, 9000, 200), Some(9200));
+        assert_eq!(after_silence(true, 9200, 200), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::launch::{Launch, launch};
 use crate::program::Program;
 use crate::resources::{Resources, access_entries};
 use crate::schedule::{
-    BUDGET_WINDOW, Decision, History, RESTART_SPACING, may_start, restart_at, silent_at,
+    BUDGET_WINDOW, Decision, History, RESTART_SPACING, after_silence, may_start, restart_at, silent_at,
 };
 use crate::{KILLED_AS_LATE, KILLED_AS_SILENT, KILLED_ON_REQUEST, report};
 use alloc::format;
@@ -47,8 +47,10 @@ struct Slot {
     process: Option<(Handle, u64)>,
     /// When it was started, in ticks.
     started: u64,
-    /// In `Starting`: when it must be ready; in `Restarting`: when it starts; in `Up`: when it counts as hanging.
+    /// In `Starting`: when it must be ready; in `Restarting`: when it starts; in `Up`: when its sign is due.
     due: u64,
+    /// Whether a sign of it did not come, and is waited for once more.
+    doubted: bool,
     starts: u32,
     history: History,
     last_end: String,
@@ -78,6 +80,7 @@ impl<'a> Supervisor<'a> {
             process: None,
             started: 0,
             due: 0,
+            doubted: false,
             starts: 0,
             history: History::default(),
             last_end: String::new(),
@@ -103,7 +106,7 @@ impl<'a> Supervisor<'a> {
                 Ok(Event::Bits(bits)) => self.look_at_the_dead(bits),
                 Ok(Event::Post { caller, label }) => self.hear_post(caller, label),
                 Ok(Event::Call(call)) => dispatch(self, call),
-                // Whatever was said in time was heard before: nothing is waiting any more.
+                // Whatever was said before was heard: nothing is waiting any more.
                 Ok(Event::TimedOut) => self.end_the_silent(),
                 Ok(Event::BadgeGone(_)) => {}
                 Err(error) => return error,
@@ -194,10 +197,9 @@ impl<'a> Supervisor<'a> {
     }
 
     fn next_deadline(&self) -> Deadline {
-        let timed = self
-            .slots
-            .iter()
-            .filter(|slot| matches!(slot.state, ServiceState::Starting | ServiceState::Restarting | ServiceState::Up));
+        let timed = self.slots.iter().filter(|slot| {
+            matches!(slot.state, ServiceState::Starting | ServiceState::Restarting | ServiceState::Up)
+        });
         timed.map(|slot| Deadline::at(slot.due)).min().unwrap_or(Deadline::NEVER)
     }
 
@@ -263,10 +265,17 @@ impl<'a> Supervisor<'a> {
         let now = self.parts.clock.now();
         for index in 0..self.slots.len() {
             let Some(service) = self.parts.manifest.services.get(index) else { continue };
-            let is_due = |slot: &Slot| slot.state == ServiceState::Up && now >= slot.due;
-            if self.slots.get(index).is_some_and(is_due) {
-                error!("init: {} gave no sign of life within {} ms", service.name, service.heartbeat_ms);
-                self.end(index, service, KILLED_AS_SILENT);
+            let half = half_of_patience(service, self.parts.clock);
+            let Some(slot) = self.slots.get_mut(index) else { continue };
+            if slot.state != ServiceState::Up || now < slot.due {
+                continue;
+            }
+            match after_silence(slot.doubted, now, half) {
+                Some(due) => (slot.doubted, slot.due) = (true, due),
+                None => {
+                    error!("init: {} gave no sign of life within {} ms", service.name, service.heartbeat_ms);
+                    self.end(index, service, KILLED_AS_SILENT);
+                }
             }
         }
     }
@@ -290,19 +299,16 @@ impl<'a> Supervisor<'a> {
                 && slot.process.is_some_and(|(_, number)| number == caller.process_id)
         });
         let clock = self.parts.clock;
-        let due = |service: &Service| {
-            let allowed = clock.ticks(Duration::from_millis(service.heartbeat_ms.into()));
-            silent_at(label, clock.now(), allowed)
-        };
+        let due = |service: &Service| silent_at(label, clock.now(), half_of_patience(service, clock));
         match sender.map(|(service, slot)| (due(service), service, slot)) {
             Some((Some(due), service, slot))
                 if label == READY_LABEL && slot.state == ServiceState::Starting =>
             {
-                (slot.state, slot.due) = (ServiceState::Up, due);
+                (slot.state, slot.due, slot.doubted) = (ServiceState::Up, due, false);
                 info!("init: up {}", service.name);
             }
             Some((Some(due), _, slot)) if label != READY_LABEL && slot.state == ServiceState::Up => {
-                slot.due = due;
+                (slot.due, slot.doubted) = (due, false);
             }
             _ => warning!("init: odd post {label} from process {}", caller.process_id),
         }
@@ -423,6 +429,11 @@ impl<'a> Supervisor<'a> {
         let started = self.start(index, Some(&request.arguments));
         started.map(|()| index).map_err(InitError::CouldNotStart)
     }
+}
+
+/// After half of its patience a service is doubted, after all of it ended; 0 when it is not asked for signs of life.
+fn half_of_patience(service: &Service, clock: Clock) -> u64 {
+    clock.ticks(Duration::from_millis(service.heartbeat_ms.into())) / 2
 }
 
 /// Whether the boot arguments hold the word without which a service is not started.

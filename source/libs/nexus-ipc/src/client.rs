@@ -130,37 +130,6 @@ pub fn call_handing_on<Q: Message, A: Message, E: Message, B, F>(
     })
 }
 
-/// As [`call`], and takes the capability that the answer brings: a session with the server. It is never repeated,
-/// and everything that it carries fits the registers.
-pub fn call_opening<Q: Message, E: Message>(
-    endpoint: Handle,
-    operation: u16,
-    request: &Q,
-    deadline: Deadline,
-) -> Result<Handle, CallError<E>> {
-    const { assert!(Q::BYTES_MAX <= REGISTER_BYTES && E::BYTES_MAX <= REGISTER_BYTES) };
-    let mut registers = Registers::default();
-    let length = request.encode(registers.words.as_mut_bytes()).map_err(CallError::of_request)?;
-    registers.header = Header::new(operation, length as u32, 0);
-    let mut buffers = Buffers::default();
-    // SAFETY: the buffers name no memory but themselves.
-    unsafe { system::call(endpoint, &mut registers, Some(&mut buffers), deadline.ticks()) }
-        .map_err(CallError::Kernel)?;
-    let came = buffers.received_capabilities.get(..registers.header.capabilities()).unwrap_or(&[]);
-    let payload = registers.words.as_bytes().get(..registers.header.bytes());
-    let outcome = decoded::<(), E>(registers.header.label(), payload.unwrap_or(&[]));
-    match (outcome, came) {
-        (Ok(()), &[session]) => Ok(session),
-        (outcome, came) => {
-            // What nobody asked for is not kept.
-            for &capability in came {
-                let _ = system::cap_close(capability);
-            }
-            Err(outcome.err().unwrap_or(CallError::AnswerMalformed))
-        }
-    }
-}
-
 /// Whether a call with this outcome is made once more, after so many attempts.
 #[inline(always)]
 fn is_repeated<A, E>(
@@ -190,7 +159,7 @@ impl Along<'_> {
 
 impl<E> CallError<E> {
     /// What a request that could not be encoded says.
-    fn of_request(error: MessageError) -> Self {
+    pub(crate) fn of_request(error: MessageError) -> Self {
         match error {
             MessageError::TooLarge => CallError::RequestTooLarge,
             MessageError::Malformed => CallError::RequestMalformed,
@@ -255,7 +224,7 @@ fn call_with_buffers<Q: Message, A: Message, E: Message>(
 
 /// What an answer with this label and payload says.
 #[inline(always)]
-fn decoded<A: Message, E: Message>(label: u16, payload: &[u8]) -> Result<A, CallError<E>> {
+pub(crate) fn decoded<A: Message, E: Message>(label: u16, payload: &[u8]) -> Result<A, CallError<E>> {
     if is_answer(label)? {
         A::decode(payload).map_err(|_| CallError::AnswerMalformed)
     } else {

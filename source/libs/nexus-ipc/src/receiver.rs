@@ -5,8 +5,8 @@ use crate::{Access, Deadline, Heartbeat, Leases, Status};
 use alloc::vec::Vec;
 use core::marker::PhantomData;
 use nexus_abi::limits::{MESSAGE_BYTES_MAX, MESSAGE_CAPABILITIES_MAX, REGISTER_BYTES, REGISTER_WORDS};
-use nexus_abi::message::{Arrival, Buffers, CapabilityTransfer, Header, Registers};
-use nexus_abi::{Error, Handle, Kind, Rights, system};
+use nexus_abi::message::{Arrival, Buffers, Header, Registers};
+use nexus_abi::{Error, Handle, Kind, system};
 use zerocopy::IntoBytes;
 
 /// Who called, by the kernel's word.
@@ -202,18 +202,6 @@ impl<'a> Call<'a> {
         self.pending.set(reply, status, ());
     }
 
-    /// Answers at once: with a capability, which becomes the caller's, or with the service's error.
-    pub fn answer_opening<E: Message>(self, outcome: Result<Handle, E>) {
-        let answer: Answer<(), E> = self.keep();
-        match outcome {
-            Ok(session) => answer.send_moving(session),
-            Err(error) => {
-                // Whoever asked may have given up meanwhile.
-                let _ = answer.send(Err(error));
-            }
-        }
-    }
-
     /// Keeps the right to answer for later.
     pub fn keep<A, E>(mut self) -> Answer<A, E> {
         Answer { reply: self.take_reply(), marker: PhantomData }
@@ -253,22 +241,6 @@ impl<A, E> Answer<A, E> {
     /// The capability.
     pub(crate) fn into_reply(mut self) -> Handle {
         core::mem::take(&mut self.reply)
-    }
-}
-
-impl<E> Answer<(), E> {
-    /// Answers now and moves this capability to the caller. If the caller gave up meanwhile, or has no room for it,
-    /// it is closed.
-    pub(crate) fn send_moving(mut self, capability: Handle) {
-        let header = Header::new(Status::Ok as u16, 0, 1);
-        let mut registers = Registers { header, reply: self.reply, ..Registers::default() };
-        let mut buffers = Buffers::default();
-        buffers.send_capabilities[0] = CapabilityTransfer::moved(capability, Rights::CALL);
-        // SAFETY: the buffers name no memory but themselves.
-        match unsafe { system::reply(&mut registers, Some(&mut buffers)) } {
-            Ok(()) => self.reply = Handle::NONE,
-            Err(_) => close(capability),
-        }
     }
 }
 
@@ -333,7 +305,17 @@ impl Receiver {
         let (came, pending) = ([Handle::NONE; MESSAGE_CAPABILITIES_MAX], Pending::default());
         let (words, received) = ([0; REGISTER_WORDS], Vec::new());
         let (takes_capabilities, heartbeat) = (false, None);
-        Receiver { endpoint, access, max_bytes, words, received, takes_capabilities, heartbeat, came, pending }
+        Receiver {
+            endpoint,
+            access,
+            max_bytes,
+            words,
+            received,
+            takes_capabilities,
+            heartbeat,
+            came,
+            pending,
+        }
     }
 
     /// The same, of a server whose supervisor hears that it lives.

@@ -80,7 +80,9 @@ fn read_table(disk: &mut Disk) -> Result<(), Failure> {
         Ok(table) => {
             info!("blk: virtio-blk up");
             if table.from_second_copy {
-                warning!("virtioblkd: the first copy of the partition table is damaged; the second one is used");
+                warning!(
+                    "virtioblkd: the first copy of the partition table is damaged; the second one is used"
+                );
             }
             table.refused.iter().for_each(|refused| warning!("virtioblkd: {refused}; it is not served"));
             disk.set_partitions(&table.found);

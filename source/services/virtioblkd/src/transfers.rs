@@ -35,8 +35,7 @@ impl Work {
         let left = (extent.blocks * BLOCK_BYTES as u64).checked_sub(begun).filter(|&left| left > 0)?;
         let bytes = left.min(SLOT_BYTES as u64) as usize;
         let first = extent.first + begun / BLOCK_BYTES as u64;
-        let request =
-            if writes { Request::Write { first, bytes } } else { Request::Read { first, bytes } };
+        let request = if writes { Request::Write { first, bytes } } else { Request::Read { first, bytes } };
         Some((request, bytes))
     }
 }

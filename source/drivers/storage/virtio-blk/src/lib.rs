@@ -197,7 +197,9 @@ impl<H: Hal> BlockDevice<H> {
         self.under_way.get(slot)?.is_none().then_some(())?;
         // SAFETY: the slot is one of SLOTS, each has SLOT_BYTES of the row of buffers, and the device, which alone
         // might write there, does not have it; the borrow is of all of `self`.
-        Some(unsafe { core::slice::from_raw_parts_mut(self.buffers.as_ptr().add(slot * SLOT_BYTES), SLOT_BYTES) })
+        Some(unsafe {
+            core::slice::from_raw_parts_mut(self.buffers.as_ptr().add(slot * SLOT_BYTES), SLOT_BYTES)
+        })
     }
 
     /// Hands a request to the device, which hears of it by [`BlockDevice::kick`].
