@@ -12,6 +12,7 @@ mod devices;
 mod disk;
 mod drills;
 mod figures;
+mod interrupts;
 mod memory;
 mod messages;
 mod restarts;
