@@ -111,7 +111,10 @@ pub fn refusals(subject: &Subject<'_>) -> Result<(), String> {
     for (first, blocks) in [(end, 1), (end - 1, 2), (u64::MAX, 1)] {
         expect("reading beyond the end", reading(first, blocks), service(BlockError::OutOfRange))?;
     }
-    expect("reading nothing", reading(0, 0), service(BlockError::BadLength))?;
+    let mut one = pattern(1, 0);
+    let nothing = Extent { first: 0, blocks: 0 };
+    let nothing = session.read(&nothing, [Lent::write(&mut one)], subject.deadline());
+    expect("reading nothing", nothing, service(BlockError::BadLength))?;
     let too_long = session.write(
         &Extent { first: 0, blocks: TRANSFER_BLOCKS_MAX + 1 },
         [Lent::read(&[0])],
