@@ -1,7 +1,6 @@
 //! The disk: a partition through its session, and nothing beyond it.
 
 use crate::{Subject, announce_restart, expect, trying};
-use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
