@@ -81,7 +81,7 @@ impl<'a> Disk<'a> {
 
     /// Serves these partitions from here on.
     pub fn set_partitions(&mut self, found: &[(Partition, partitions::Extent)]) {
-        self.doors = Doors::new(found);
+        self.doors = Doors::new(found, self.environment.page().generation);
     }
 
     /// Reads whole blocks and waits until they are there; only while nothing else is under way.

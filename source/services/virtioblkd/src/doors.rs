@@ -8,6 +8,9 @@ use partitions::{Extent, Partition};
 
 /// Bits of a badge that say which partition it is for; those above count openings, beginning with 1.
 const PLACE_BITS: u32 = 3;
+/// Openings of a driver's life start above those of the life before: a call through an older session may wait for
+/// the successor, and must not be taken for one of its own.
+const OPENINGS_BITS: u32 = 32;
 
 const _: () = assert!(Partition::ALL.len() <= 1 << PLACE_BITS);
 
@@ -29,9 +32,9 @@ pub struct Doors {
 }
 
 impl Doors {
-    /// The partitions that can be opened, all closed.
-    pub fn new(found: &[(Partition, Extent)]) -> Self {
-        let mut doors = Doors::default();
+    /// The partitions that can be opened, all closed, in the driver's life with this number.
+    pub fn new(found: &[(Partition, Extent)], generation: u32) -> Self {
+        let mut doors = Doors { openings: u64::from(generation) << OPENINGS_BITS, ..Doors::default() };
         for &(partition, extent) in found {
             if let Some(door) = doors.doors.get_mut(partition as usize) {
                 *door = Some((extent, None));
@@ -113,7 +116,7 @@ mod tests {
     const STATE: Extent = Extent { first: 100, blocks: 50 };
 
     fn doors() -> Doors {
-        Doors::new(&[(Partition::State, STATE), (Partition::BootA, Extent { first: 10, blocks: 5 })])
+        Doors::new(&[(Partition::State, STATE), (Partition::BootA, Extent { first: 10, blocks: 5 })], 1)
     }
 
     fn opened(doors: &mut Doors, partition: Partition) -> u64 {
@@ -163,6 +166,14 @@ mod tests {
         doors.closing(first);
         doors.close(|_| false);
         assert_eq!(doors.extent(second), Ok(STATE), "what is heard of the first is not about the second");
+    }
+
+    #[test]
+    fn test_reject_sessions_of_an_earlier_life() {
+        let badge = opened(&mut doors(), Partition::State);
+        let mut successor = Doors::new(&[(Partition::State, STATE)], 2);
+        assert_ne!(opened(&mut successor, Partition::State), badge);
+        assert_eq!(successor.extent(badge), Err(BlockError::NotOpen));
     }
 
     #[test]
