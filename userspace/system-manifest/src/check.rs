@@ -107,6 +107,10 @@ impl Problems {
         if service.ready_ms == 0 {
             self.add(owner, "ready_ms", "a service needs time to become ready: `ready_ms` is 0".into());
         }
+        if (1..HEARTBEAT_MS_MIN).contains(&service.heartbeat_ms) {
+            let message = format!("`heartbeat_ms` is below HEARTBEAT_MS_MIN ({HEARTBEAT_MS_MIN})");
+            self.add(owner, "heartbeat_ms", message);
+        }
         self.limits(owner, &service.limits);
     }
 

@@ -166,6 +166,7 @@ impl Compiler<'_> {
                 &[("always", Restart::Always { budget: service.restart_budget }), ("never", Restart::Never)],
             )?,
             ready_ms: service.ready_ms,
+            heartbeat_ms: service.heartbeat_ms,
             urgency: self.choice(
                 &service.qos,
                 "qos",

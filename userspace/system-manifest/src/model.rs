@@ -40,6 +40,8 @@ pub struct Service {
     pub restart: Restart,
     /// Time until it must have said that it is ready, in milliseconds.
     pub ready_ms: u32,
+    /// Time after which it counts as hanging when it works and does not say so, in milliseconds; 0: it is not asked.
+    pub heartbeat_ms: u32,
     /// What its threads may ask for at the most, and start with.
     pub urgency: Urgency,
     /// The harts on which its threads may run, one bit each; 0: all.

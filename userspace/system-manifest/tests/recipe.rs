@@ -45,6 +45,7 @@ fn the_shipped_recipe_names_everyone_of_this_stage() {
         [
             "consoled",
             "rngd",
+            "virtioblkd",
             "pong",
             "ping",
             "nexus-shell",
@@ -59,6 +60,7 @@ fn the_shipped_recipe_names_everyone_of_this_stage() {
             "selftest-helper",
             "selftest-busy",
             "selftest-slow",
+            "selftest-driver",
             "selftest-client",
             "unfit-program",
             "unfit-quota",

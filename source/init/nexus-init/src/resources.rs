@@ -145,10 +145,14 @@ impl Resources {
         let mut grant =
             |name: String, handle, kind, rights| grants.push(Grant { name, handle, kind, rights });
         grant("ready".into(), self.init_endpoint, Kind::Endpoint, Rights::POST);
+        if service.heartbeat_ms > 0 {
+            grant("alive".into(), self.init_endpoint, Kind::Endpoint, Rights::POST);
+        }
         if let Some(owned) = self.services.get(index) {
             grant("log-ring".into(), owned.ring, Kind::Vmo, Rights::READ | Rights::WRITE);
             for served in &owned.endpoints {
-                let rights = Rights::RECEIVE | Rights::MINT;
+                // Who mints sessions holds what they give; calling itself is what ranks forbid.
+                let rights = Rights::RECEIVE | Rights::MINT | Rights::CALL;
                 grant(format!("serve/{}", served.name), served.endpoint, Kind::Endpoint, rights);
                 grant(format!("access/{}", served.name), served.access, Kind::Vmo, Rights::READ);
             }

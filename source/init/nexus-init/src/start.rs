@@ -2,7 +2,7 @@
 
 use crate::program::Program;
 use crate::resources::{ResourceError, Resources, read_memory};
-use crate::supervisor::{Parts, Supervisor};
+use crate::supervisor::{Parts, Supervisor, may_ever_start};
 use crate::virtio::{Slots, VIEW_BYTES};
 use alloc::format;
 use alloc::string::String;
@@ -58,6 +58,9 @@ fn start(environment: &Environment) -> Result<core::convert::Infallible, String>
         slots,
         &tree,
         |service, need, reason| {
+            if !may_ever_start(service, environment.page().arguments()) {
+                return;
+            }
             let what = match need.virtio {
                 Some(number) => format!("{}, device {number}", need.compatible),
                 None => need.compatible.clone(),

@@ -38,6 +38,8 @@ pub(super) struct SourceService {
     pub restart_budget: u32,
     #[serde(default = "default_ready_ms")]
     pub ready_ms: u32,
+    #[serde(default)]
+    pub heartbeat_ms: u32,
     #[serde(default = "default_qos")]
     pub qos: Spanned<String>,
     #[serde(default)]
