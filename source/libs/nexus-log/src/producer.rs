@@ -1,17 +1,25 @@
-//! The writing side.
+//! The writing side of a log ring.
 
-use crate::memory::{HEAD_WORDS, Memory, Ordering, fence, text_words};
+use crate::memory::{Memory, Ordering, Reader, text_words};
 use crate::{Level, TEXT_BYTES_MAX};
+
+/// Words before the text of a record: bytes of text and level, then the ticks.
+pub(crate) const HEAD_WORDS: u32 = 3;
 
 /// What became of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
-    /// It is in the ring, which was empty: the consumer must be rung.
-    Doorbell,
-    /// It is in the ring; the consumer has been rung for an earlier one.
-    Quiet,
+    /// It is in the ring; the readers of these [`Reader::bit`]s had read everything before it and must be rung.
+    Kept(u32),
     /// The ring was full; it was dropped and counted.
     Dropped,
+}
+
+impl Written {
+    /// Whether this reader must be rung.
+    pub const fn rings(self, reader: Reader) -> bool {
+        matches!(self, Written::Kept(readers) if readers & reader.bit() != 0)
+    }
 }
 
 /// The one writer of a ring. Its place is kept in the ring, so that a restarted process goes on.
@@ -30,25 +38,17 @@ impl<'a> Producer<'a> {
         let memory = &self.memory;
         let text = &text[..text.len().min(TEXT_BYTES_MAX)];
         let words = HEAD_WORDS + text_words(text.len());
-        let head = memory.head.load(Ordering::Relaxed);
-        // A tail that is ahead of the head makes `used` huge: an impossible consumer is a full ring.
-        let used = head.wrapping_sub(memory.tail.load(Ordering::Acquire));
-        if used > memory.capacity() || words > memory.capacity() - used {
-            memory.dropped.store(memory.dropped.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        let head = memory.counters.written.head.load(Ordering::Relaxed);
+        let readers = memory.counters.readers.load(Ordering::Relaxed);
+        let has_room = |reader: Reader| readers & reader.bit() == 0 || memory.has_room(head, reader, words);
+        if !has_room(Reader::Console) || !has_room(Reader::Journal) {
+            memory.count_dropped();
             return Written::Dropped;
         }
-        memory.word(head).store(text.len() as u32 | (level as u32) << 16, Ordering::Relaxed);
-        memory.word(head.wrapping_add(1)).store(ticks as u32, Ordering::Relaxed);
-        memory.word(head.wrapping_add(2)).store((ticks >> 32) as u32, Ordering::Relaxed);
-        for (place, chunk) in (HEAD_WORDS..).zip(text.chunks(4)) {
-            let mut bytes = [0; 4];
-            bytes[..chunk.len()].copy_from_slice(chunk);
-            memory.word(head.wrapping_add(place)).store(u32::from_le_bytes(bytes), Ordering::Relaxed);
-        }
-        memory.head.store(head.wrapping_add(words), Ordering::Release);
-        // Pairs with the fence in `Consumer::read`: either it sees the new head before it sleeps, or we
-        // see that it had read everything and ring.
-        fence(Ordering::SeqCst);
-        if memory.tail.load(Ordering::Relaxed) == head { Written::Doorbell } else { Written::Quiet }
+        memory.put(head, text.len() as u32 | (level as u32) << 16);
+        memory.put(head.wrapping_add(1), ticks as u32);
+        memory.put(head.wrapping_add(2), (ticks >> 32) as u32);
+        let behind = memory.put_text(head.wrapping_add(HEAD_WORDS), text);
+        Written::Kept(memory.publish(head, behind, readers))
     }
 }

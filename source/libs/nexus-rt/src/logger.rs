@@ -19,16 +19,16 @@ pub(crate) mod target {
     use crate::environment::Environment;
     use nexus_abi::records::RingLevel;
     use nexus_abi::{Handle, Kind, Rights, system};
-    use nexus_log::{Memory, Producer, RING_BYTES, Written};
+    use nexus_log::{Memory, Producer, RING_BYTES, Reader};
     use spin::Mutex;
 
     pub(super) enum Target {
-        Ring { producer: Mutex<Producer<'static>>, doorbell: Handle },
+        Ring { producer: Mutex<Producer<'static>>, doorbells: [(Reader, Handle); 2] },
         Kernel(Handle),
     }
 
     /// The bit that a log doorbell sets.
-    const DOORBELL_BIT: u64 = 1;
+    pub(crate) const DOORBELL_BIT: u64 = 1;
 
     /// Finds this process's ring; without one, and without a right to the kernel's, lines go nowhere.
     pub fn open(environment: &Environment) {
@@ -37,8 +37,12 @@ pub(crate) mod target {
         {
             // SAFETY: just mapped for good, with this size, and only this module knows the address.
             let memory = unsafe { Memory::from_mapped(base) };
-            let doorbell = environment.capability("log-doorbell", Kind::Notification).unwrap_or(Handle::NONE);
-            set(Target::Ring { producer: Mutex::new(Producer::new(memory)), doorbell });
+            let doorbell = |name| environment.capability(name, Kind::Notification).unwrap_or(Handle::NONE);
+            let doorbells = [
+                (Reader::Console, doorbell("log-doorbell")),
+                (Reader::Journal, doorbell("journal-doorbell")),
+            ];
+            set(Target::Ring { producer: Mutex::new(Producer::new(memory)), doorbells });
         } else if let Ok(control) = environment.capability("system", Kind::SystemControl) {
             set(Target::Kernel(control));
         }
@@ -46,10 +50,11 @@ pub(crate) mod target {
 
     pub fn write(level: Level, text: &str) {
         match get() {
-            Some(Target::Ring { producer, doorbell }) => {
+            Some(Target::Ring { producer, doorbells }) => {
                 // Whoever holds the lock may be the very thread that panics now: its line is lost then.
                 let Some(mut producer) = producer.try_lock() else { return };
-                if producer.write(level, system::ticks(), text.as_bytes()) == Written::Doorbell {
+                let written = producer.write(level, system::ticks(), text.as_bytes());
+                for (_, doorbell) in doorbells.iter().filter(|(reader, _)| written.rings(*reader)) {
                     // Without a reader the line waits in the ring, as it would anyway.
                     let _ = system::notification_signal(*doorbell, DOORBELL_BIT);
                 }

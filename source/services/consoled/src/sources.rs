@@ -10,7 +10,7 @@ use console::merge::{Line, Merge};
 use nexus_abi::limits::TRANSFER_BYTES_MAX;
 use nexus_abi::records::RingRecord;
 use nexus_abi::{Error, Handle, Kind, Rights, service_id, system};
-use nexus_log::{Consumer, Item, Memory, RING_BYTES};
+use nexus_log::{Consumer, Item, Memory, RING_BYTES, Reader};
 use nexus_rt::{Environment, SetupError};
 use zerocopy::FromBytes;
 
@@ -32,7 +32,7 @@ impl Sources {
             let base = environment.map_memory(vmo, RING_BYTES, Rights::READ | Rights::WRITE)?;
             // SAFETY: just mapped for good with this size, and reached through this consumer alone.
             let memory = unsafe { Memory::from_mapped(base) };
-            rings.push((String::from(name), Consumer::new(memory)));
+            rings.push((String::from(name), Consumer::new(memory, Reader::Console)));
         }
         let mut names =
             vec![(0, String::from("neuron")), (service_id("nexus-init"), String::from("nexus-init"))];
