@@ -45,6 +45,7 @@ fn the_shipped_recipe_names_everyone_of_this_stage() {
         [
             "consoled",
             "rngd",
+            "logd",
             "pong",
             "ping",
             "nexus-shell",

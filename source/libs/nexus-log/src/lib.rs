@@ -29,14 +29,18 @@ pub use audit::{
     ACTION_BYTES_MAX, Audit, AuditConsumer, AuditItem, AuditProducer, AuditRecord, AuditSlot, Decision,
     RESOURCE_BYTES_MAX, RULE_BYTES_MAX,
 };
-pub use consumer::{Consumer, Item, Record};
+pub use consumer::{Consumer, Fields, Item, Record};
 pub use memory::{Memory, READERS_OFFSET, Reader};
-pub use producer::{Producer, Written};
+pub use producer::{Producer, Value, Written};
 
 /// Bytes of a ring as init creates it: one page of counters, one page of records.
 pub const RING_BYTES: usize = 2 * 4096;
-/// Bytes of text in one record; longer text is cut.
-pub const TEXT_BYTES_MAX: usize = 1000;
+/// Bytes of a record's scope; longer text is cut.
+pub const SCOPE_BYTES_MAX: usize = 64;
+/// Bytes of a record's message; longer text is cut.
+pub const MESSAGE_BYTES_MAX: usize = 256;
+/// Words that a record's fields may take, with their keys; fields beyond are left out (512 bytes).
+pub const FIELD_WORDS_MAX: u32 = 128;
 
 /// How serious a record is. The numbers are those of the kernel's ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -9,6 +9,11 @@
 //!         offset 128  tail, told, taken: the journal's
 //!         offset 192  readers   who reads: bit 0 the console, bit 1 the journal; written by who owns the ring
 //! page 1 …            words     a power of two of them; word n of the stream lies at n mod their number
+//!
+//! record: words of it | level << 16, bytes of scope | bytes of message << 8, ticks (low), ticks (high), scope,
+//!         message, fields: each text padded with zeroes to whole words
+//! field:  bytes of key | kind << 8 | bytes of text << 16, key, value (two words of a number, or text);
+//!         kind 0: unsigned, 1: signed, 2: text
 //! ```
 //! All of it is reached through atomics: the other sides may change any word at any time.
 

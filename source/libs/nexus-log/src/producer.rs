@@ -1,10 +1,51 @@
 //! The writing side of a log ring.
 
 use crate::memory::{Memory, Ordering, Reader, text_words};
-use crate::{Level, TEXT_BYTES_MAX};
+use crate::{FIELD_WORDS_MAX, Level, MESSAGE_BYTES_MAX, SCOPE_BYTES_MAX};
 
-/// Words before the text of a record: bytes of text and level, then the ticks.
-pub(crate) const HEAD_WORDS: u32 = 3;
+/// Words before the texts of a record: words and level, lengths, then the ticks.
+pub(crate) const HEAD_WORDS: u32 = 4;
+/// In a field's first word, that its value is a signed number.
+pub(crate) const SIGNED: u32 = 1 << 8;
+/// In a field's first word, that its value is text; its bytes stand above it.
+pub(crate) const TEXT: u32 = 2 << 8;
+
+/// The value of a field, unformatted: whoever reads the record renders it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// A number.
+    Unsigned(u64),
+    /// A number that may be negative.
+    Signed(i64),
+    /// Text, not necessarily UTF-8.
+    Text(&'a [u8]),
+}
+
+impl Value<'_> {
+    /// Hands over the bytes that show it: text as it is, numbers in decimal.
+    pub fn show(&self, mut show: impl FnMut(&[u8])) {
+        let mut number = match self {
+            Value::Text(text) => return show(text),
+            Value::Unsigned(number) => *number,
+            Value::Signed(number) => {
+                if *number < 0 {
+                    show(b"-");
+                }
+                number.unsigned_abs()
+            }
+        };
+        let mut digits = [0; 20];
+        let mut first = digits.len();
+        for digit in digits.iter_mut().rev() {
+            *digit = b'0' + (number % 10) as u8;
+            (number, first) = (number / 10, first - 1);
+            if number == 0 {
+                break;
+            }
+        }
+        show(&digits[first..]);
+    }
+}
 
 /// What became of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,11 +74,22 @@ impl<'a> Producer<'a> {
         Producer { memory }
     }
 
-    /// Appends a record; text beyond [`TEXT_BYTES_MAX`] is cut.
-    pub fn write(&mut self, level: Level, ticks: u64, text: &[u8]) -> Written {
+    /// Appends a record. Text beyond [`SCOPE_BYTES_MAX`] and [`MESSAGE_BYTES_MAX`] is cut; fields that do not
+    /// fit [`FIELD_WORDS_MAX`] are left out.
+    #[inline]
+    pub fn write(
+        &mut self,
+        level: Level,
+        ticks: u64,
+        scope: &[u8],
+        message: &[u8],
+        fields: &[(&str, Value<'_>)],
+    ) -> Written {
         let memory = &self.memory;
-        let text = &text[..text.len().min(TEXT_BYTES_MAX)];
-        let words = HEAD_WORDS + text_words(text.len());
+        let scope = &scope[..scope.len().min(SCOPE_BYTES_MAX)];
+        let message = &message[..message.len().min(MESSAGE_BYTES_MAX)];
+        let (fields, field_words) = fitting(fields);
+        let words = HEAD_WORDS + text_words(scope.len()) + text_words(message.len()) + field_words;
         let head = memory.counters.written.head.load(Ordering::Relaxed);
         let readers = memory.counters.readers.load(Ordering::Relaxed);
         let has_room = |reader: Reader| readers & reader.bit() == 0 || memory.has_room(head, reader, words);
@@ -45,10 +97,52 @@ impl<'a> Producer<'a> {
             memory.count_dropped();
             return Written::Dropped;
         }
-        memory.put(head, text.len() as u32 | (level as u32) << 16);
-        memory.put(head.wrapping_add(1), ticks as u32);
-        memory.put(head.wrapping_add(2), (ticks >> 32) as u32);
-        let behind = memory.put_text(head.wrapping_add(HEAD_WORDS), text);
+        memory.put(head, words | (level as u32) << 16);
+        memory.put(head.wrapping_add(1), (scope.len() | message.len() << 8) as u32);
+        memory.put(head.wrapping_add(2), ticks as u32);
+        memory.put(head.wrapping_add(3), (ticks >> 32) as u32);
+        let mut behind = memory.put_text(head.wrapping_add(HEAD_WORDS), scope);
+        behind = memory.put_text(behind, message);
+        for (key, value) in fields {
+            behind = put_field(memory, behind, key.as_bytes(), value);
+        }
         Written::Kept(memory.publish(head, behind, readers))
     }
+}
+
+/// The fields that fit, and their words.
+#[inline(always)]
+fn fitting<'f, 'v>(fields: &'f [(&'v str, Value<'v>)]) -> (&'f [(&'v str, Value<'v>)], u32) {
+    let mut words = 0;
+    for (place, (key, value)) in fields.iter().enumerate() {
+        let value_words = match value {
+            Value::Text(text) => text_words(text.len()),
+            _ => 2,
+        };
+        let next = words + 1 + text_words(key.len()) + value_words;
+        if next > FIELD_WORDS_MAX || key.len() > u8::MAX as usize {
+            return (&fields[..place], words);
+        }
+        words = next;
+    }
+    (fields, words)
+}
+
+#[inline(always)]
+fn put_field(memory: &Memory<'_>, place: u32, key: &[u8], value: &Value<'_>) -> u32 {
+    let kind = match value {
+        Value::Unsigned(_) => 0,
+        Value::Signed(_) => SIGNED,
+        Value::Text(text) => TEXT | (text.len() as u32) << 16,
+    };
+    memory.put(place, key.len() as u32 | kind);
+    let behind = memory.put_text(place.wrapping_add(1), key);
+    let number = match value {
+        Value::Unsigned(number) => *number,
+        Value::Signed(number) => *number as u64,
+        Value::Text(text) => return memory.put_text(behind, text),
+    };
+    memory.put(behind, number as u32);
+    memory.put(behind.wrapping_add(1), (number >> 32) as u32);
+    behind.wrapping_add(2)
 }

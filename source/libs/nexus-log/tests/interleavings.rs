@@ -41,12 +41,12 @@ impl Parts {
 fn a_reader_that_found_nothing_is_rung_for_the_next_record() {
     for reader in [Reader::Console, Reader::Journal] {
         loom::model(move || {
-            let parts = Arc::new(Parts::new(8, reader.bit()));
+            let parts = Arc::new(Parts::new(16, reader.bit()));
             let shared = parts.clone();
             let producer = loom::thread::spawn(move || {
                 let mut producer = Producer::new(shared.memory());
                 for text in [b"a", b"b"] {
-                    if producer.write(Level::Info, 0, text).rings(reader) {
+                    if producer.write(Level::Info, 0, b"", text, &[]).rings(reader) {
                         shared.ring(reader);
                     }
                 }
@@ -55,7 +55,7 @@ fn a_reader_that_found_nothing_is_rung_for_the_next_record() {
             let mut consumer = Consumer::new(parts.memory(), reader);
             let mut drain = |consumer: &mut Consumer<'_>| {
                 while let Some(Item::Record(record)) = consumer.read() {
-                    seen.push(record.text()[0]);
+                    seen.push(record.message()[0]);
                 }
             };
             // As the reader does: it takes the doorbell's bit first and drains then.

@@ -3,7 +3,10 @@
 
 mod rings;
 
-use nexus_log::{Consumer, Item, Level, Producer, Reader, TEXT_BYTES_MAX, Written};
+use nexus_log::{
+    Consumer, FIELD_WORDS_MAX, Item, Level, MESSAGE_BYTES_MAX, Producer, Reader, SCOPE_BYTES_MAX, Value,
+    Written,
+};
 use proptest::prelude::*;
 use rings::Parts;
 use std::collections::VecDeque;
@@ -30,7 +33,7 @@ fn journal(parts: &Parts) -> Consumer<'_> {
 
 fn text_of(item: Option<Item>) -> Vec<u8> {
     match item {
-        Some(Item::Record(record)) => record.text().to_vec(),
+        Some(Item::Record(record)) => record.message().to_vec(),
         Some(Item::Lost(count)) => format!("lost {count}").into_bytes(),
         Some(Item::Broken) => b"broken".to_vec(),
         None => b"none".to_vec(),
@@ -42,13 +45,13 @@ fn records_come_out_whole_in_order_and_with_their_level() {
     let parts = ring(u32::MAX - 5);
     let mut producer = Producer::new(parts.memory());
     let mut consumer = console(&parts);
-    assert_eq!(producer.write(Level::Warning, 1 << 40, b"first"), RINGS);
-    assert_eq!(producer.write(Level::Info, 2, b""), QUIET);
+    assert_eq!(producer.write(Level::Warning, 1 << 40, b"", b"first", &[]), RINGS);
+    assert_eq!(producer.write(Level::Info, 2, b"", b"", &[]), QUIET);
     let Some(Item::Record(record)) = consumer.read() else { panic!("a record was written") };
-    assert_eq!((record.level, record.ticks, record.text()), (Level::Warning, 1 << 40, &b"first"[..]));
+    assert_eq!((record.level, record.ticks, record.message()), (Level::Warning, 1 << 40, &b"first"[..]));
     assert_eq!(text_of(consumer.read()), b"");
     assert!(consumer.read().is_none());
-    assert_eq!(producer.write(Level::Info, 3, b"again"), RINGS);
+    assert_eq!(producer.write(Level::Info, 3, b"", b"again", &[]), RINGS);
 }
 
 #[test]
@@ -57,10 +60,10 @@ fn a_full_ring_drops_the_newest_and_tells_how_many() {
     let mut producer = Producer::new(parts.memory());
     let mut consumer = console(&parts);
     let mut kept = 0;
-    while producer.write(Level::Info, 0, b"0123456789") != Written::Dropped {
+    while producer.write(Level::Info, 0, b"", b"0123456789", &[]) != Written::Dropped {
         kept += 1;
     }
-    assert_eq!(producer.write(Level::Info, 0, b"0123456789"), Written::Dropped);
+    assert_eq!(producer.write(Level::Info, 0, b"", b"0123456789", &[]), Written::Dropped);
     for _ in 0..kept {
         assert_eq!(text_of(consumer.read()), b"0123456789");
     }
@@ -71,8 +74,8 @@ fn a_full_ring_drops_the_newest_and_tells_how_many() {
 #[test]
 fn both_sides_may_restart_and_nothing_comes_twice() {
     let parts = ring(7);
-    Producer::new(parts.memory()).write(Level::Info, 0, b"one");
-    Producer::new(parts.memory()).write(Level::Info, 0, b"two");
+    Producer::new(parts.memory()).write(Level::Info, 0, b"", b"one", &[]);
+    Producer::new(parts.memory()).write(Level::Info, 0, b"", b"two", &[]);
     assert_eq!(text_of(console(&parts).read()), b"one");
     let mut successor = console(&parts);
     assert_eq!(text_of(successor.read()), b"two");
@@ -80,12 +83,59 @@ fn both_sides_may_restart_and_nothing_comes_twice() {
 }
 
 #[test]
+fn scope_message_and_unformatted_fields_come_out_as_they_went_in() {
+    let parts = ring(u32::MAX - 3);
+    let fields = [
+        ("bytes", Value::Unsigned(u64::MAX)),
+        ("", Value::Signed(-3)),
+        ("who", Value::Text(b"\xffme")),
+        ("none", Value::Text(b"")),
+    ];
+    Producer::new(parts.memory()).write(Level::Error, 9, b"scope", b"message", &fields);
+    let Some(Item::Record(record)) = console(&parts).read() else { panic!("a record was written") };
+    assert_eq!(
+        (record.scope(), record.message(), record.level),
+        (&b"scope"[..], &b"message"[..], Level::Error)
+    );
+    let seen: Vec<_> = record.fields().collect();
+    assert_eq!(seen, fields.map(|(key, value)| (key.as_bytes(), value)));
+}
+
+#[test]
+fn numbers_are_shown_in_decimal_and_text_as_it_is() {
+    let shown = |value: Value<'_>| {
+        let mut bytes = Vec::new();
+        value.show(|part| bytes.extend_from_slice(part));
+        String::from_utf8(bytes).unwrap()
+    };
+    assert_eq!(shown(Value::Unsigned(0)), "0");
+    assert_eq!(shown(Value::Unsigned(u64::MAX)), u64::MAX.to_string());
+    assert_eq!(shown(Value::Signed(i64::MIN)), i64::MIN.to_string());
+    assert_eq!(shown(Value::Text(b"as it is")), "as it is");
+}
+
+#[test]
+fn fields_that_do_not_fit_are_left_out_and_the_record_is_kept() {
+    let parts = ring(0);
+    let long = [b'x'; 4 * FIELD_WORDS_MAX as usize];
+    let fields = [("a", Value::Unsigned(1)), ("b", Value::Text(&long)), ("c", Value::Unsigned(2))];
+    Producer::new(parts.memory()).write(Level::Info, 0, &long, b"m", &fields);
+    let Some(Item::Record(record)) = console(&parts).read() else { panic!("a record was written") };
+    assert_eq!(record.scope().len(), SCOPE_BYTES_MAX);
+    assert_eq!(record.fields().collect::<Vec<_>>(), [(&b"a"[..], Value::Unsigned(1))]);
+}
+
+#[test]
 fn two_readers_each_get_everything_at_their_own_pace() {
     let parts = Parts::starting_at(7, BOTH);
     let mut producer = Producer::new(parts.memory());
-    assert_eq!(producer.write(Level::Info, 0, b"one"), Written::Kept(BOTH));
+    assert_eq!(producer.write(Level::Info, 0, b"", b"one", &[]), Written::Kept(BOTH));
     assert_eq!(text_of(console(&parts).read()), b"one");
-    assert_eq!(producer.write(Level::Info, 0, b"two"), RINGS, "the journal was rung for the first already");
+    assert_eq!(
+        producer.write(Level::Info, 0, b"", b"two", &[]),
+        RINGS,
+        "the journal was rung for the first already"
+    );
     assert_eq!(text_of(journal(&parts).read()), b"one");
     assert_eq!(text_of(journal(&parts).read()), b"two");
     assert_eq!(text_of(console(&parts).read()), b"two");
@@ -96,7 +146,7 @@ fn two_readers_each_get_everything_at_their_own_pace() {
 fn a_ring_is_full_when_it_is_full_for_one_who_reads_and_both_are_told() {
     let parts = Parts::starting_at(0, BOTH);
     let mut producer = Producer::new(parts.memory());
-    while producer.write(Level::Info, 0, b"0123456789") != Written::Dropped {
+    while producer.write(Level::Info, 0, b"", b"0123456789", &[]) != Written::Dropped {
         while !matches!(console(&parts).read(), None | Some(Item::Lost(_))) {}
     }
     assert_eq!(text_of(console(&parts).read()), b"lost 1");
@@ -109,7 +159,7 @@ fn who_does_not_read_holds_nobody_up() {
     let parts = ring(0);
     let mut producer = Producer::new(parts.memory());
     for _ in 0..10_000 {
-        assert_eq!(producer.write(Level::Info, 0, b"0123456789"), RINGS);
+        assert_eq!(producer.write(Level::Info, 0, b"", b"0123456789", &[]), RINGS);
         assert_eq!(text_of(console(&parts).read()), b"0123456789");
     }
 }
@@ -117,7 +167,7 @@ fn who_does_not_read_holds_nobody_up() {
 #[test]
 fn what_was_dropped_is_told_once_also_to_a_successor() {
     let parts = ring(0);
-    while Producer::new(parts.memory()).write(Level::Info, 0, b"x") != Written::Dropped {}
+    while Producer::new(parts.memory()).write(Level::Info, 0, b"", b"x", &[]) != Written::Dropped {}
     while !matches!(console(&parts).read(), None | Some(Item::Lost(1))) {}
     assert!(console(&parts).read().is_none());
 }
@@ -125,8 +175,8 @@ fn what_was_dropped_is_told_once_also_to_a_successor() {
 #[test]
 fn text_beyond_the_maximum_is_cut() {
     let parts = ring(0);
-    Producer::new(parts.memory()).write(Level::Info, 0, &[b'x'; TEXT_BYTES_MAX + 1]);
-    assert_eq!(text_of(console(&parts).read()).len(), TEXT_BYTES_MAX);
+    Producer::new(parts.memory()).write(Level::Info, 0, b"", &[b'x'; MESSAGE_BYTES_MAX + 1], &[]);
+    assert_eq!(text_of(console(&parts).read()).len(), MESSAGE_BYTES_MAX);
 }
 
 #[test]
@@ -136,7 +186,7 @@ fn test_reject_a_head_beyond_the_capacity() {
     parts.counters.written.head.store(1025, Ordering::Relaxed);
     assert_eq!(text_of(consumer.read()), b"broken");
     assert!(consumer.read().is_none());
-    assert_eq!(Producer::new(parts.memory()).write(Level::Info, 0, b"mended"), RINGS);
+    assert_eq!(Producer::new(parts.memory()).write(Level::Info, 0, b"", b"mended", &[]), RINGS);
     assert_eq!(text_of(consumer.read()), b"mended");
 }
 
@@ -154,14 +204,14 @@ fn test_reject_a_record_longer_than_what_was_written() {
 fn test_reject_an_impossible_tail() {
     let parts = ring(0);
     parts.counters.places[0].tail.store(1, Ordering::Relaxed);
-    assert_eq!(Producer::new(parts.memory()).write(Level::Info, 0, b"x"), Written::Dropped);
+    assert_eq!(Producer::new(parts.memory()).write(Level::Info, 0, b"", b"x", &[]), Written::Dropped);
 }
 
 proptest! {
     #[test]
     fn behaves_as_a_bounded_queue(
         start in any::<u32>(),
-        steps in prop::collection::vec((any::<bool>(), 0usize..300), 1..200),
+        steps in prop::collection::vec((any::<bool>(), 0usize..257), 1..200),
     ) {
         let parts = ring(start);
         let mut producer = Producer::new(parts.memory());
@@ -170,15 +220,15 @@ proptest! {
         for (place, (write, length)) in steps.into_iter().enumerate() {
             if write {
                 let text = vec![place as u8; length];
-                let words: usize = model.iter().map(|text| 3 + text.len().div_ceil(4)).sum();
-                let fits = words + 3 + length.div_ceil(4) <= 1024;
+                let words: usize = model.iter().map(|text| 4 + text.len().div_ceil(4)).sum();
+                let fits = words + 4 + length.div_ceil(4) <= 1024;
                 let was_empty = model.is_empty();
                 let expected = match (fits, was_empty) {
                     (false, _) => Written::Dropped,
                     (true, true) => RINGS,
                     (true, false) => QUIET,
                 };
-                prop_assert_eq!(producer.write(Level::Info, 0, &text), expected);
+                prop_assert_eq!(producer.write(Level::Info, 0, b"", &text, &[]), expected);
                 if fits { model.push_back(text); }
             } else if let Some(expected) = model.pop_front() {
                 prop_assert_eq!(text_of(consumer.read()), expected);
@@ -196,7 +246,8 @@ proptest! {
         let head = if near { tail.wrapping_add(head % 1100) } else { head };
         let parts = Parts::of(head, dropped, tail, words);
         let mut consumer = console(&parts);
-        let reads = std::iter::from_fn(|| consumer.read()).take(1000).count();
-        prop_assert!(reads <= 1024 / 3 + 2, "every read takes at least a record's head");
+        let reads = std::iter::from_fn(|| consumer.read()).take(1000);
+        let reads = reads.inspect(|item| if let Item::Record(record) = item { record.fields().for_each(drop) }).count();
+        prop_assert!(reads <= 1024 / 4 + 2, "every read takes at least a record's head");
     }
 }

@@ -24,10 +24,10 @@ mod setup;
 pub use audit::{AuditLog, ReservedAudit};
 pub use environment::{Environment, MapError, READY_LABEL};
 pub use heap::Heap;
-pub use logger::write_line;
+pub use logger::{write_line, write_record};
 #[cfg(target_os = "none")]
 pub use machine::enter;
-pub use nexus_log::{Audit, Decision, Level};
+pub use nexus_log::{Audit, Decision, Level, Value};
 pub use setup::SetupError;
 
 /// Makes `fn run(environment: &Environment) -> u64` the program; its value is the exit code.

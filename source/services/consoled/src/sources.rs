@@ -8,11 +8,10 @@ use alloc::vec::Vec;
 use console::escape;
 use console::merge::{Line, Merge};
 use nexus_abi::limits::TRANSFER_BYTES_MAX;
-use nexus_abi::records::RingRecord;
+use nexus_abi::records::ring_records;
 use nexus_abi::{Error, Handle, Kind, Rights, service_id, system};
-use nexus_log::{Consumer, Item, Memory, RING_BYTES, Reader};
+use nexus_log::{Consumer, Item, Memory, RING_BYTES, Reader, Record};
 use nexus_rt::{Environment, SetupError};
-use zerocopy::FromBytes;
 
 /// Who speaks for this service itself.
 const OWN_NAME: &str = "consoled";
@@ -60,12 +59,27 @@ impl Sources {
 fn ring_line(name: &str, consumer: &mut Consumer<'static>) -> Option<Line> {
     let about = |text: String| Line { ticks: system::ticks(), author: OWN_NAME.into(), text };
     Some(match consumer.read()? {
-        Item::Record(record) => {
-            Line { ticks: record.ticks, author: name.into(), text: escape(record.text()) }
-        }
+        Item::Record(record) => Line { ticks: record.ticks, author: name.into(), text: text_of(&record) },
         Item::Lost(count) => about(format!("consoled: {count} lines of {name} were lost: its ring was full")),
         Item::Broken => about(format!("consoled: {name} broke its ring; its unread lines were given up")),
     })
+}
+
+/// How a record is shown: scope, message and fields, whatever of them it has.
+fn text_of(record: &Record) -> String {
+    let mut bytes = Vec::with_capacity(record.message().len());
+    if !record.scope().is_empty() {
+        bytes.extend_from_slice(record.scope());
+        bytes.extend_from_slice(b": ");
+    }
+    bytes.extend_from_slice(record.message());
+    for (key, value) in record.fields() {
+        bytes.push(b' ');
+        bytes.extend_from_slice(key);
+        bytes.push(b'=');
+        value.show(|part| bytes.extend_from_slice(part));
+    }
+    escape(&bytes)
 }
 
 /// The kernel's ring, read in pieces.
@@ -107,11 +121,9 @@ impl KernelRing {
 }
 
 /// Turns records into lines; yields the sequence of the last one.
-fn lines_of(mut records: &[u8], after: u64, names: &[(u64, String)], lines: &mut VecDeque<Line>) -> u64 {
+fn lines_of(records: &[u8], after: u64, names: &[(u64, String)], lines: &mut VecDeque<Line>) -> u64 {
     let mut last = after;
-    while let Ok((head, rest)) = RingRecord::read_from_prefix(records) {
-        let length = head.text_bytes as usize;
-        let Some(text) = rest.get(..length) else { break };
+    for (head, text) in ring_records(records) {
         let missing = head.sequence.saturating_sub(last.saturating_add(1));
         if missing > 0 && last > 0 {
             let text = format!("consoled: {missing} lines of the kernel's ring were overwritten unread");
@@ -121,7 +133,6 @@ fn lines_of(mut records: &[u8], after: u64, names: &[(u64, String)], lines: &mut
         let author = known.map_or_else(|| format!("{:016x}", head.service_id), |(_, name)| name.clone());
         lines.push_back(Line { ticks: head.ticks, author, text: escape(text) });
         last = head.sequence;
-        records = rest.get(length.next_multiple_of(8)..).unwrap_or(&[]);
     }
     last
 }
@@ -129,6 +140,7 @@ fn lines_of(mut records: &[u8], after: u64, names: &[(u64, String)], lines: &mut
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nexus_abi::records::RingRecord;
     use zerocopy::IntoBytes;
 
     fn record(sequence: u64, service_id: u64, text: &str) -> Vec<u8> {
