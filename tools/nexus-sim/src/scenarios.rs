@@ -71,6 +71,13 @@ pub const SCENARIOS: &[Scenario] = &[
         tell: drivers,
     },
     Scenario {
+        name: "journal",
+        about: "Lines and decisions in a storm, journal and console killed at any moment: each decision is there or counted, no line comes twice",
+        arguments: "soak logs=6",
+        without_entropy: false,
+        tell: journal,
+    },
+    Scenario {
         name: "stuck-device",
         about: "A device that does not reset is retired with the memory that it may write to, its driver given up",
         arguments: "",
@@ -172,6 +179,35 @@ fn drivers(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
     ensure!(failed.is_none(), "{}", failed.unwrap_or_default());
     let astray = run.system().kernel().arch().entropy.borrow().astray;
     ensure!(astray == 0, "the device was sent outside of RAM {astray} times");
+    run.nobody_waits_too_long()
+}
+
+fn journal(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
+    run.restless();
+    run.until_shown("init: up selftest-soak")?;
+    let kills_console = run.draw(2) == 0;
+    for _ in 0..4 {
+        let turns = run.draw(400);
+        run.turns(turns)?;
+        let victim = if kills_console && run.draw(2) == 0 { "consoled" } else { "logd" };
+        run.system().kill(victim);
+    }
+    run.settle()?;
+    let shown = run.console();
+    let failed = shown.lines().find(|line| line.contains("soak: FAIL"));
+    ensure!(failed.is_none(), "{}", failed.unwrap_or_default());
+    ensure!(shown.contains("each is there or counted"), "the storm did not end");
+    let numbers = shown.lines().filter_map(|line| line.split_once("soak: storm line="));
+    let mut numbers: Vec<&str> = numbers.map(|(_, number)| number.trim()).collect();
+    let count = numbers.len();
+    numbers.sort_unstable();
+    numbers.dedup();
+    ensure!(numbers.len() == count, "{} lines were shown twice", count - numbers.len());
+    let is_told = shown.contains("lines of selftest-soak were lost");
+    ensure!(
+        kills_console || is_told || count == 6 * 16,
+        "{count} of 96 lines were shown, and none told as lost"
+    );
     run.nobody_waits_too_long()
 }
 

@@ -181,6 +181,11 @@ impl<'a> AuditConsumer<'a> {
         self.0.taken()
     }
 
+    /// Times without a slot that were told of, to this reader and those before it.
+    pub fn refused(&self) -> u32 {
+        self.0.told()
+    }
+
     /// Takes the oldest record; `None` when there is none, after which the next record rings the doorbell.
     pub fn read(&mut self) -> Option<AuditItem> {
         let available = match self.0.available()? {

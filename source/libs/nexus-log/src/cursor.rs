@@ -83,6 +83,11 @@ impl<'a> Cursor<'a> {
         self.memory.place(self.reader).taken.load(Ordering::Relaxed)
     }
 
+    /// Dropped records that this reader and those of its kind before it have told of.
+    pub fn told(&self) -> u32 {
+        self.told
+    }
+
     /// Passes over so many words.
     pub fn skip(&mut self, words: u32) {
         self.tail = self.tail.wrapping_add(words);

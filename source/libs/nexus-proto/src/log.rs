@@ -114,7 +114,7 @@ pub struct Stats {
     pub decisions: u64,
     /// Decisions that made room for newer ones of the same share.
     pub decisions_evicted: u64,
-    /// Decisions that were no because there was no slot for their record.
+    /// Decisions that were no because there was no slot for their record, in this boot.
     pub decisions_refused: u64,
     /// Decisions that the journals before this one in this boot had.
     pub decisions_before: u64,

@@ -40,8 +40,11 @@ fn serve(environment: &Environment) -> Result<Infallible, SetupError> {
     let mut receiver = environment.to_serve(REFERENCE.endpoint, MAX_BYTES)?;
     system::notification_bind(environment.needed("journal-doorbell", Kind::Notification)?)?;
     let sources = Sources::open(environment)?;
+    let (decisions, refused) = sources.before();
+    let mut journal = Journal::new(decisions);
+    journal.count_refused(refused);
     let mut keeper = Keeper {
-        journal: Journal::new(sources.decisions_before()),
+        journal,
         sources,
         admission: Admission::new(environment.page().ticks_per_second),
         followers: Vec::new(),

@@ -63,9 +63,12 @@ impl Sources {
         Ok(Sources { own_id: environment.page().service_id, kernel, rings, audits })
     }
 
-    /// Decisions that the journals before this one took out of the audit rings.
-    pub fn decisions_before(&self) -> u64 {
-        self.audits.iter().map(|(_, audit)| u64::from(audit.taken())).sum()
+    /// What the journals before this one took out of the audit rings: decisions, and times without a slot.
+    pub fn before(&self) -> (u64, u64) {
+        let sum = |count: fn(&AuditConsumer<'static>) -> u32| {
+            self.audits.iter().map(|(_, audit)| u64::from(count(audit))).sum()
+        };
+        (sum(AuditConsumer::taken), sum(AuditConsumer::refused))
     }
 
     /// Takes in what there is, in the order of its time; yields whether there was anything.
