@@ -19,7 +19,7 @@ pub const ARGUMENTS: &str = "[-f] [--json] [--audit] [--level L] [--service S] [
 pub const OPTIONS: [&str; 6] = ["--audit", "--follow", "--json", "--level", "--service", "--since"];
 
 /// Lines that are shown without a number.
-const LINES: u32 = 20;
+const LINES: u32 = 30;
 /// Time that new records are waited for before the keyboard is looked at.
 const FOLLOW_PATIENCE: Duration = Duration::from_millis(200);
 /// Time that a key is waited for before the journal is looked at again.

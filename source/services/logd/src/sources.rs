@@ -5,7 +5,6 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use journal::{FIELDS_BYTES_MAX, Journal, MESSAGE_BYTES_MAX, Record, SCOPE_BYTES_MAX, clean, fields, kernel};
-use nexus_abi::limits::TRANSFER_BYTES_MAX;
 use nexus_abi::records::{RingRecord, ring_records};
 use nexus_abi::{Error, Handle, Kind, Rights, service_id, system};
 use nexus_log::{
@@ -13,6 +12,8 @@ use nexus_log::{
 };
 use nexus_rt::{Environment, SetupError};
 
+/// Bytes of the kernel's ring that are read at a time.
+const KERNEL_BYTES: usize = 16 * 1024;
 /// Items that one source gives in a turn; what is left comes with the next.
 const ITEMS_A_TURN: usize = 256;
 /// The journal's number of a warning.
@@ -59,7 +60,7 @@ impl Sources {
         for (name, vmo) in environment.capabilities("audit/", Kind::Vmo) {
             audits.push((String::from(name), AuditConsumer::new(mapped(environment, vmo)?)));
         }
-        let kernel = Kernel { control, after: 0, buffer: vec![0; TRANSFER_BYTES_MAX], has_failed: false };
+        let kernel = Kernel { control, after: 0, buffer: vec![0; KERNEL_BYTES], has_failed: false };
         Ok(Sources { own_id: environment.page().service_id, kernel, rings, audits })
     }
 
