@@ -192,7 +192,7 @@ impl<'a> AuditConsumer<'a> {
             Found::Lost(count) => return Some(AuditItem::Refused(count)),
             Found::Words(available) => available,
         };
-        Some(match self.record(available) {
+        let item = match self.record(available) {
             Some((record, words)) => {
                 self.0.take(words);
                 AuditItem::Record(record)
@@ -201,7 +201,9 @@ impl<'a> AuditConsumer<'a> {
                 self.0.skip(available);
                 AuditItem::Broken
             }
-        })
+        };
+        self.0.release(self.0.mark());
+        Some(item)
     }
 
     /// The record at the place, with its words, if there is a whole one.

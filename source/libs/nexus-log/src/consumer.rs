@@ -1,6 +1,6 @@
 //! The reading side of a log ring.
 
-use crate::cursor::{Cursor, Found};
+use crate::cursor::{Cursor, Found, Mark};
 use crate::memory::{Memory, Reader, text_words};
 use crate::producer::{HEAD_WORDS, SIGNED, TEXT, Value};
 use crate::{FIELD_WORDS_MAX, Level, MESSAGE_BYTES_MAX, SCOPE_BYTES_MAX};
@@ -99,6 +99,15 @@ impl<'a> Consumer<'a> {
 
     /// Takes the oldest record; `None` when there is none, after which the next record rings the doorbell.
     pub fn read(&mut self) -> Option<Item> {
+        let item = self.read_held();
+        self.release(self.mark());
+        item
+    }
+
+    /// As [`Consumer::read`], but the record stays in the ring until [`Consumer::release`], so that a successor reads
+    /// it again if this reader dies before it is done with it. After a release, look again before you wait: a record
+    /// that came before it rings for nobody.
+    pub fn read_held(&mut self) -> Option<Item> {
         let available = match self.0.available()? {
             Found::Lost(count) => return Some(Item::Lost(count)),
             Found::Words(available) => available,
@@ -113,6 +122,16 @@ impl<'a> Consumer<'a> {
                 Item::Broken
             }
         })
+    }
+
+    /// The place up to which everything was read.
+    pub fn mark(&self) -> Mark {
+        self.0.mark()
+    }
+
+    /// Gives everything up to a place back to the writer.
+    pub fn release(&self, mark: Mark) {
+        self.0.release(mark);
     }
 
     /// The record at the place, with its words, if there is a whole one.

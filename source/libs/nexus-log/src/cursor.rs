@@ -10,11 +10,19 @@ pub(crate) enum Found {
     Lost(u32),
 }
 
+/// A place in a ring up to which everything was read: what a reader gives back to the writer when it is done with it.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    tail: u32,
+    taken: u32,
+}
+
 /// The one reader of its kind. It keeps its own tail and believes no counter of the other side.
 pub(crate) struct Cursor<'a> {
     memory: Memory<'a>,
     reader: Reader,
     tail: u32,
+    taken: u32,
     told: u32,
 }
 
@@ -22,12 +30,13 @@ impl<'a> Cursor<'a> {
     /// Goes on where the reader of this kind before it stopped.
     pub fn new(memory: Memory<'a>, reader: Reader) -> Self {
         let place = memory.place(reader);
-        let (tail, told) = (place.tail.load(Ordering::Relaxed), place.told.load(Ordering::Relaxed));
-        Cursor { memory, reader, tail, told }
+        let [tail, taken, told] =
+            [&place.tail, &place.taken, &place.told].map(|word| word.load(Ordering::Relaxed));
+        Cursor { memory, reader, tail, taken, told }
     }
 
-    /// What there is; `None` when there is nothing, after which the next record rings. What was lost is told
-    /// after everything that was kept before it.
+    /// What there is; `None` when there is nothing, after which the next record rings if all was released before.
+    /// What was lost is told after everything that was kept before it.
     pub fn available(&mut self) -> Option<Found> {
         let dropped = self.memory.counters.written.dropped.load(Ordering::Relaxed);
         let lost = dropped.wrapping_sub(self.told);
@@ -71,26 +80,36 @@ impl<'a> Cursor<'a> {
         self.memory.capacity()
     }
 
-    /// Takes a record of so many words.
+    /// Passes over a record of so many words.
     pub fn take(&mut self, words: u32) {
-        let taken = &self.memory.place(self.reader).taken;
-        taken.store(taken.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        self.taken = self.taken.wrapping_add(1);
         self.skip(words);
+    }
+
+    /// Passes over so many words that are no record.
+    pub fn skip(&mut self, words: u32) {
+        self.tail = self.tail.wrapping_add(words);
+    }
+
+    /// The place.
+    pub fn mark(&self) -> Mark {
+        Mark { tail: self.tail, taken: self.taken }
+    }
+
+    /// Gives everything up to a place back to the writer; a successor begins there.
+    pub fn release(&self, mark: Mark) {
+        let place = self.memory.place(self.reader);
+        place.taken.store(mark.taken, Ordering::Relaxed);
+        place.tail.store(mark.tail, Ordering::Release);
     }
 
     /// Records that this reader and those of its kind before it have taken.
     pub fn taken(&self) -> u32 {
-        self.memory.place(self.reader).taken.load(Ordering::Relaxed)
+        self.taken
     }
 
     /// Dropped records that this reader and those of its kind before it have told of.
     pub fn told(&self) -> u32 {
         self.told
-    }
-
-    /// Passes over so many words.
-    pub fn skip(&mut self, words: u32) {
-        self.tail = self.tail.wrapping_add(words);
-        self.memory.place(self.reader).tail.store(self.tail, Ordering::Release);
     }
 }

@@ -30,6 +30,7 @@ pub use audit::{
     RESOURCE_BYTES_MAX, RULE_BYTES_MAX,
 };
 pub use consumer::{Consumer, Fields, Item, Record};
+pub use cursor::Mark;
 pub use memory::{Memory, READERS_OFFSET, Reader};
 pub use producer::{Producer, Value, Written};
 

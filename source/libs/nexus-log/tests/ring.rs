@@ -155,6 +155,25 @@ fn a_ring_is_full_when_it_is_full_for_one_who_reads_and_both_are_told() {
 }
 
 #[test]
+fn what_is_held_is_read_again_by_a_successor_and_what_was_released_is_not() {
+    let parts = ring(0);
+    let mut producer = Producer::new(parts.memory());
+    for text in [b"one", b"two"] {
+        producer.write(Level::Info, 0, b"", text, &[]);
+    }
+    let mut reader = console(&parts);
+    assert_eq!(text_of(reader.read_held()), b"one");
+    let mark = reader.mark();
+    assert_eq!(text_of(reader.read_held()), b"two");
+    assert!(reader.read_held().is_none());
+    assert_eq!(text_of(console(&parts).read_held()), b"one");
+    reader.release(mark);
+    assert_eq!(text_of(console(&parts).read_held()), b"two");
+    assert_eq!(producer.write(Level::Info, 0, b"", b"three", &[]), QUIET, "so whoever releases looks again");
+    assert_eq!(text_of(reader.read_held()), b"three");
+}
+
+#[test]
 fn who_does_not_read_holds_nobody_up() {
     let parts = ring(0);
     let mut producer = Producer::new(parts.memory());
