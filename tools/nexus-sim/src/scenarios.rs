@@ -72,7 +72,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "journal",
-        about: "Lines and decisions in a storm, journal and console killed at any moment: each decision is there or counted, no line comes twice",
+        about: "Lines and decisions in a storm, journal and console killed at any moment: each decision is there or counted, and so is each line",
         arguments: "soak logs=6",
         without_entropy: false,
         tell: journal,
@@ -186,11 +186,12 @@ fn journal(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
     run.restless();
     run.until_shown("init: up selftest-soak")?;
     let kills_console = run.draw(2) == 0;
+    let mut console_kills = 0;
     for _ in 0..4 {
         let turns = run.draw(400);
         run.turns(turns)?;
         let victim = if kills_console && run.draw(2) == 0 { "consoled" } else { "logd" };
-        run.system().kill(victim);
+        console_kills += usize::from(run.system().kill(victim) && victim == "consoled");
     }
     run.settle()?;
     let shown = run.console();
@@ -198,14 +199,19 @@ fn journal(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
     ensure!(failed.is_none(), "{}", failed.unwrap_or_default());
     ensure!(shown.contains("each is there or counted"), "the storm did not end");
     let numbers = shown.lines().filter_map(|line| line.split_once("soak: storm line="));
-    let mut numbers: Vec<&str> = numbers.map(|(_, number)| number.trim()).collect();
+    let mut numbers: Vec<u32> = numbers.filter_map(|(_, number)| number.trim().parse().ok()).collect();
     let count = numbers.len();
     numbers.sort_unstable();
     numbers.dedup();
-    ensure!(numbers.len() == count, "{} lines were shown twice", count - numbers.len());
+    // A console that died between showing a line and saying so shows that one again.
+    let twice = count - numbers.len();
+    ensure!(
+        twice <= console_kills,
+        "{twice} lines were shown twice, and the console died {console_kills} times"
+    );
     let is_told = shown.contains("lines of selftest-soak were lost");
     ensure!(
-        kills_console || is_told || count == 6 * 16,
+        console_kills > 0 || is_told || count == 6 * 16,
         "{count} of 96 lines were shown, and none told as lost"
     );
     run.nobody_waits_too_long()
