@@ -5,7 +5,8 @@ use crate::{Subject, announce_restart, expect, trying};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use nexus_abi::service_id;
+use nexus_abi::capability::Qos;
+use nexus_abi::{Error, Handle, service_id, system};
 use nexus_ipc::CallError;
 use nexus_proto::init::Target;
 use nexus_proto::log::{Append, Entry, LEVEL_MAX, LogError, Query};
@@ -72,6 +73,9 @@ pub fn query(subject: &Subject<'_>) -> Result<(), String> {
 /// What the kernel decided about this process when it asked for a class of urgency is there, both ways.
 pub fn decisions(subject: &Subject<'_>) -> Result<(), String> {
     let own = subject.environment.page().service_id;
+    let set = |class: Qos| system::thread_set_qos(Handle::NONE, class as u64, Handle::NONE);
+    expect("raising its class", set(Qos::PerfBurst), Err(Error::NotPermitted))?;
+    expect("lowering its class", set(Qos::Normal), Ok(()))?;
     let records = found(subject, &Query { audit: true, last: 0, ..written_by(own, "thread.qos") })?;
     let is_own = records.iter().all(|record| record.subject == Some(own) && record.service_id == 0);
     expect("whether all are the kernel's about this process", is_own, true)?;
