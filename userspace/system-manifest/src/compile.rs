@@ -5,7 +5,7 @@ mod source;
 
 use crate::check::{Problem, check};
 use crate::model::{
-    Access, ControlRights, DeviceNeed, Endpoint, Init, Limits, Manifest, Restart, Service, ServiceIds,
+    Access, ControlRights, DeviceNeed, Endpoint, Init, Limits, LogReader, Manifest, Restart, Service, ServiceIds,
     StartPolicy, Urgency,
 };
 use crate::wire::encode;
@@ -196,7 +196,15 @@ impl Compiler<'_> {
                 .map(|(name, device)| self.device(name, device))
                 .collect::<Result<Vec<_>, _>>()?,
             control: self.control(&service.control)?,
-            reads_logs: service.reads_logs,
+            reads_logs: service
+                .reads_logs
+                .as_ref()
+                .map(|word| {
+                    let known = [("console", LogReader::Console), ("journal", LogReader::Journal)];
+                    self.choice(word, "reads_logs", &known)
+                })
+                .transpose()?,
+            audits: service.audits,
             creates_processes: service
                 .creates_processes
                 .as_ref()

@@ -56,8 +56,10 @@ pub struct Service {
     pub devices: Vec<DeviceNeed>,
     /// What it may do with the machine as a whole.
     pub control: ControlRights,
-    /// Whether it is given every service's log ring to read.
-    pub reads_logs: bool,
+    /// As whom it is given every service's log ring to read, if it is.
+    pub reads_logs: Option<LogReader>,
+    /// Whether it writes its decisions down in an audit ring of its own.
+    pub audits: bool,
     /// The service ids of the processes that it may create; only self-tests may.
     pub creates_processes: Option<ServiceIds>,
 }
@@ -106,6 +108,15 @@ pub struct DeviceNeed {
     pub optional: bool,
     /// Pages for memory that the device reads and writes by itself.
     pub dma_pages: u32,
+}
+
+/// Who reads log rings. Of each there is one at the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogReader {
+    /// Shows lines.
+    Console,
+    /// Keeps records, and reads the audit rings besides.
+    Journal,
 }
 
 /// When a service is started.

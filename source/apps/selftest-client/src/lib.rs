@@ -13,6 +13,7 @@ mod disk;
 mod drills;
 mod figures;
 mod interrupts;
+mod journal;
 mod memory;
 mod messages;
 mod restarts;
@@ -23,7 +24,7 @@ use alloc::string::String;
 use core::time::Duration;
 use nexus_abi::Handle;
 use nexus_ipc::Deadline;
-use nexus_proto::{block, drill, init, peer, pong, rng};
+use nexus_proto::{block, drill, init, log, peer, pong, rng};
 use nexus_rt::{Environment, SetupError, error, info};
 
 /// Time that anything here may take before it counts as failed.
@@ -58,8 +59,13 @@ const PROOFS: &[Proof] = &[
     ("spawn reasons", restarts::spawn_reasons),
     #[cfg(target_os = "none")]
     ("lockstep", restarts::lockstep),
-    // The last: it leaves no peer.
+    // It leaves no peer; what follows needs none.
     ("crash loop given up", restarts::crash_loop),
+    ("core services log", journal::core_services),
+    ("log query", journal::query),
+    ("kernel decisions audited", journal::decisions),
+    ("logd hardening rejects", journal::hardening),
+    ("logd restart", journal::restart),
 ];
 
 /// The proofs of a machine with an entropy device; one without has another proof in their place. They come first.
@@ -83,6 +89,7 @@ struct Subject<'a> {
     peer: peer::Client,
     pong: pong::Client,
     init: init::Client,
+    log: log::Client,
     rng: rng::Client,
     block: block::Client,
     drill: drill::Client,
@@ -113,6 +120,7 @@ fn subject(environment: &Environment) -> Result<Subject<'_>, SetupError> {
         peer: peer::Client::new(peer_endpoint),
         pong: pong::Client::new(environment.to_call("pong")?),
         init: init::Client::new(environment.to_call("init")?),
+        log: log::Client::new(environment.to_call("log")?),
         rng: rng::Client::new(environment.to_call("rng")?),
         block: block::Client::new(environment.to_call("block")?),
         drill: drill::Client::new(environment.to_call("drill")?),

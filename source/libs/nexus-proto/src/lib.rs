@@ -20,6 +20,7 @@ pub mod console;
 pub mod drill;
 pub mod helper;
 pub mod init;
+pub mod log;
 pub mod meter;
 pub mod peer;
 pub mod pong;
@@ -37,6 +38,7 @@ pub const SERVICES: &[&nexus_ipc::ServiceReference] = &[
     &drill::REFERENCE,
     &helper::REFERENCE,
     &init::REFERENCE,
+    &log::REFERENCE,
     &meter::REFERENCE,
     &peer::REFERENCE,
     &pong::REFERENCE,

@@ -54,8 +54,9 @@ pub(super) struct SourceService {
     pub devices: BTreeMap<Spanned<String>, SourceDevice>,
     #[serde(default)]
     pub control: Vec<Spanned<String>>,
+    pub reads_logs: Option<Spanned<String>>,
     #[serde(default)]
-    pub reads_logs: bool,
+    pub audits: bool,
     #[serde(default)]
     pub creates_processes: Option<SourceServiceIds>,
 }
