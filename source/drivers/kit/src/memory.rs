@@ -60,15 +60,19 @@ mod row {
         static ROWS: RefCell<Rows> = const { RefCell::new(Rows { rows: [const { None }; ROWS_MAX], next: 0 }) };
     }
 
+    /// A process that begins where one ended has its word: its row is a new one.
     pub(super) fn is_first() -> bool {
-        with(|_| Some(())).is_none()
+        true
     }
 
     pub(super) fn set(row: Row) {
+        let own = process_word();
         ROWS.with_borrow_mut(|rows| {
-            let place = rows.next % ROWS_MAX;
-            rows.rows[place] = Some((process_word(), row));
-            rows.next = place + 1;
+            let same =
+                rows.rows.iter().position(|place| place.as_ref().is_some_and(|(word, _)| *word == own));
+            let place = same.unwrap_or(rows.next % ROWS_MAX);
+            rows.rows[place] = Some((own, row));
+            rows.next = if same.is_none() { place + 1 } else { rows.next };
         });
     }
 
