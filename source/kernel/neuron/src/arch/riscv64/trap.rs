@@ -316,6 +316,8 @@ pub fn run(kernel: &'static Cell<Kernel<Riscv64>>, hart: Hart, stack: u64) -> ! 
         hart,
         kernel: kernel.get(),
     });
+    // What boot did is not among what interrupts wait for.
+    block.kernel.mark_entry(&block.hart);
     choose_next(block);
     // SAFETY: `choose_next` put the context of a thread that may run into the block, and loaded its space;
     // the block lives for ever. From here on the stack below `stack` belongs to traps.
