@@ -1,6 +1,8 @@
 //! The way in and out: one trap from user mode saves each register once, into the thread's own context;
 //! a trap from the kernel itself is a kernel bug.
 //!
+//! Long because the ways in and out are read side by side: what one of them saves another gives back.
+//!
 //! `sscratch` holds the address of the hart's [`HartBlock`] while user code runs, and 0 inside the kernel.
 
 use super::boot::Cell;
