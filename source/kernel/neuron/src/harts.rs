@@ -237,34 +237,37 @@ impl<A: Arch> Kernel<A> {
         }
     }
 
-    /// The space of a process is about to be in use on a hart: from now on that is told what changes in it.
+    /// The space of a process is about to be in use on a hart: from now on that is told what changes in it. What
+    /// the hart knows under the space's number, and of instructions, is from before.
     pub(crate) fn make_known(&self, hart: &Hart, thread: &ThreadShared, process: &ProcessShared) {
         let bit = 1 << hart.index;
-        process.harts.fetch_or(bit, Relaxed);
+        if process.harts.fetch_or(bit, Relaxed) & bit == 0 {
+            self.arch.flush_space(process.asid.load(Relaxed) as u16);
+            self.arch.flush_instructions();
+        }
         thread.known_on.fetch_or(bit, Relaxed);
     }
 
-    /// The other harts than the one that is alone in the kernel.
-    fn others(&self) -> u32 {
-        ((1u32 << self.online()) - 1) & !(1 << self.alone.load(Relaxed))
-    }
-
-    /// Those of them that may know translations of a process's space.
+    /// The other harts than the one that is alone in the kernel that may use translations of a process's space. Of
+    /// one that has ended there are none: no hart loads it again, and the number's next user is new to each.
     pub(crate) fn others_that_know(&self, process: &ProcessShared) -> u32 {
-        process.harts.load(Relaxed) & self.others()
+        let others = ((1u32 << self.online()) - 1) & !(1 << self.alone.load(Relaxed));
+        if process.has_ended() { 0 } else { process.harts.load(Relaxed) & others }
     }
 
-    /// Has every hart forget all translations of a process's space.
+    /// Has every hart that may use them forget all translations of a process's space.
     pub(crate) fn flush_everywhere(&self, process: &ProcessShared) {
         let asid = process.asid.load(Relaxed) as u16;
         self.arch.flush_space(asid);
         self.arch.flush_space_of(self.others_that_know(process), asid);
     }
 
-    /// Makes freshly written instructions visible to every hart.
-    pub(crate) fn flush_instructions_everywhere(&self) {
+    /// Makes freshly written instructions visible to every hart that may run the process.
+    pub(crate) fn flush_instructions_everywhere(&self, process: Id<Process>) {
         self.arch.flush_instructions();
-        self.arch.flush_instructions_of(self.others());
+        if let Some(process) = self.memory.shared(process) {
+            self.arch.flush_instructions_of(self.others_that_know(process));
+        }
     }
 
     /// Whether a thread of a process runs on another hart; those harts are called.

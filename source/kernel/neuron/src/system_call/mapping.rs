@@ -156,7 +156,7 @@ impl<A: Arch> Kernel<A> {
             vmo.mappings.push_back(&self.memory, id);
         }
         if wanted.rights.contains(Rights::EXECUTE) {
-            self.flush_instructions_everywhere();
+            self.flush_instructions_everywhere(wanted.process);
         }
         Ok(())
     }
@@ -223,7 +223,7 @@ impl<A: Arch> Kernel<A> {
             body.removed = 0;
         }
         if rights.contains(Rights::EXECUTE) {
-            self.flush_instructions_everywhere();
+            self.flush_instructions_everywhere(process);
         }
         Ok(0)
     }
