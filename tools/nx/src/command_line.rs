@@ -49,6 +49,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Try random input for so many minutes
     Fuzz(fuzz::Arguments),
+    /// Serve a disk image with a volatile cache, and cut its power
+    Disk(nx_disk::Arguments),
     /// List, read, write, check and dump a state partition from outside
     Statefs(nx_statefs::Arguments),
     /// Write every page that is printed from the sources (abi, limits, ladder, messages, services, unsafe)
@@ -108,6 +110,7 @@ pub fn run() -> Result<()> {
         Command::Gate { gate } => gates::run(project, gate, &doors(project)?),
         Command::Bench(arguments) => bench::run(project, &arguments),
         Command::Fuzz(arguments) => fuzz::run(project, &arguments),
+        Command::Disk(arguments) => nx_disk::run(&arguments, &mut std::io::stdout().lock()),
         Command::Statefs(arguments) => nx_statefs::run(&arguments, &mut std::io::stdout().lock()),
         Command::Pages(arguments) => {
             Page::ALL.iter().try_for_each(|page| documents::run(project, *page, &arguments))
