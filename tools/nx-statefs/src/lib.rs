@@ -136,7 +136,7 @@ fn printable(key: &[u8]) -> String {
 }
 
 fn list(image: &Image, prefix: &str, out: &mut dyn Write) -> Result<()> {
-    let mut store = open(image, false)?;
+    let store = open(image, false)?;
     let mut after: Option<Box<[u8]>> = None;
     loop {
         let page = store.list(prefix.as_bytes(), after.as_deref(), LIST_KEYS_MAX);

@@ -51,7 +51,9 @@ impl<D: BlockDevice> Store<D> {
     /// Does a share of the checkpoint that is under way or due; false when there is nothing to do. For idle
     /// time, and after `CheckpointNeeded`.
     pub fn maintain(&mut self) -> Result<bool, Error> {
-        self.settle()?;
+        if self.mode == Mode::NeedsReplay {
+            self.recover()?;
+        }
         if self.mode != Mode::Ready || !self.pending.is_empty() {
             return Ok(false);
         }
@@ -65,9 +67,6 @@ impl<D: BlockDevice> Store<D> {
 
     /// Runs a whole checkpoint now. `ReadOnly` when changes are refused or a group is under construction.
     pub fn checkpoint_now(&mut self) -> Result<(), Error> {
-        if self.mode == Mode::Owed {
-            self.settle()?;
-        }
         if self.mode != Mode::Ready || !self.pending.is_empty() {
             return Err(Error::ReadOnly);
         }

@@ -48,25 +48,14 @@ impl<D: BlockDevice> Store<D> {
         check(entry).map(|()| *entry)
     }
 
-    /// What is known of a key, durable when this returns: after an opening, what rests on a group that nothing
-    /// proves waits until something does.
-    fn durable_entry(&mut self, key: &[u8]) -> Result<Entry, Error> {
-        let entry = self.entry(key)?;
-        if entry.version < self.unproven_from {
-            return Ok(entry);
-        }
-        self.settle()?;
-        self.entry(key)
-    }
-
     /// Version and length of a key.
-    pub fn stat(&mut self, key: &[u8]) -> Result<Stat, Error> {
-        self.durable_entry(key).map(|entry| Stat { version: entry.version, length: entry.length })
+    pub fn stat(&self, key: &[u8]) -> Result<Stat, Error> {
+        self.entry(key).map(|entry| Stat { version: entry.version, length: entry.length })
     }
 
     /// Replaces the contents of `value` by the key's value; returns its version.
     pub fn get_into(&mut self, key: &[u8], value: &mut Vec<u8>) -> Result<u64, Error> {
-        let entry = self.durable_entry(key)?;
+        let entry = self.entry(key)?;
         value.clear();
         let mut sectors = core::mem::take(&mut self.sectors);
         let read = self.read_value(&entry, &mut sectors).map(|found| value.extend_from_slice(found));
@@ -84,14 +73,8 @@ impl<D: BlockDevice> Store<D> {
     }
 
     /// Keys with a prefix, in byte order, those after `after` only; at most `limit` and at most
-    /// [`LIST_KEYS_MAX`]. A key whose newest change cannot be made certain, because the device fails, is listed
-    /// with `OutcomeUnknown`.
-    pub fn list(&mut self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Page {
-        if self.unproven_from != u64::MAX {
-            // What stays unproven says so at its key.
-            let _ = self.settle();
-        }
-        let unproven_from = self.unproven_from;
+    /// [`LIST_KEYS_MAX`].
+    pub fn list(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Page {
         let from = match after {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
@@ -107,10 +90,7 @@ impl<D: BlockDevice> Store<D> {
             .take(limit)
             .map(|(key, entry)| Listed {
                 key: key.into(),
-                stat: match check(entry) {
-                    Ok(()) if entry.version >= unproven_from => Err(Error::OutcomeUnknown),
-                    checked => checked.map(|()| Stat { version: entry.version, length: entry.length }),
-                },
+                stat: check(entry).map(|()| Stat { version: entry.version, length: entry.length }),
             })
             .collect();
         Page { keys, more: matching.next().is_some(), uncertain: self.hole }

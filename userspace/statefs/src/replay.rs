@@ -5,7 +5,6 @@ use crate::damage::{Damage, DamageLog};
 use crate::device::BlockDevice;
 use crate::error::Error;
 use crate::format::{Geometry, SegmentHead, Superblock};
-use crate::group::RecordKind;
 use crate::index::{Index, Operations};
 use crate::limits::VERSION_SKIP;
 use crate::scan::{FoundGroup, SegmentImage, log_heads, segment_head, segment_heads};
@@ -25,17 +24,6 @@ pub(crate) struct LogEnd {
     pub next_segment_generation: u64,
 }
 
-/// How certain the newest group is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tail {
-    /// It was acknowledged, as something after it proves.
-    Proven,
-    /// It is whole, and nothing proves that it is durable: so are versions from this one on, and it deletes nothing.
-    Unproven { from: u64 },
-    /// It was dropped, or it is unproven and deletes keys.
-    Undecided,
-}
-
 /// A store as it was found.
 pub(crate) struct Loaded {
     pub superblock: Superblock,
@@ -45,7 +33,6 @@ pub(crate) struct Loaded {
     pub end: LogEnd,
     /// The segment in which the log can go on, and the first unit behind everything found in it.
     pub append: Option<(SegmentHead, u32)>,
-    pub tail: Tail,
     pub damage: DamageLog,
     /// Damage that an operator has to accept before anything is written.
     pub must_accept: bool,
@@ -133,26 +120,12 @@ pub(crate) fn load(device: &mut impl BlockDevice, keep_tombstones: bool) -> Resu
     Ok(replay.into_loaded(superblock, &heads, append))
 }
 
-/// What rests on a whole group that nothing proves.
-fn unproven(group: &FoundGroup) -> Tail {
-    let mut from = u64::MAX;
-    for (record, _) in group.records() {
-        match record.kind {
-            RecordKind::Put => from = from.min(record.version),
-            RecordKind::Delete => return Tail::Undecided,
-            RecordKind::Entry | RecordKind::Moved | RecordKind::Operation => {}
-        }
-    }
-    Tail::Unproven { from }
-}
-
 /// The state of a replay: what was applied, and the one group whose fate the next one decides.
 pub(crate) struct Replay {
     index: Index,
     operations: Operations,
     damage: DamageLog,
     undecided: Option<FoundGroup>,
-    tail: Tail,
     proven: u64,
     newest_epoch: u64,
     newest_crc: u32,
@@ -178,7 +151,6 @@ impl Replay {
             operations: Operations::default(),
             damage,
             undecided: None,
-            tail: Tail::Proven,
             proven: superblock.frontier,
             newest_epoch: superblock.base_epoch,
             newest_crc: superblock.base_crc,
@@ -260,13 +232,9 @@ impl Replay {
     /// Decides the last group, and whether something proven never came.
     fn finish(&mut self, frontier: u64) {
         if let Some(last) = self.undecided.take() {
-            if last.header.epoch <= self.proven {
-                self.acknowledge(last);
-            } else if last.whole {
-                self.tail = unproven(&last);
+            if last.header.epoch <= self.proven || last.whole {
                 self.acknowledge(last);
             } else {
-                self.tail = Tail::Undecided;
                 let bytes = u64::from(last.header.units) * u64::from(self.unit);
                 self.damage.report(Damage::TailDropped { epoch: last.header.epoch, bytes });
             }
@@ -330,7 +298,6 @@ impl Replay {
             segments,
             end,
             append,
-            tail: self.tail,
             damage: self.damage,
             groups: self.groups,
             bytes: self.bytes,

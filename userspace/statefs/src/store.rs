@@ -8,9 +8,9 @@ use crate::format::{Geometry, SUPERBLOCKS, SegmentHead, Superblock};
 use crate::group::GroupKind;
 use crate::index::{Index, Operations, State};
 use crate::limits::KEYS_MAX_DEVICE;
-use crate::pending::{Pending, sector_buffer, units_alone};
+use crate::pending::{Pending, sector_buffer};
 use crate::quota::{Bounds, Difference, Quota, Usage};
-use crate::replay::{self, Loaded, LogEnd, Tail};
+use crate::replay::{self, Loaded, LogEnd};
 use crate::segments::Segments;
 use alloc::vec::Vec;
 
@@ -137,9 +137,6 @@ pub struct Space {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     Ready,
-    /// Just opened: the group that begins the incarnation is written before the first change, and before
-    /// anything is answered that rests on a group which nothing proves to be durable.
-    Owed,
     /// A write or flush failed: replay before the next `Ok`.
     NeedsReplay,
     /// Damage has to be accepted, or reading is all that was asked for.
@@ -165,8 +162,6 @@ pub struct Store<D> {
     pub(crate) damage: DamageLog,
     pub(crate) counters: Counters,
     pub(crate) mode: Mode,
-    /// Versions from here on were written by a group that nothing proves to be durable.
-    pub(crate) unproven_from: u64,
     pub(crate) hole: bool,
     pub(crate) sectors: Vec<u8>,
     #[cfg(feature = "mutants")]
@@ -212,10 +207,8 @@ impl<D: BlockDevice> Store<D> {
         Ok(())
     }
 
-    /// Opens the store on a device: replays its log. A new incarnation begins at once if the newest group had to
-    /// be dropped or a checkpoint is pressing, otherwise with the first change, or the first answer that rests
-    /// on a group which nothing proves to be durable. A store with damage that has to be accepted, or without
-    /// room, opens read-only.
+    /// Opens the store on a device: replays its log and begins a new incarnation, which is durable when this
+    /// returns. A store with damage that has to be accepted, or without room, opens read-only.
     pub fn open(mut device: D, options: Options) -> Result<Store<D>, Error> {
         let loaded = replay::load(&mut device, keep_tombstones(&options))?;
         let geometry = loaded.superblock.geometry;
@@ -233,7 +226,6 @@ impl<D: BlockDevice> Store<D> {
             damage: DamageLog::default(),
             counters: Counters::default(),
             mode: Mode::ReadOnly,
-            unproven_from: u64::MAX,
             hole: false,
             sectors: sector_buffer(),
             #[cfg(feature = "mutants")]
@@ -241,16 +233,12 @@ impl<D: BlockDevice> Store<D> {
             device,
             options,
         };
-        let tail = loaded.tail;
-        store.adopt(loaded);
-        if store.mode == Mode::Owed {
-            store.begin_unless_it_can_wait(tail)?;
-        }
+        store.adopt(loaded)?;
         Ok(store)
     }
 
-    /// Takes over what replay found; a new incarnation is owed where changes are allowed.
-    fn adopt(&mut self, loaded: Loaded) {
+    /// Takes over what replay found, and begins a new incarnation.
+    fn adopt(&mut self, loaded: Loaded) -> Result<(), Error> {
         let mut usage = Usage::new(&self.options.quotas);
         for (key, entry) in loaded.index.iter() {
             let new = (entry.state != State::Deleted).then_some(entry.length as usize);
@@ -271,49 +259,22 @@ impl<D: BlockDevice> Store<D> {
         }
         self.counters.replay_groups += loaded.groups;
         self.counters.replay_bytes += loaded.bytes;
-        self.unproven_from = u64::MAX;
-        self.mode = if loaded.must_accept || self.options.read_only { Mode::ReadOnly } else { Mode::Owed };
-    }
-
-    fn begin_unless_it_can_wait(&mut self, tail: Tail) -> Result<(), Error> {
-        let has_place = self.place_for(units_alone(0, 0, self.superblock.geometry.unit_bytes())).is_some();
-        match tail {
-            Tail::Undecided => self.begin_incarnation(),
-            _ if !has_place || self.checkpoint_presses() => self.begin_incarnation(),
-            Tail::Proven => Ok(()),
-            Tail::Unproven { from } => {
-                self.unproven_from = from;
-                Ok(())
-            }
+        self.mode = Mode::ReadOnly;
+        if loaded.must_accept || self.options.read_only {
+            return Ok(());
         }
-    }
-
-    /// Begins the incarnation that is owed, or replays after an error: from then on everything that is answered
-    /// is durable.
-    pub(crate) fn settle(&mut self) -> Result<(), Error> {
-        match self.mode {
-            Mode::Owed => self.begin_incarnation().inspect_err(|_| self.mode = Mode::NeedsReplay),
-            Mode::NeedsReplay => self.recover(),
-            Mode::Ready | Mode::ReadOnly => Ok(()),
-        }
+        self.begin_incarnation()
     }
 
     /// Writes the group that starts an incarnation. Without room for it the store stays read-only.
     pub(crate) fn begin_incarnation(&mut self) -> Result<(), Error> {
-        let place = self.place_for(units_alone(0, 0, self.superblock.geometry.unit_bytes()));
-        let Some((_, _, takes_segment)) = place else {
+        if self.place_for(crate::pending::units_alone(0, 0, self.superblock.geometry.unit_bytes())).is_none()
+        {
             self.damage.report(Damage::NoRoomToOpen);
-            self.mode = Mode::ReadOnly;
             return Ok(());
-        };
-        if takes_segment {
-            // The superblock that was found may not be durable yet, and the one before may need this segment.
-            self.device.flush()?;
-            self.counters.flushes += 1;
         }
         self.submit(GroupKind::Open)?;
         self.mode = Mode::Ready;
-        self.unproven_from = u64::MAX;
         match self.shorten_log() {
             Err(Error::NoSpace) => {
                 self.damage.report(Damage::NoRoomToOpen);
@@ -337,10 +298,15 @@ impl<D: BlockDevice> Store<D> {
     }
 
     /// Replays after an I/O error, as an opening does.
-    fn recover(&mut self) -> Result<(), Error> {
+    pub(crate) fn recover(&mut self) -> Result<(), Error> {
         let loaded = replay::load(&mut self.device, keep_tombstones(&self.options))?;
-        self.adopt(loaded);
-        self.settle()
+        match self.adopt(loaded) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.mode = Mode::NeedsReplay;
+                Err(error)
+            }
+        }
     }
 
     /// What was found damaged since the opening.

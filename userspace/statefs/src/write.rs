@@ -51,7 +51,9 @@ impl<D: BlockDevice> Store<D> {
     /// Adds a batch to the group under construction. Returns its place among the answers of the next
     /// [`Store::commit`]. Refused at once, the group untouched: what breaks a limit or a quota.
     pub fn stage(&mut self, batch: &Batch<'_>) -> Result<usize, Error> {
-        self.settle()?;
+        if self.mode == Mode::NeedsReplay {
+            self.recover()?;
+        }
         if self.mode == Mode::ReadOnly {
             return Err(Error::ReadOnly);
         }
@@ -126,10 +128,6 @@ impl<D: BlockDevice> Store<D> {
 
     /// Proves the newest group acknowledged: after idling, and at shutdown.
     pub fn seal(&mut self) -> Result<(), Error> {
-        if self.mode == Mode::Owed {
-            // The group that begins the incarnation proves the newest, as a seal does.
-            return if self.unproven_from == u64::MAX { Ok(()) } else { self.settle() };
-        }
         if self.mode != Mode::Ready || self.newest_kind != GroupKind::Data || !self.pending.is_empty() {
             return Ok(());
         }
