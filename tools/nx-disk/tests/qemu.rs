@@ -43,7 +43,9 @@ fn qemu(commands: &[&str], plan: Plan) -> Option<(String, Ended, Vec<u8>)> {
 #[test]
 fn qemu_writes_flushes_and_reads_back() {
     let commands = ["write -P 0xa5 4096 64k", "flush", "read -P 0xa5 4096 64k", "write -P 0x11 0 512"];
-    let Some((said, ended, image)) = qemu(&commands, Plan { clients: Some(1), ..Plan::default() }) else { return };
+    let Some((said, ended, image)) = qemu(&commands, Plan { clients: Some(1), ..Plan::default() }) else {
+        return;
+    };
     assert!(said.contains("wrote 65536/65536") && said.contains("read 65536/65536"), "{said}");
     assert!(!said.contains("verification failed"), "{said}");
     assert_eq!(ended, Ended::ClientsGone);
