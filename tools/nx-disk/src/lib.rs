@@ -22,19 +22,11 @@ use std::io::Write;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-/// What to do with a disk.
+/// What to do with a disk that is there.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Action {
     /// Serve an image by NBD until the power is cut
     Serve(Serve),
-}
-
-/// `nx disk`
-#[derive(Debug, Clone, Args)]
-pub struct Arguments {
-    /// What to do
-    #[command(subcommand)]
-    pub action: Action,
 }
 
 /// `nx disk serve`
@@ -75,9 +67,9 @@ impl Drop for Socket<'_> {
     }
 }
 
-/// Does what the arguments say; what a person should read goes to `output`.
-pub fn run(arguments: &Arguments, output: &mut impl Write) -> Result<()> {
-    let Action::Serve(serve_arguments) = &arguments.action;
+/// Does what was asked for; what a person should read goes to `output`.
+pub fn run(action: &Action, output: &mut impl Write) -> Result<()> {
+    let Action::Serve(serve_arguments) = action;
     let Serve { image, socket, unit, flush, cut_at_write, cut_at_flush, seed, clients } = serve_arguments;
     let mut disk =
         Disk::open(image, *unit, *flush).with_context(|| format!("cannot serve `{}`", image.display()))?;

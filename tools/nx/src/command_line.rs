@@ -5,8 +5,8 @@ use crate::drift::Doors;
 use crate::gates::{self, Gate};
 use crate::project::Project;
 use crate::{
-    architecture, bench, build, dependencies, drift, figures, fuzz, image, interactive, os_test, run, setup,
-    simulation,
+    architecture, bench, build, dependencies, disk, drift, figures, fuzz, image, interactive, os_test, run,
+    setup, simulation,
 };
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -29,6 +29,8 @@ enum Command {
     Build(build::Arguments),
     /// Compile, then write build/image: the flat kernel and the initial image
     Image(image::Arguments),
+    /// Make a new disk with its partitions (build/disk.img when nothing else is said), or serve one and cut its power
+    Disk(disk::Arguments),
     /// Compile, write the image and boot it in QEMU with the console on this terminal
     Run(run::Arguments),
     /// Run the whole system here without QEMU, with its prompt on this terminal
@@ -49,8 +51,6 @@ enum Command {
     Bench(bench::Arguments),
     /// Try random input for so many minutes
     Fuzz(fuzz::Arguments),
-    /// Serve a disk image with a volatile cache, and cut its power
-    Disk(nx_disk::Arguments),
     /// List, read, write, check and dump a state partition from outside
     Statefs(nx_statefs::Arguments),
     /// Write every page that is printed from the sources (abi, limits, ladder, messages, services, unsafe)
@@ -99,6 +99,7 @@ pub fn run() -> Result<()> {
         Command::Doctor(arguments) => setup::doctor(project, &arguments),
         Command::Build(arguments) => build::run(project, &arguments),
         Command::Image(arguments) => image::build_with(project, &arguments).map(drop),
+        Command::Disk(arguments) => disk::run(project, &arguments),
         Command::Run(arguments) => run::run(project, &arguments),
         Command::Sim(arguments) => simulation::shell(project, &arguments),
         Command::Soak(arguments) => simulation::soak(project, &arguments),
@@ -110,7 +111,6 @@ pub fn run() -> Result<()> {
         Command::Gate { gate } => gates::run(project, gate, &doors(project)?),
         Command::Bench(arguments) => bench::run(project, &arguments),
         Command::Fuzz(arguments) => fuzz::run(project, &arguments),
-        Command::Disk(arguments) => nx_disk::run(&arguments, &mut std::io::stdout().lock()),
         Command::Statefs(arguments) => nx_statefs::run(&arguments, &mut std::io::stdout().lock()),
         Command::Pages(arguments) => {
             Page::ALL.iter().try_for_each(|page| documents::run(project, *page, &arguments))

@@ -72,9 +72,16 @@ impl Problems {
         for endpoint in &service.endpoints {
             self.endpoint(owner, endpoint);
         }
-        if service.creates_processes && service.condition.is_none() {
-            let message = "who creates processes can be anybody: only with a boot argument (`only_with`)";
-            self.add(owner, "creates_processes", message.into());
+        if let Some(ids) = service.creates_processes {
+            if service.condition.is_none() {
+                let message =
+                    "processes that the recipe does not name: only with a boot argument (`only_with`)";
+                self.add(owner, "creates_processes", message.into());
+            }
+            if ids.first == 0 || ids.first > ids.last {
+                let message = "a range of ids begins above 0 and does not end before it begins";
+                self.add(owner, "creates_processes", message.into());
+            }
         }
         for device in &service.devices {
             self.name(owner, "device", &device.name);
@@ -99,6 +106,10 @@ impl Problems {
         }
         if service.ready_ms == 0 {
             self.add(owner, "ready_ms", "a service needs time to become ready: `ready_ms` is 0".into());
+        }
+        if (1..HEARTBEAT_MS_MIN).contains(&service.heartbeat_ms) {
+            let message = format!("`heartbeat_ms` is below HEARTBEAT_MS_MIN ({HEARTBEAT_MS_MIN})");
+            self.add(owner, "heartbeat_ms", message);
         }
         self.limits(owner, &service.limits);
     }
@@ -161,6 +172,10 @@ impl Problems {
                     format!("there are two endpoints `{}`", endpoint.name),
                 );
             }
+        }
+        if service.reads_logs.is_some() && earlier().any(|other| other.reads_logs == service.reads_logs) {
+            let message = "there are two who read the log rings in this part";
+            self.add(&service.name, "reads_logs", message.into());
         }
         for (place, device) in service.devices.iter().enumerate() {
             if service.devices.iter().take(place).any(|other| other.name == device.name) {

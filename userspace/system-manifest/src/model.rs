@@ -40,8 +40,12 @@ pub struct Service {
     pub restart: Restart,
     /// Time until it must have said that it is ready, in milliseconds.
     pub ready_ms: u32,
+    /// Time after which it counts as hanging when it works and does not say so, in milliseconds; 0: it is not asked.
+    pub heartbeat_ms: u32,
     /// What its threads may ask for at the most, and start with.
     pub urgency: Urgency,
+    /// The harts on which its threads may run, one bit each; 0: all.
+    pub affinity: u32,
     /// Its quotas.
     pub limits: Limits,
     /// Endpoints that it answers.
@@ -52,10 +56,21 @@ pub struct Service {
     pub devices: Vec<DeviceNeed>,
     /// What it may do with the machine as a whole.
     pub control: ControlRights,
-    /// Whether it is given every service's log ring to read.
-    pub reads_logs: bool,
-    /// Whether it may create processes, whoever they say they are; only self-tests may.
-    pub creates_processes: bool,
+    /// As whom it is given every service's log ring to read, if it is.
+    pub reads_logs: Option<LogReader>,
+    /// Whether it writes its decisions down in an audit ring of its own.
+    pub audits: bool,
+    /// The service ids of the processes that it may create; only self-tests may.
+    pub creates_processes: Option<ServiceIds>,
+}
+
+/// A range of service ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceIds {
+    /// The first, above 0.
+    pub first: u64,
+    /// The last, not below the first.
+    pub last: u64,
 }
 
 /// An endpoint and the operations that it answers.
@@ -93,6 +108,15 @@ pub struct DeviceNeed {
     pub optional: bool,
     /// Pages for memory that the device reads and writes by itself.
     pub dma_pages: u32,
+}
+
+/// Who reads log rings. Of each there is one at the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogReader {
+    /// Shows lines.
+    Console,
+    /// Keeps records, and reads the audit rings besides.
+    Journal,
 }
 
 /// When a service is started.

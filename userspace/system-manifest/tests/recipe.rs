@@ -1,7 +1,9 @@
 //! The recipe that ships compiles, and every kind of wrong recipe is refused with its line.
 
 use proptest::prelude::*;
-use system_manifest::{DecodeError, Manifest, Restart, StartPolicy, compile, decode, encode};
+use system_manifest::{
+    DecodeError, LogReader, Manifest, Restart, ServiceIds, StartPolicy, compile, decode, encode,
+};
 
 const SHIPPED: &str = include_str!("../../../recipes/system.toml");
 
@@ -45,6 +47,8 @@ fn the_shipped_recipe_names_everyone_of_this_stage() {
         [
             "consoled",
             "rngd",
+            "virtioblkd",
+            "logd",
             "pong",
             "ping",
             "nexus-shell",
@@ -59,6 +63,7 @@ fn the_shipped_recipe_names_everyone_of_this_stage() {
             "selftest-helper",
             "selftest-busy",
             "selftest-slow",
+            "selftest-driver",
             "selftest-client",
             "unfit-program",
             "unfit-quota",
@@ -114,20 +119,55 @@ fn the_shipped_recipe_lets_nobody_create_processes_but_a_self_test() {
     let may_create: Vec<_> = shipped()
         .services
         .into_iter()
-        .filter(|service| service.creates_processes)
-        .map(|service| (service.name, service.condition))
+        .filter_map(|service| Some((service.name, service.condition, service.creates_processes?)))
         .collect();
-    assert_eq!(may_create, [("lockstep".to_string(), Some("selftest".to_string()))]);
+    let ids = ServiceIds { first: 0x6c6f_636b_7374_6570, last: 0x6c6f_636b_7374_6573 };
+    assert_eq!(may_create, [("lockstep".to_string(), Some("selftest".to_string()), ids)]);
+}
+
+#[test]
+fn test_reject_a_range_of_ids_that_is_none() {
+    for range in ["first = 0, last = 1", "first = 3, last = 2"] {
+        let text = format!("only_with = \"selftest\"\ncreates_processes = {{ {range} }}\ncontrol =");
+        let error = refused("control =", &text);
+        assert!(error.message.contains("a range of ids begins above 0"), "{error}");
+    }
 }
 
 #[test]
 fn test_reject_who_creates_processes_in_every_boot() {
-    let error = refused("control =", "creates_processes = true\ncontrol =");
+    let ids = "creates_processes = { first = 1, last = 2 }";
+    let error = refused("control =", &format!("{ids}\ncontrol ="));
     assert!(error.message.contains("only with a boot argument"), "{error}");
     assert_eq!(error.line, 17);
-    let conditional =
-        SMALL.replace("control =", "creates_processes = true\nonly_with = \"selftest\"\ncontrol =");
+    let conditional = SMALL.replace("control =", &format!("{ids}\nonly_with = \"selftest\"\ncontrol ="));
     assert!(compile(&conditional, "small.toml").is_ok());
+}
+
+#[test]
+fn one_reads_the_log_rings_for_the_console_and_who_decides_has_an_audit_ring() {
+    let reads = |source: &str| {
+        let manifest = decode(&compile(source, "small.toml").unwrap()).unwrap();
+        manifest.services.iter().map(|service| (service.reads_logs, service.audits)).collect::<Vec<_>>()
+    };
+    assert_eq!(reads(SMALL), [(None, false), (None, false)]);
+    let journal = SMALL.replace("control =", "reads_logs = \"journal\"\naudits = true\ncontrol =");
+    assert_eq!(reads(&journal), [(None, false), (Some(LogReader::Journal), true)]);
+}
+
+#[test]
+fn test_reject_two_readers_of_one_part_and_unknown_parts() {
+    assert_eq!(
+        refused("control =", "reads_logs = \"consle\"\ncontrol =").suggestion.as_deref(),
+        Some("console")
+    );
+    let reads = "reads_logs = \"console\"\n";
+    let two = SMALL
+        .replace("limits = {", &format!("{reads}limits = {{"))
+        .replace("control =", &format!("{reads}control ="));
+    let error = compile(&two, "small.toml").unwrap_err();
+    assert!(error.message.contains("two who read the log rings"), "{error}");
+    assert_eq!(error.line, 18);
 }
 
 #[test]
@@ -249,7 +289,8 @@ proptest! {
 
     #[test]
     fn any_bytes_are_refused_or_decoded_but_never_panic(tail in prop::collection::vec(any::<u8>(), 0..512)) {
-        let mut bytes = b"NXMANIF\x01".to_vec();
+        // With the magic of what compiles, or nothing behind it would be looked at.
+        let mut bytes = compile(SMALL, "small.toml").unwrap()[..8].to_vec();
         bytes.extend_from_slice(&tail);
         let _ = decode(&bytes);
     }

@@ -8,6 +8,7 @@ extern crate alloc;
 
 mod commands;
 mod format;
+mod log;
 mod system_view;
 
 use alloc::string::String;
@@ -45,6 +46,7 @@ fn converse(environment: &Environment) -> Result<(), SetupError> {
         control: environment.needed("system", Kind::SystemControl)?,
         console: Console::new(environment.to_call("console")?),
         init: init::Client::new(environment.to_call("init")?),
+        log: nexus_proto::log::Client::new(environment.to_call("log")?),
         pong: pong::Client::new(environment.to_call("pong")?),
     };
     let mut editor = Editor::new(PROMPT);
@@ -107,8 +109,16 @@ fn candidates(shell: &Shell<'_>, before: &str) -> Vec<String> {
     if before.trim_start() == first {
         return commands::COMMANDS.iter().map(|command| command.name.into()).collect();
     }
-    let takes_service =
-        commands::COMMANDS.iter().any(|command| command.name == first && command.takes_service);
+    let last =
+        before.trim_end_matches(|character: char| !character.is_whitespace()).split_whitespace().last();
+    match last {
+        Some("--level") if first == "log" => return nexus_proto::log::LEVELS.map(String::from).to_vec(),
+        Some("--service") => {}
+        _ if first == "log" => return log::OPTIONS.map(String::from).to_vec(),
+        _ => {}
+    }
+    let takes_service = first == "log"
+        || commands::COMMANDS.iter().any(|command| command.name == first && command.takes_service);
     let services = if takes_service { system_view::services(shell).unwrap_or_default() } else { Vec::new() };
     services.into_iter().map(|service| service.name).collect()
 }

@@ -9,7 +9,11 @@ extern crate alloc;
 mod borrowed;
 mod capabilities;
 mod devices;
+mod disk;
+mod drills;
 mod figures;
+mod interrupts;
+mod journal;
 mod memory;
 mod messages;
 mod restarts;
@@ -20,7 +24,7 @@ use alloc::string::String;
 use core::time::Duration;
 use nexus_abi::Handle;
 use nexus_ipc::Deadline;
-use nexus_proto::{init, peer, pong, rng};
+use nexus_proto::{block, drill, init, log, peer, pong, rng};
 use nexus_rt::{Environment, SetupError, error, info};
 
 /// Time that anything here may take before it counts as failed.
@@ -55,8 +59,13 @@ const PROOFS: &[Proof] = &[
     ("spawn reasons", restarts::spawn_reasons),
     #[cfg(target_os = "none")]
     ("lockstep", restarts::lockstep),
-    // The last: it leaves no peer.
+    // It leaves no peer; what follows needs none.
     ("crash loop given up", restarts::crash_loop),
+    ("core services log", journal::core_services),
+    ("log query", journal::query),
+    ("kernel decisions audited", journal::decisions),
+    ("logd hardening rejects", journal::hardening),
+    ("logd restart", journal::restart),
 ];
 
 /// The proofs of a machine with an entropy device; one without has another proof in their place. They come first.
@@ -66,6 +75,13 @@ const ENTROPY_PROOFS: &[Proof] = &[
     ("driver restart", devices::driver_restart),
 ];
 
+/// The proofs of a machine with a disk, behind those.
+const DISK_PROOFS: &[Proof] =
+    &[("blk partition", disk::partition), ("blk refusals", disk::refusals), ("blk restart", disk::restart)];
+
+/// The proofs of a machine with a second entropy device, behind those.
+const DRILL_PROOFS: &[Proof] = &[("driver stall contained", drills::stall), ("driver hang", drills::hang)];
+
 /// What the proofs work on.
 struct Subject<'a> {
     environment: &'a Environment,
@@ -73,7 +89,10 @@ struct Subject<'a> {
     peer: peer::Client,
     pong: pong::Client,
     init: init::Client,
+    log: log::Client,
     rng: rng::Client,
+    block: block::Client,
+    drill: drill::Client,
 }
 
 impl Subject<'_> {
@@ -101,7 +120,10 @@ fn subject(environment: &Environment) -> Result<Subject<'_>, SetupError> {
         peer: peer::Client::new(peer_endpoint),
         pong: pong::Client::new(environment.to_call("pong")?),
         init: init::Client::new(environment.to_call("init")?),
+        log: log::Client::new(environment.to_call("log")?),
         rng: rng::Client::new(environment.to_call("rng")?),
+        block: block::Client::new(environment.to_call("block")?),
+        drill: drill::Client::new(environment.to_call("drill")?),
     })
 }
 
@@ -119,19 +141,22 @@ fn prove(subject: &Subject<'_>) -> u64 {
         error!("SELFTEST: FAIL figures: {reason}");
         failures += 1;
     }
-    let with_device = match devices::has_entropy(subject) {
-        Ok(true) => ENTROPY_PROOFS,
+    let mut proofs_with = |what: &str, has_it: Result<bool, String>, proofs: &'static [Proof]| match has_it {
+        Ok(true) => proofs,
         Ok(false) => {
-            info!("SELFTEST: rng absent ok");
+            info!("SELFTEST: {what} absent ok");
             &[]
         }
         Err(reason) => {
             failures += 1;
-            error!("SELFTEST: FAIL rng absent: {reason}");
+            error!("SELFTEST: FAIL {what} absent: {reason}");
             &[]
         }
     };
-    for (name, proof) in with_device.iter().chain(PROOFS) {
+    let entropy = proofs_with("rng", devices::has_entropy(subject), ENTROPY_PROOFS);
+    let disk = proofs_with("blk", disk::has_disk(subject), DISK_PROOFS);
+    let drill = proofs_with("drill", drills::has_driver(subject), DRILL_PROOFS);
+    for (name, proof) in entropy.iter().chain(disk).chain(drill).chain(PROOFS) {
         match proof(subject) {
             Ok(()) => info!("SELFTEST: {name} ok"),
             Err(reason) => {

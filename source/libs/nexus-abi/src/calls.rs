@@ -564,7 +564,7 @@ system_calls! {
         WrongKind: "`timer` is not a timer",
         NotPermitted: "the capability lacks ARM",
     }
-    /// Takes records out of the kernel's ring, oldest first, as many as fit or as are copied before an interrupt. While somebody reads, the kernel prints nothing itself.
+    /// Takes records out of the kernel's ring, oldest first, as many as fit or as are copied before an interrupt. From the first read of whoever bound the ring's notification until its death, the kernel prints nothing itself; others may read too, each from its own place.
     RingRead = 41, "ring_read";
     ("control": Capability(Kind::SystemControl, Rights::LOG), "after": Number, "to": OutBytes, "bytes": Bytes)
         -> "bytes that were written";
@@ -590,7 +590,7 @@ system_calls! {
         TooLarge: "the text is longer than one record holds",
         Fault: "`from` is not in readable memory of the caller",
     }
-    /// Names the notification that is signalled when the kernel's ring gets a record.
+    /// Names the one notification that is signalled when the kernel's ring gets a record, and makes the caller its reader from its next read on.
     RingBind = 43, "ring_bind";
     ("control": Capability(Kind::SystemControl, Rights::LOG),
      "notification": Capability(Kind::Notification, Rights::SIGNAL), "bits": Number) -> "0";
@@ -765,5 +765,28 @@ system_calls! {
         NotPermitted: "the capability lacks MANAGE",
         InvalidArgument: "`ticks` is 0 or above `period`, or `period` is not between a millisecond and ten seconds",
         PeerGone: "the process has ended",
+    }
+    /// Makes a copy of an authority that covers less: a `ProcessAuthority` over the service ids `first` to `last`, or a `QosAuthority` (`first` is 0) up to the class `last`.
+    AuthorityNarrow = 58, "authority_narrow";
+    ("authority": AnyCapability, "first": Number, "last": Number) -> "the copy, with the same rights";
+    {
+        InvalidHandle: "`authority` names no entry",
+        StaleHandle: "`authority` was closed or is under way",
+        WrongKind: "`authority` is neither a ProcessAuthority nor a QosAuthority",
+        NotPermitted: "the range reaches beyond that of `authority`",
+        InvalidArgument: "`first` is above `last`, is not 0 for a QosAuthority, or `last` is no class",
+        NoMemory: "the caller's quota has no page for its table",
+        NoSlots: "the caller's table is full",
+        Revoked: "the capability is being revoked",
+    }
+    /// Changes on which harts a thread (0: the caller's own) may run: one bit each. Threads that it creates in its process inherit it.
+    ThreadSetAffinity = 59, "thread_set_affinity";
+    ("thread": ThreadOrSelf(Rights::MANAGE), "harts": Number) -> "0";
+    {
+        InvalidHandle: "`thread` names no entry",
+        StaleHandle: "`thread` was closed or is gone",
+        WrongKind: "`thread` is not a thread",
+        NotPermitted: "the capability lacks MANAGE",
+        InvalidArgument: "no hart of `harts` is online",
     }
 }

@@ -13,11 +13,14 @@
 extern crate alloc;
 
 pub mod bell;
+pub mod block;
 pub mod bulk;
 pub mod busy;
 pub mod console;
+pub mod drill;
 pub mod helper;
 pub mod init;
+pub mod log;
 pub mod meter;
 pub mod peer;
 pub mod pong;
@@ -28,11 +31,14 @@ pub mod soak;
 /// The reference of every service.
 pub const SERVICES: &[&nexus_ipc::ServiceReference] = &[
     &bell::REFERENCE,
+    &block::REFERENCE,
     &bulk::REFERENCE,
     &busy::REFERENCE,
     &console::REFERENCE,
+    &drill::REFERENCE,
     &helper::REFERENCE,
     &init::REFERENCE,
+    &log::REFERENCE,
     &meter::REFERENCE,
     &peer::REFERENCE,
     &pong::REFERENCE,
