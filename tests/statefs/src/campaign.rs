@@ -154,6 +154,14 @@ impl Campaign<'_> {
         self.cut_everywhere(&run, seed, false)
     }
 
+    /// The same with processes that die while the power stays, before it goes.
+    pub fn scenario_with_deaths(&mut self, seed: u64) -> Result<(), Failure> {
+        let run =
+            scenario::run_with_deaths(seed, contents).map_err(|what| Failure { seed, window: 0, what })?;
+        self.seen.scenarios += 1;
+        self.cut_everywhere(&run, seed, false)
+    }
+
     fn cut_everywhere(&mut self, run: &Run, seed: u64, second: bool) -> Result<(), Failure> {
         let mut durable = run.start.clone();
         let mut random = Random::new(seed ^ 0xC07);

@@ -80,7 +80,7 @@ fn take(client: &mut Client, model: &mut [u8], step: &Step) -> Result<(), Device
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn an_honest_server_without_a_cut_is_a_file(steps in prop::collection::vec(step(), 1..40)) {

@@ -210,7 +210,7 @@ impl<D: BlockDevice> Store<D> {
     /// Opens the store on a device: replays its log and begins a new incarnation, which is durable when this
     /// returns. A store with damage that has to be accepted, or without room, opens read-only.
     pub fn open(mut device: D, options: Options) -> Result<Store<D>, Error> {
-        let loaded = replay::load(&mut device, keep_tombstones(&options))?;
+        let loaded = load(&mut device, &options)?;
         let geometry = loaded.superblock.geometry;
         let mut store = Store {
             pending: Pending::new(geometry.group_bytes_max(), loaded.superblock.salt),
@@ -257,6 +257,7 @@ impl<D: BlockDevice> Store<D> {
         for report in loaded.damage.reports() {
             self.damage.report(*report);
         }
+        self.counters.flushes += u64::from(!self.options.read_only);
         self.counters.replay_groups += loaded.groups;
         self.counters.replay_bytes += loaded.bytes;
         self.mode = Mode::ReadOnly;
@@ -299,7 +300,7 @@ impl<D: BlockDevice> Store<D> {
 
     /// Replays after an I/O error, as an opening does.
     pub(crate) fn recover(&mut self) -> Result<(), Error> {
-        let loaded = replay::load(&mut self.device, keep_tombstones(&self.options))?;
+        let loaded = load(&mut self.device, &self.options)?;
         match self.adopt(loaded) {
             Ok(()) => Ok(()),
             Err(error) => {
@@ -376,6 +377,15 @@ impl<D: BlockDevice> Store<D> {
     pub fn device_mut(&mut self) -> &mut D {
         &mut self.device
     }
+}
+
+/// Reads what is on the device. Who is going to write flushes first: a process that died may have left groups, or a
+/// superblock, that can be read and are not durable, and the first group written here says that they were.
+fn load(device: &mut impl BlockDevice, options: &Options) -> Result<Loaded, Error> {
+    if !options.read_only {
+        device.flush()?;
+    }
+    replay::load(device, keep_tombstones(options))
 }
 
 #[cfg(feature = "mutants")]
