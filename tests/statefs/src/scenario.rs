@@ -107,6 +107,9 @@ pub struct Driver {
 
 type Change = (Vec<u8>, Option<Vec<u8>>);
 
+/// Tells everything that a store holds.
+type See = fn(&mut Store<Medium>) -> Result<Model, String>;
+
 impl Driver {
     /// Drives an open store that holds this model.
     pub fn new(store: Store<Medium>, model: Rc<Model>, random: Random, mutant: Mutant) -> Driver {
@@ -222,8 +225,8 @@ impl Driver {
     }
 
     /// The process dies in the middle of a step, or of an opening, and the power stays: the next process opens
-    /// what it sees, be it durable or not, and goes on with that. `see` tells everything that a store holds.
-    pub fn die(&mut self, see: fn(&mut Store<Medium>) -> Result<Model, String>) -> Result<(), String> {
+    /// what it sees, be it durable or not, and goes on with that.
+    pub fn die(&mut self, see: See) -> Result<(), String> {
         let first = self.trace_length();
         let (life, kind) = (self.random.below(DEATH_WITHIN), self.random.below(3));
         self.store().device_mut().die_after(life);
@@ -282,8 +285,8 @@ pub fn run(seed: u64, mutant: Mutant) -> Result<Run, Error> {
 }
 
 /// Runs a scenario in which every fourth step is a death of the process; see [`Driver::die`].
-pub fn run_with_deaths(seed: u64, see: fn(&mut Store<Medium>) -> Result<Model, String>) -> Result<Run, String> {
-    let (mut driver, start, steps) = begin(seed, Mutant::None).map_err(|error| format!("begin: {error}"))?;
+pub fn run_with_deaths(seed: u64, mutant: Mutant, see: See) -> Result<Run, String> {
+    let (mut driver, start, steps) = begin(seed, mutant).map_err(|error| format!("begin: {error}"))?;
     for step in 0..steps {
         if step % 4 == 3 {
             driver.die(see)?;

@@ -53,6 +53,8 @@ pub enum Mutant {
     SegmentReusedBeforeFreed,
     /// What a superblock frees is taken at once, while an opening may still need the superblock before it.
     SegmentReusedTooEarly,
+    /// An opening builds on what it reads, be it durable or not.
+    OpenedWithoutFlush,
 }
 
 /// How a store is opened.
@@ -382,7 +384,7 @@ impl<D: BlockDevice> Store<D> {
 /// Reads what is on the device. Who is going to write flushes first: a process that died may have left groups, or a
 /// superblock, that can be read and are not durable, and the first group written here says that they were.
 fn load(device: &mut impl BlockDevice, options: &Options) -> Result<Loaded, Error> {
-    if !options.read_only {
+    if !options.read_only && flushes_first(options) {
         device.flush()?;
     }
     replay::load(device, keep_tombstones(options))
@@ -391,6 +393,16 @@ fn load(device: &mut impl BlockDevice, options: &Options) -> Result<Loaded, Erro
 #[cfg(feature = "mutants")]
 fn keep_tombstones(options: &Options) -> bool {
     options.mutant != Mutant::TombstoneDroppedEarly
+}
+
+#[cfg(feature = "mutants")]
+fn flushes_first(options: &Options) -> bool {
+    options.mutant != Mutant::OpenedWithoutFlush
+}
+
+#[cfg(not(feature = "mutants"))]
+fn flushes_first(_: &Options) -> bool {
+    true
 }
 
 #[cfg(not(feature = "mutants"))]
