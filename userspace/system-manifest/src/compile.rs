@@ -5,8 +5,8 @@ mod source;
 
 use crate::check::{Problem, check};
 use crate::model::{
-    Access, ControlRights, DeviceNeed, Endpoint, Init, Limits, LogReader, Manifest, Restart, Service, ServiceIds,
-    StartPolicy, Urgency,
+    Access, ControlRights, DeviceNeed, Endpoint, Init, Limits, LogReader, Manifest, Restart, Service,
+    ServiceIds, StartPolicy, Urgency,
 };
 use crate::wire::encode;
 use source::{SourceDevice, SourceEndpoint, SourceManifest, SourceService};
