@@ -5,7 +5,7 @@
 //!  writer ── NBD ──► block server ── volatile cache ──► image ◄── nx statefs, reader in Python
 //!    └─ what was tried, what was acknowledged (a pipe) ──► round.rs ── compares
 //! ```
-//! The writer here runs the engine itself; in its place a machine in QEMU can have the same disk.
+//! The writer runs the engine itself, without driver and service.
 //! Start at `round.rs` (one life of the machine), then `writer.rs`.
 #![forbid(unsafe_code)]
 
