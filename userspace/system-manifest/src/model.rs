@@ -201,11 +201,13 @@ impl Manifest {
         })
     }
 
-    /// Pages that all services and their devices are given together, should all of them run.
-    pub fn memory_pages(&self) -> u64 {
-        let devices = self.services.iter().flat_map(|service| &service.devices);
-        let devices = devices.map(|device| u64::from(device.dma_pages)).sum::<u64>();
-        self.services.iter().map(|service| u64::from(service.limits.memory_pages)).sum::<u64>() + devices
+    /// Pages that all services which may start, and their devices, are given together, should all of them run.
+    pub fn memory_pages(&self, may_start: impl Fn(&Service) -> bool) -> u64 {
+        let of_service = |service: &Service| {
+            let devices = service.devices.iter().map(|device| u64::from(device.dma_pages)).sum::<u64>();
+            u64::from(service.limits.memory_pages) + devices
+        };
+        self.services.iter().filter(|service| may_start(service)).map(of_service).sum()
     }
 }
 

@@ -40,26 +40,48 @@ mod row {
     }
 }
 
-/// On a host a thread simulates one process after the other, and each begins anew: the row is that of the last.
+/// On a host a thread simulates several processes in turn: each has a row, by the word that is its own. No heap
+/// holds them, for what runs here has that of its process.
 #[cfg(not(target_os = "none"))]
 mod row {
     use super::Row;
+    use nexus_abi::system::host::process_word;
     use std::cell::RefCell;
 
-    std::thread_local! {
-        static ROW: RefCell<Option<Row>> = const { RefCell::new(None) };
+    /// Drivers that live at once, at the most; the row of one that died makes place.
+    const ROWS_MAX: usize = 16;
+
+    struct Rows {
+        rows: [Option<(usize, Row)>; ROWS_MAX],
+        next: usize,
     }
 
+    std::thread_local! {
+        static ROWS: RefCell<Rows> = const { RefCell::new(Rows { rows: [const { None }; ROWS_MAX], next: 0 }) };
+    }
+
+    /// A process that begins where one ended has its word: its row is a new one.
     pub(super) fn is_first() -> bool {
         true
     }
 
     pub(super) fn set(row: Row) {
-        ROW.set(Some(row));
+        let own = process_word();
+        ROWS.with_borrow_mut(|rows| {
+            let same =
+                rows.rows.iter().position(|place| place.as_ref().is_some_and(|(word, _)| *word == own));
+            let place = same.unwrap_or(rows.next % ROWS_MAX);
+            rows.rows[place] = Some((own, row));
+            rows.next = if same.is_none() { place + 1 } else { rows.next };
+        });
     }
 
     pub(super) fn with<T>(act: impl FnOnce(&Row) -> Option<T>) -> Option<T> {
-        ROW.with_borrow(|row| row.as_ref().and_then(act))
+        let own = process_word();
+        ROWS.with_borrow(|rows| {
+            let found = rows.rows.iter().flatten().find(|(word, _)| *word == own);
+            found.and_then(|(_, row)| act(row))
+        })
     }
 }
 
