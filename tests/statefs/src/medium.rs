@@ -43,6 +43,8 @@ pub struct Medium {
     /// What was written and flushed since [`Medium::record`].
     pub trace: Vec<Event>,
     recording: bool,
+    /// Writes and flushes until those of the process at work reach the medium no more.
+    life: Option<usize>,
 }
 
 /// What became of a unit that was written and not flushed.
@@ -62,13 +64,13 @@ impl Medium {
     /// A medium of zeros.
     pub fn new(units: usize) -> Medium {
         let zero = Unit::new(vec![0; UNIT].into());
-        Medium { units: vec![zero; units], trace: Vec::new(), recording: false }
+        Medium { units: vec![zero; units], trace: Vec::new(), recording: false, life: None }
     }
 
     /// A medium with these bytes.
     pub fn from_bytes(bytes: &[u8]) -> Medium {
         let units = bytes.chunks_exact(UNIT).map(|unit| Unit::new(unit.into())).collect();
-        Medium { units, trace: Vec::new(), recording: false }
+        Medium { units, trace: Vec::new(), recording: false, life: None }
     }
 
     /// The image; what is unreadable as zeros.
@@ -85,6 +87,28 @@ impl Medium {
         self.trace.clear();
         self.recording = true;
         self
+    }
+
+    /// The process at work dies after so many more writes and flushes, in the middle of a write of several units
+    /// if that is where it is. The power stays: what was written is seen by the next process.
+    pub fn die_after(&mut self, steps: usize) {
+        self.life = Some(steps);
+    }
+
+    /// Another process is at work.
+    pub fn revive(&mut self) {
+        self.life = None;
+    }
+
+    fn live(&mut self) -> Result<(), DeviceError> {
+        match &mut self.life {
+            Some(0) => Err(DeviceError::Gone),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     /// Units.
@@ -199,6 +223,7 @@ impl BlockDevice for Medium {
     fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), DeviceError> {
         assert_eq!((offset as usize % UNIT, data.len() % UNIT), (0, 0), "the engine writes whole units");
         for (at, part) in data.chunks_exact(UNIT).enumerate() {
+            self.live()?;
             let at = offset as usize / UNIT + at;
             let unit = Unit::new(part.into());
             if self.recording {
@@ -210,6 +235,7 @@ impl BlockDevice for Medium {
     }
 
     fn flush(&mut self) -> Result<(), DeviceError> {
+        self.live()?;
         if self.recording {
             self.trace.push(Event::Flush);
         }

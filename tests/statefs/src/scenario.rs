@@ -76,6 +76,9 @@ pub fn key(number: usize) -> Vec<u8> {
     format!("{folder}/key-{number:02}").into_bytes()
 }
 
+/// A process that dies does so within so many writes of units and flushes.
+const DEATH_WITHIN: usize = 24;
+
 /// Keys in the universe.
 pub const KEYS: usize = 28;
 
@@ -103,6 +106,9 @@ pub struct Driver {
 }
 
 type Change = (Vec<u8>, Option<Vec<u8>>);
+
+/// Tells everything that a store holds.
+type See = fn(&mut Store<Medium>) -> Result<Model, String>;
 
 impl Driver {
     /// Drives an open store that holds this model.
@@ -218,6 +224,28 @@ impl Driver {
         }
     }
 
+    /// The process dies in the middle of a step, or of an opening, and the power stays: the next process opens
+    /// what it sees, be it durable or not, and goes on with that.
+    pub fn die(&mut self, see: See) -> Result<(), String> {
+        let first = self.trace_length();
+        let (life, kind) = (self.random.below(DEATH_WITHIN), self.random.below(3));
+        self.store().device_mut().die_after(life);
+        let _died = match kind {
+            0 => self.changes(4, 2),
+            1 => self.store().checkpoint_now(),
+            _ => {
+                let options = options(&mut self.random, self.mutant);
+                Store::open(self.store().device_mut(), options).map(drop)
+            }
+        };
+        self.store().device_mut().revive();
+        self.reopen().map_err(|error| format!("the opening after a death: {error}"))?;
+        self.model = Rc::new(see(self.store())?);
+        let acknowledged = self.trace_length();
+        self.commits.push(Commit { first, acknowledged, after: Rc::clone(&self.model) });
+        Ok(())
+    }
+
     fn reopen(&mut self) -> Result<(), Error> {
         let before = self.trace_length();
         let medium = self.store.take().expect("open").into_device();
@@ -249,6 +277,28 @@ fn apply(model: &mut Model, changes: &[Change], last_version: u64) {
 
 /// Runs a scenario on an engine, faulty or not.
 pub fn run(seed: u64, mutant: Mutant) -> Result<Run, Error> {
+    let (mut driver, start, steps) = begin(seed, mutant)?;
+    for _ in 0..steps {
+        driver.step()?;
+    }
+    Ok(driver.finish(start, vec![Rc::new(Model::new())]))
+}
+
+/// Runs a scenario in which every fourth step is a death of the process; see [`Driver::die`].
+pub fn run_with_deaths(seed: u64, mutant: Mutant, see: See) -> Result<Run, String> {
+    let (mut driver, start, steps) = begin(seed, mutant).map_err(|error| format!("begin: {error}"))?;
+    for step in 0..steps {
+        if step % 4 == 3 {
+            driver.die(see)?;
+        } else {
+            driver.step().map_err(|error| format!("step {step}: {error}"))?;
+        }
+    }
+    Ok(driver.finish(start, vec![Rc::new(Model::new())]))
+}
+
+/// A driver of a new store, the medium before it, and the steps to take.
+fn begin(seed: u64, mutant: Mutant) -> Result<(Driver, Medium, usize), Error> {
     let mut random = Random::new(seed);
     let start = formatted(seed);
     let steps = 30 + random.below(60);
@@ -257,9 +307,6 @@ pub fn run(seed: u64, mutant: Mutant) -> Result<Run, Error> {
     let model = Rc::new(Model::new());
     let mut driver = Driver::new(store, Rc::clone(&model), random, mutant);
     driver.phases.push((0, Phase::Recovery));
-    driver.commits.push(Commit { first: 0, acknowledged: opened, after: Rc::clone(&model) });
-    for _ in 0..steps {
-        driver.step()?;
-    }
-    Ok(driver.finish(start, vec![model]))
+    driver.commits.push(Commit { first: 0, acknowledged: opened, after: model });
+    Ok((driver, start, steps))
 }

@@ -43,6 +43,11 @@ fn a_segment_reused_before_its_checkpoint_is_durable_is_found() {
     found_by_power_cuts(Mutant::SegmentReusedBeforeFreed);
 }
 
+#[test]
+fn an_opening_that_builds_on_what_is_not_durable_is_found() {
+    found_by_power_cuts(Mutant::OpenedWithoutFlush);
+}
+
 /// No power cut alone needs the superblock before the newest: this one shows when the newest is damaged.
 #[test]
 fn a_segment_reused_while_the_superblock_before_needs_it_is_found() {

@@ -29,7 +29,7 @@ enum Command {
     Build(build::Arguments),
     /// Compile, then write build/image: the flat kernel and the initial image
     Image(image::Arguments),
-    /// Make a new disk with its partitions (build/disk.img when nothing else is said)
+    /// Make a new disk with its partitions (build/disk.img when nothing else is said), or serve one and cut its power
     Disk(disk::Arguments),
     /// Compile, write the image and boot it in QEMU with the console on this terminal
     Run(run::Arguments),

@@ -1,4 +1,4 @@
-//! `nx disk`: the disk that the machine boots with.
+//! `nx disk`: the disk that the machine boots with; `nx disk serve` is the library `nx-disk`.
 //!
 //! `build/disk.img` is made where there is none, and never written to again by any tool: what a person stores there
 //! stays. Runs of the tests have disks of their own, made anew each time.
@@ -28,8 +28,9 @@ const fn mebibytes(count: u64) -> u64 {
     count * 1024 * 1024 / BLOCK_BYTES as u64
 }
 
-/// A disk to make by hand.
+/// A disk to make by hand, or what else to do with one.
 #[derive(Clone, Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Arguments {
     /// The file, which must not exist
     #[arg(default_value = DISK_FILE)]
@@ -37,10 +38,16 @@ pub struct Arguments {
     /// Add the partition that tests write on
     #[arg(long)]
     pub scratch: bool,
+    /// What to do instead
+    #[command(subcommand)]
+    pub action: Option<nx_disk::Action>,
 }
 
-/// Makes a new disk; one that is there is refused.
+/// Makes a new disk; one that is there is refused. Or does the other thing that was asked for.
 pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
+    if let Some(action) = &arguments.action {
+        return nx_disk::run(action, &mut std::io::stdout().lock());
+    }
     let path = project.path(".").join(&arguments.path);
     let wanted: Vec<_> = PARTITIONS.iter().copied().chain(arguments.scratch.then_some(SCRATCH)).collect();
     ensure!(create(&path, &wanted)?, "{} exists; it is left as it is", path.display());

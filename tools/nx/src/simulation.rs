@@ -16,7 +16,7 @@ pub struct Arguments {
 /// A campaign without a fixed end.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Soak {
-    /// `sim`, `statefs` or `drivers`
+    /// `sim`, `statefs`, `power` or `drivers`
     pub what: String,
     /// How long
     pub minutes: u64,
@@ -51,15 +51,17 @@ pub fn soak(project: &Project, soak: &Soak) -> Result<()> {
             command.arg("soak");
             command
         }
-        "statefs" => {
-            let mut command = project.cargo();
-            command.args(["run", "--profile", "host", "--package", "statefs-proofs"]);
-            command.args(["--bin", "statefs-soak", "--"]);
-            command
-        }
-        other => bail!("`{other}` cannot be soaked; `sim`, `statefs` and `drivers` can"),
+        "statefs" => campaign(project, "statefs-proofs", "statefs-soak"),
+        "power" => campaign(project, "power-proofs", "power-soak"),
+        other => bail!("`{other}` cannot be soaked; `sim`, `statefs`, `power` and `drivers` can"),
     };
     execute(command.arg("--minutes").arg(minutes).args(&soak.rest))
+}
+
+fn campaign(project: &Project, package: &str, program: &str) -> Command {
+    let mut command = project.cargo();
+    command.args(["run", "--profile", "host", "--package", package, "--bin", program, "--"]);
+    command
 }
 
 fn simulator(project: &Project, profile: &str) -> Command {

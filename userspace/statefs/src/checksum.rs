@@ -12,10 +12,13 @@ pub(crate) fn salted(salt: u64, bytes: &[u8]) -> u32 {
     digest.finalize()
 }
 
-/// CRC-32C over the salt (little-endian) and then the bytes, by the processor's instruction where it has one.
+/// CRC-32C over the salt (little-endian) and then the bytes, by what the processor has for it.
 #[cfg(all(feature = "host", not(feature = "unchecked")))]
 pub(crate) fn salted(salt: u64, bytes: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&salt.to_le_bytes()), bytes)
+    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
+    digest.update(&salt.to_le_bytes());
+    digest.update(bytes);
+    digest.finalize() as u32
 }
 
 /// A checksum that always agrees: lets a fuzzer reach what lies behind it.

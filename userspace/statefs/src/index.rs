@@ -1,13 +1,11 @@
 //! The ordered index in memory: what each key is known to be, and the operations that were answered.
 //!
 //! Keys stand in sorted pages, and pages in one list. Beside each key stands its *rank*, by which nearly all
-//! comparisons are decided without following a pointer: an opening spends most of its time here.
+//! comparisons are decided without looking at the key itself: an opening spends most of its time here.
 
 use crate::key::ROOT;
 use crate::limits::{OPERATION_CLIENTS_MAX, OPERATIONS_PER_CLIENT};
 use crate::sorted::Sorted;
-use alloc::boxed::Box;
-use alloc::vec;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 use core::ops::Bound;
@@ -60,35 +58,81 @@ fn rank(key: &[u8]) -> u64 {
     u64::from_be_bytes(first)
 }
 
-#[derive(Debug)]
+/// A key's place in its page, and what is known of it.
+#[derive(Debug, Clone, Copy)]
 struct Slot {
     rank: u64,
-    key: Box<[u8]>,
     entry: Entry,
+    /// Where the key starts among the page's keys: 64 keys of 255 bytes have less than 65,536.
+    start: u16,
+    length: u8,
 }
 
-impl Slot {
-    fn order(&self, rank: u64, key: &[u8]) -> Ordering {
-        self.rank.cmp(&rank).then_with(|| (*self.key).cmp(key))
-    }
-}
-
-/// Slots in order, at least one.
+/// Slots in order, at least one. Their keys stand in one buffer, in the order in which they came: a key costs no
+/// allocation of its own.
 #[derive(Debug)]
 struct Page {
     /// Of the first slot.
     rank: u64,
     slots: Vec<Slot>,
+    keys: Vec<u8>,
 }
 
 impl Page {
-    /// Whether its first key is this one or lower.
-    fn begins_at(&self, rank: u64, key: &[u8]) -> bool {
-        self.rank < rank || (self.rank == rank && self.slots.first().is_some_and(|first| *first.key <= *key))
+    /// A page of these slots, whose keys stand in `keys`.
+    fn of(slots: &[Slot], keys: &[u8]) -> Page {
+        let mut page = Page { rank: 0, slots: Vec::with_capacity(PAGE_KEYS_MAX), keys: Vec::new() };
+        page.keys.reserve_exact(slots.iter().map(|slot| usize::from(slot.length)).sum());
+        for slot in slots {
+            page.insert(page.slots.len(), slot.rank, key_of(slot, keys), slot.entry);
+        }
+        page
     }
 
-    fn insert(&mut self, at: usize, slot: Slot) {
+    fn key(&self, slot: &Slot) -> &[u8] {
+        key_of(slot, &self.keys)
+    }
+
+    fn order(&self, slot: &Slot, rank: u64, key: &[u8]) -> Ordering {
+        slot.rank.cmp(&rank).then_with(|| self.key(slot).cmp(key))
+    }
+
+    /// Whether its first key is this one or lower.
+    fn begins_at(&self, rank: u64, key: &[u8]) -> bool {
+        self.rank < rank
+            || (self.rank == rank && self.slots.first().is_some_and(|first| self.key(first) <= key))
+    }
+
+    /// The slot of a key, or where that would be.
+    fn find(&self, rank: u64, key: &[u8]) -> Result<usize, usize> {
+        match self.slots.last().map(|last| self.order(last, rank, key)) {
+            Some(Ordering::Less) | None => Err(self.slots.len()),
+            _ => self.slots.binary_search_by(|slot| self.order(slot, rank, key)),
+        }
+    }
+
+    fn insert(&mut self, at: usize, rank: u64, key: &[u8], entry: Entry) {
+        let slot = Slot { rank, entry, start: self.keys.len() as u16, length: key.len() as u8 };
+        self.keys.extend_from_slice(key);
         self.slots.insert(at, slot);
+        self.rank_again();
+    }
+
+    /// Keeps the slots that are wanted; the keys of the others leave the buffer.
+    fn retain(&mut self, mut wanted: impl FnMut(usize, &Slot) -> bool) {
+        let mut keys = Vec::with_capacity(self.keys.len());
+        let mut at = 0;
+        self.slots.retain_mut(|slot| {
+            let keep = wanted(at, slot);
+            at += 1;
+            if keep {
+                let start = keys.len() as u16;
+                keys.extend_from_slice(key_of(slot, &self.keys));
+                slot.start = start;
+            }
+            keep
+        });
+        self.keys = keys;
         self.rank_again();
     }
 
@@ -96,6 +140,12 @@ impl Page {
     fn rank_again(&mut self) {
         self.rank = self.slots.first().map_or(0, |first| first.rank);
     }
+}
+
+/// The key of a slot, among the keys of its page.
+fn key_of<'a>(slot: &Slot, keys: &'a [u8]) -> &'a [u8] {
+    let start = usize::from(slot.start);
+    keys.get(start..start + usize::from(slot.length)).unwrap_or(&[])
 }
 
 /// Keys in order.
@@ -117,11 +167,7 @@ impl Index {
         } else {
             self.pages.partition_point(|page| page.begins_at(rank, key)).saturating_sub(1)
         };
-        let slots = self.pages.get(page).map_or(&[][..], |page| &page.slots);
-        if slots.last().is_some_and(|last| last.order(rank, key) == Ordering::Less) {
-            return (page, Err(slots.len()));
-        }
-        (page, slots.binary_search_by(|slot| slot.order(rank, key)))
+        (page, self.pages.get(page).map_or(Err(0), |found| found.find(rank, key)))
     }
 
     /// What is known of a key.
@@ -152,43 +198,45 @@ impl Index {
                 }
             }
             Err(slot) => {
-                self.insert(page, slot, Slot { rank, key: key.into(), entry });
+                self.insert((page, slot), rank, key, entry);
                 (None, true)
             }
         }
     }
 
-    /// Inserts a slot where it belongs. A full page is cut in half; behind its end, where rising keys go, the
-    /// next page takes the slot if it has few, or else a fresh one.
-    fn insert(&mut self, page: usize, at: usize, slot: Slot) {
+    /// Inserts a key where it belongs. A full page is cut in half; behind its end, where rising keys go, the
+    /// next page takes the key if it has few, or else a fresh one.
+    fn insert(&mut self, (page, at): (usize, usize), rank: u64, key: &[u8], entry: Entry) {
         if let Some(found) = self.pages.get_mut(page).filter(|page| page.slots.len() < PAGE_KEYS_MAX) {
-            found.insert(at, slot);
+            found.insert(at, rank, key, entry);
         } else if at < PAGE_KEYS_MAX
             && let Some(found) = self.pages.get_mut(page)
         {
-            let mut upper = Page { rank: 0, slots: found.slots.split_off(PAGE_KEYS_MAX / 2) };
-            upper.rank_again();
+            let (lower, upper) = found.slots.split_at(PAGE_KEYS_MAX / 2);
+            let (mut lower, mut upper) = (Page::of(lower, &found.keys), Page::of(upper, &found.keys));
             match at.checked_sub(PAGE_KEYS_MAX / 2) {
-                Some(at) => upper.insert(at, slot),
-                None => found.insert(at, slot),
+                Some(at) => upper.insert(at, rank, key, entry),
+                None => lower.insert(at, rank, key, entry),
             }
+            *found = lower;
             self.pages.insert(page + 1, upper);
         } else if let Some(next) =
             self.pages.get_mut(page + 1).filter(|page| page.slots.len() < PAGE_KEYS_MAX / 2)
         {
-            next.insert(0, slot);
+            next.insert(0, rank, key, entry);
         } else {
             let place = self.pages.len().min(page + 1);
             self.newest = place;
-            self.pages.insert(place, Page { rank: slot.rank, slots: vec![slot] });
+            let mut fresh = Page::of(&[], &[]);
+            fresh.insert(0, rank, key, entry);
+            self.pages.insert(place, fresh);
         }
     }
 
     /// Forgets a key.
     pub fn remove(&mut self, key: &[u8]) {
         let (page, Ok(slot)) = self.find(rank(key), key) else { return };
-        self.pages[page].slots.remove(slot);
-        self.pages[page].rank_again();
+        self.pages[page].retain(|at, _| at != slot);
         self.join(page);
         self.join(page.saturating_sub(1));
     }
@@ -201,8 +249,9 @@ impl Index {
         };
         let both = found.slots.len() + next.slots.len();
         if both <= PAGE_KEYS_MAX / 2 || found.slots.is_empty() {
-            found.slots.append(&mut next.slots);
-            found.rank_again();
+            for slot in &next.slots {
+                found.insert(found.slots.len(), slot.rank, next.key(slot), slot.entry);
+            }
             self.pages.remove(page + 1);
         }
     }
@@ -220,8 +269,9 @@ impl Index {
                 (page, slot.map_or_else(|at| at, |at| at + 1))
             }
         };
-        let slots = self.pages.iter().skip(page).flat_map(|page| &page.slots).skip(skipped);
-        slots.map(|slot| (&*slot.key, &slot.entry))
+        let pages = self.pages.iter().skip(page);
+        let slots = pages.flat_map(|page| page.slots.iter().map(|slot| (page.key(slot), &slot.entry)));
+        slots.skip(skipped)
     }
 
     /// All keys, in order.
@@ -246,8 +296,9 @@ impl Index {
         }
         for page in (0..self.pages.len()).rev() {
             let found = &mut self.pages[page];
-            found.slots.retain(|slot| slot.entry.state != State::Deleted);
-            found.rank_again();
+            if found.slots.iter().any(|slot| slot.entry.state == State::Deleted) {
+                found.retain(|_, slot| slot.entry.state != State::Deleted);
+            }
             self.join(page);
         }
     }

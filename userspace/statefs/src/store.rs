@@ -53,6 +53,8 @@ pub enum Mutant {
     SegmentReusedBeforeFreed,
     /// What a superblock frees is taken at once, while an opening may still need the superblock before it.
     SegmentReusedTooEarly,
+    /// An opening builds on what it reads, be it durable or not.
+    OpenedWithoutFlush,
 }
 
 /// How a store is opened.
@@ -210,7 +212,7 @@ impl<D: BlockDevice> Store<D> {
     /// Opens the store on a device: replays its log and begins a new incarnation, which is durable when this
     /// returns. A store with damage that has to be accepted, or without room, opens read-only.
     pub fn open(mut device: D, options: Options) -> Result<Store<D>, Error> {
-        let loaded = replay::load(&mut device, keep_tombstones(&options))?;
+        let loaded = load(&mut device, &options)?;
         let geometry = loaded.superblock.geometry;
         let mut store = Store {
             pending: Pending::new(geometry.group_bytes_max(), loaded.superblock.salt),
@@ -257,6 +259,7 @@ impl<D: BlockDevice> Store<D> {
         for report in loaded.damage.reports() {
             self.damage.report(*report);
         }
+        self.counters.flushes += u64::from(!self.options.read_only);
         self.counters.replay_groups += loaded.groups;
         self.counters.replay_bytes += loaded.bytes;
         self.mode = Mode::ReadOnly;
@@ -299,7 +302,7 @@ impl<D: BlockDevice> Store<D> {
 
     /// Replays after an I/O error, as an opening does.
     pub(crate) fn recover(&mut self) -> Result<(), Error> {
-        let loaded = replay::load(&mut self.device, keep_tombstones(&self.options))?;
+        let loaded = load(&mut self.device, &self.options)?;
         match self.adopt(loaded) {
             Ok(()) => Ok(()),
             Err(error) => {
@@ -378,9 +381,28 @@ impl<D: BlockDevice> Store<D> {
     }
 }
 
+/// Reads what is on the device. Who is going to write flushes first: a process that died may have left groups, or a
+/// superblock, that can be read and are not durable, and the first group written here says that they were.
+fn load(device: &mut impl BlockDevice, options: &Options) -> Result<Loaded, Error> {
+    if !options.read_only && flushes_first(options) {
+        device.flush()?;
+    }
+    replay::load(device, keep_tombstones(options))
+}
+
 #[cfg(feature = "mutants")]
 fn keep_tombstones(options: &Options) -> bool {
     options.mutant != Mutant::TombstoneDroppedEarly
+}
+
+#[cfg(feature = "mutants")]
+fn flushes_first(options: &Options) -> bool {
+    options.mutant != Mutant::OpenedWithoutFlush
+}
+
+#[cfg(not(feature = "mutants"))]
+fn flushes_first(_: &Options) -> bool {
+    true
 }
 
 #[cfg(not(feature = "mutants"))]
