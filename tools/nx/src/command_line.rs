@@ -5,7 +5,7 @@ use crate::drift::Doors;
 use crate::gates::{self, Gate};
 use crate::project::Project;
 use crate::{
-    architecture, bench, build, dependencies, drift, figures, fuzz, image, interactive, os_test, run, setup,
+    architecture, bench, build, dependencies, drift, figures, fuzz, image, interactive, os_test, policy, run, setup,
     simulation,
 };
 use anyhow::Result;
@@ -49,6 +49,9 @@ enum Command {
     Bench(bench::Arguments),
     /// Try random input for so many minutes
     Fuzz(fuzz::Arguments),
+    /// Say who may do what, and by which line; sign overlays
+    #[command(subcommand)]
+    Policy(policy::Arguments),
     /// List, read, write, check and dump a state partition from outside
     Statefs(nx_statefs::Arguments),
     /// Write every page that is printed from the sources (abi, limits, ladder, messages, services, unsafe)
@@ -108,6 +111,7 @@ pub fn run() -> Result<()> {
         Command::Gate { gate } => gates::run(project, gate, &doors(project)?),
         Command::Bench(arguments) => bench::run(project, &arguments),
         Command::Fuzz(arguments) => fuzz::run(project, &arguments),
+        Command::Policy(arguments) => policy::run(project, &arguments),
         Command::Statefs(arguments) => nx_statefs::run(&arguments, &mut std::io::stdout().lock()),
         Command::Pages(arguments) => {
             Page::ALL.iter().try_for_each(|page| documents::run(project, *page, &arguments))

@@ -8,6 +8,7 @@ extern crate alloc;
 
 mod commands;
 mod format;
+mod policy;
 mod system_view;
 
 use alloc::string::String;
@@ -45,6 +46,7 @@ fn converse(environment: &Environment) -> Result<(), SetupError> {
         control: environment.needed("system", Kind::SystemControl)?,
         console: Console::new(environment.to_call("console")?),
         init: init::Client::new(environment.to_call("init")?),
+        policy: nexus_proto::policy::Client::new(environment.to_call("policy")?),
         pong: pong::Client::new(environment.to_call("pong")?),
     };
     let mut editor = Editor::new(PROMPT);
@@ -106,6 +108,13 @@ fn candidates(shell: &Shell<'_>, before: &str) -> Vec<String> {
     let first = before.split_whitespace().next().unwrap_or("");
     if before.trim_start() == first {
         return commands::COMMANDS.iter().map(|command| command.name.into()).collect();
+    }
+    if let Some(("policy", rest)) = before.trim_start().split_once(char::is_whitespace) {
+        // The last word is the one that is being typed.
+        let typed = rest.rsplit_once(char::is_whitespace).map_or("", |(typed, _)| typed);
+        return policy::candidates(&words(typed), || {
+            system_view::services(shell).unwrap_or_default().into_iter().map(|service| service.name).collect()
+        });
     }
     let takes_service =
         commands::COMMANDS.iter().any(|command| command.name == first && command.takes_service);

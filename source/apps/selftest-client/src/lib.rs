@@ -12,6 +12,7 @@ mod devices;
 mod figures;
 mod memory;
 mod messages;
+mod policy;
 mod restarts;
 mod tight;
 
@@ -59,7 +60,17 @@ const PROOFS: &[Proof] = &[
     ("crash loop given up", restarts::crash_loop),
 ];
 
-/// The proofs of a machine with an entropy device; one without has another proof in their place. They come first.
+/// The proofs of the policy. They come first.
+const POLICY_PROOFS: &[Proof] = &[
+    ("policy allow", policy::allow),
+    ("policy deny", policy::deny),
+    ("mmio policy deny", policy::mmio_deny),
+    ("policyd requester spoof denied", policy::requester_spoof),
+    ("policy overlay", policy::overlay),
+    ("policy malformed", policy::malformed),
+];
+
+/// The proofs of a machine with an entropy device; one without has another proof in their place.
 const ENTROPY_PROOFS: &[Proof] = &[
     ("rng entropy", devices::entropy),
     ("rng entropy oversized", devices::entropy_oversized),
@@ -71,6 +82,8 @@ struct Subject<'a> {
     environment: &'a Environment,
     peer_endpoint: Handle,
     peer: peer::Client,
+    policy_endpoint: Handle,
+    policy: nexus_proto::policy::Client,
     pong: pong::Client,
     init: init::Client,
     rng: rng::Client,
@@ -95,10 +108,13 @@ pub fn run(environment: &Environment) -> u64 {
 
 fn subject(environment: &Environment) -> Result<Subject<'_>, SetupError> {
     let peer_endpoint = environment.to_call("peer")?;
+    let policy_endpoint = environment.to_call("policy")?;
     Ok(Subject {
         environment,
         peer_endpoint,
         peer: peer::Client::new(peer_endpoint),
+        policy_endpoint,
+        policy: nexus_proto::policy::Client::new(policy_endpoint),
         pong: pong::Client::new(environment.to_call("pong")?),
         init: init::Client::new(environment.to_call("init")?),
         rng: rng::Client::new(environment.to_call("rng")?),
@@ -119,6 +135,7 @@ fn prove(subject: &Subject<'_>) -> u64 {
         error!("SELFTEST: FAIL figures: {reason}");
         failures += 1;
     }
+    failures += prove_all(subject, POLICY_PROOFS);
     let with_device = match devices::has_entropy(subject) {
         Ok(true) => ENTROPY_PROOFS,
         Ok(false) => {
@@ -131,7 +148,16 @@ fn prove(subject: &Subject<'_>) -> u64 {
             &[]
         }
     };
-    for (name, proof) in with_device.iter().chain(PROOFS) {
+    failures += prove_all(subject, with_device);
+    failures += prove_all(subject, PROOFS);
+    info!("SELFTEST: end");
+    failures
+}
+
+/// Makes proofs in their order; yields how many failed.
+fn prove_all(subject: &Subject<'_>, proofs: &[Proof]) -> u64 {
+    let mut failures = 0;
+    for (name, proof) in proofs {
         match proof(subject) {
             Ok(()) => info!("SELFTEST: {name} ok"),
             Err(reason) => {
@@ -140,7 +166,6 @@ fn prove(subject: &Subject<'_>) -> u64 {
             }
         }
     }
-    info!("SELFTEST: end");
     failures
 }
 

@@ -53,10 +53,7 @@ pub fn restart_at(started: u64, now: u64, spacing: u64) -> Decision {
 /// Whether everyone whom this service calls is up, or will not come up any more.
 pub fn may_start(manifest: &Manifest, service: &Service, state: impl Fn(&str) -> ServiceState) -> bool {
     service.calls.iter().all(|access| match manifest.endpoint(&access.endpoint) {
-        Some((Some(server), _)) => !matches!(
-            state(&server.name),
-            ServiceState::Waiting | ServiceState::Starting | ServiceState::Restarting
-        ),
+        Some((Some(server), _)) => !state(&server.name).is_under_way(),
         _ => true,
     })
 }

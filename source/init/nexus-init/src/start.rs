@@ -56,6 +56,7 @@ fn start(environment: &Environment) -> Result<core::convert::Infallible, String>
         device_authority,
         slots,
         &tree,
+        &image,
         |service, need, reason| {
             let what = match need.virtio {
                 Some(number) => format!("{}, device {number}", need.compatible),
@@ -68,7 +69,7 @@ fn start(environment: &Environment) -> Result<core::convert::Infallible, String>
     let resources = resources.map_err(|ResourceError::Kernel { what, error }| format!("{what}: {error}"))?;
     let deaths =
         system::notification_create().map_err(|error| format!("the notification of deaths: {error}"))?;
-    let mut supervisor = Supervisor::new(Parts {
+    let parts = Parts {
         manifest: &manifest,
         programs: &programs,
         resources,
@@ -77,7 +78,9 @@ fn start(environment: &Environment) -> Result<core::convert::Infallible, String>
         clock: environment.clock(),
         ticks_per_second: environment.page().ticks_per_second,
         arguments: environment.page().arguments(),
-    });
+    };
+    let mut supervisor = Supervisor::new(parts, environment)
+        .map_err(|error| format!("the thread that asks the policy: {error}"))?;
     Err(format!("waiting for events: {}", supervisor.run()))
 }
 

@@ -20,6 +20,7 @@ pub mod helper;
 pub mod init;
 pub mod meter;
 pub mod peer;
+pub mod policy;
 pub mod pong;
 pub mod rng;
 pub mod slow;
@@ -35,6 +36,7 @@ pub const SERVICES: &[&nexus_ipc::ServiceReference] = &[
     &init::REFERENCE,
     &meter::REFERENCE,
     &peer::REFERENCE,
+    &policy::REFERENCE,
     &pong::REFERENCE,
     &rng::REFERENCE,
     &slow::REFERENCE,

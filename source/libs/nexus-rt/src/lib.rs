@@ -19,6 +19,7 @@ mod logger;
 #[cfg(target_os = "none")]
 mod machine;
 mod setup;
+pub mod thread;
 
 pub use environment::{Environment, MapError, READY_LABEL};
 pub use heap::Heap;
@@ -26,7 +27,7 @@ pub use logger::write_line;
 #[cfg(target_os = "none")]
 pub use machine::enter;
 pub use nexus_log::Level;
-pub use setup::SetupError;
+pub use setup::{FILE_LENGTH_BYTES, SetupError};
 
 /// Makes `fn run(environment: &Environment) -> u64` the program; its value is the exit code.
 ///

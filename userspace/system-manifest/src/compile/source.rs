@@ -21,6 +21,8 @@ pub(super) struct SourceManifest {
 pub(super) struct SourceInit {
     pub rank: Spanned<String>,
     pub serves: BTreeMap<String, SourceEndpoint>,
+    #[serde(default)]
+    pub calls: BTreeMap<Spanned<String>, Vec<Spanned<String>>>,
 }
 
 #[derive(Deserialize)]
@@ -50,6 +52,8 @@ pub(super) struct SourceService {
     pub devices: BTreeMap<Spanned<String>, SourceDevice>,
     #[serde(default)]
     pub control: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub files: Vec<String>,
     #[serde(default)]
     pub reads_logs: bool,
     #[serde(default)]
@@ -81,6 +85,8 @@ pub(super) struct SourceEndpoint {
     pub max_bytes: u32,
     #[serde(default)]
     pub max_caps: u32,
+    #[serde(default)]
+    pub board_pages: u32,
     pub operations: Vec<String>,
 }
 
