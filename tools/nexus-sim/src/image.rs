@@ -25,6 +25,7 @@ pub const PROGRAMS: &[Program] = &[
     ("consoled", consoled::run),
     ("faulty", faulty::run),
     ("lockstep", lockstep::run),
+    ("logd", logd::run),
     ("nexus-shell", nexus_shell::run),
     ("ping", ping::run),
     ("policyd", policyd::run),

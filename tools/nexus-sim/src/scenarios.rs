@@ -71,6 +71,13 @@ pub const SCENARIOS: &[Scenario] = &[
         tell: drivers,
     },
     Scenario {
+        name: "journal",
+        about: "Lines and decisions in a storm, journal and console killed at any moment: each decision is there or counted, and so is each line",
+        arguments: "soak logs=6",
+        without_entropy: false,
+        tell: journal,
+    },
+    Scenario {
         name: "stuck-device",
         about: "A device that does not reset is retired with the memory that it may write to, its driver given up",
         arguments: "",
@@ -172,6 +179,41 @@ fn drivers(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
     ensure!(failed.is_none(), "{}", failed.unwrap_or_default());
     let astray = run.system().kernel().arch().entropy.borrow().astray;
     ensure!(astray == 0, "the device was sent outside of RAM {astray} times");
+    run.nobody_waits_too_long()
+}
+
+fn journal(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
+    run.restless();
+    run.until_shown("init: up selftest-soak")?;
+    let kills_console = run.draw(2) == 0;
+    let mut console_kills = 0;
+    for _ in 0..4 {
+        let turns = run.draw(400);
+        run.turns(turns)?;
+        let victim = if kills_console && run.draw(2) == 0 { "consoled" } else { "logd" };
+        console_kills += usize::from(run.system().kill(victim) && victim == "consoled");
+    }
+    run.settle()?;
+    let shown = run.console();
+    let failed = shown.lines().find(|line| line.contains("soak: FAIL"));
+    ensure!(failed.is_none(), "{}", failed.unwrap_or_default());
+    ensure!(shown.contains("each is there or counted"), "the storm did not end");
+    let numbers = shown.lines().filter_map(|line| line.split_once("soak: storm line="));
+    let mut numbers: Vec<u32> = numbers.filter_map(|(_, number)| number.trim().parse().ok()).collect();
+    let count = numbers.len();
+    numbers.sort_unstable();
+    numbers.dedup();
+    // A console that died between showing a line and saying so shows that one again.
+    let twice = count - numbers.len();
+    ensure!(
+        twice <= console_kills,
+        "{twice} lines were shown twice, and the console died {console_kills} times"
+    );
+    let is_told = shown.contains("lines of selftest-soak were lost");
+    ensure!(
+        console_kills > 0 || is_told || count == 6 * 16,
+        "{count} of 96 lines were shown, and none told as lost"
+    );
     run.nobody_waits_too_long()
 }
 

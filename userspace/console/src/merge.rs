@@ -27,15 +27,16 @@ impl Merge {
         Merge { fronts: vec![None; sources] }
     }
 
-    /// The earliest line; `take` gets the next line of the source with this number.
-    pub fn next(&mut self, mut take: impl FnMut(usize) -> Option<Line>) -> Option<Line> {
+    /// The earliest line, and its source; `take` gets the next line of the source with this number.
+    pub fn next(&mut self, mut take: impl FnMut(usize) -> Option<Line>) -> Option<(usize, Line)> {
         for (source, front) in self.fronts.iter_mut().enumerate() {
             if front.is_none() {
                 *front = take(source);
             }
         }
-        let fronts = self.fronts.iter_mut().filter(|front| front.is_some());
-        fronts.min_by_key(|front| front.as_ref().map(|line| line.ticks)).and_then(Option::take)
+        let fronts = self.fronts.iter_mut().enumerate().filter(|(_, front)| front.is_some());
+        let (source, front) = fronts.min_by_key(|(_, front)| front.as_ref().map(|line| line.ticks))?;
+        Some((source, front.take()?))
     }
 }
 
@@ -60,7 +61,7 @@ mod tests {
             }
             let mut merge = Merge::new(sources.len());
             let merged: Vec<u64> =
-                std::iter::from_fn(|| merge.next(|source| sources[source].pop().map(line))).map(|line| line.ticks).collect();
+                std::iter::from_fn(|| merge.next(|source| sources[source].pop().map(line))).map(|(_, line)| line.ticks).collect();
             prop_assert_eq!(merged, expected);
         }
     }
@@ -72,7 +73,7 @@ mod tests {
         let mut merge = Merge::new(2);
         let order: Vec<u64> =
             std::iter::from_fn(|| merge.next(|source| if source == 0 { liar.pop() } else { honest.pop() }))
-                .map(|line| line.ticks)
+                .map(|(_, line)| line.ticks)
                 .collect();
         assert_eq!(order, [6, 7, u64::MAX, 5]);
     }

@@ -9,6 +9,8 @@ pub const OUTPUT_BYTES_MAX: usize = 16 * 1024;
 #[derive(Debug, Default)]
 pub struct Output {
     bytes: VecDeque<u8>,
+    /// Bytes that were ever sent.
+    sent: u64,
 }
 
 impl Output {
@@ -22,6 +24,16 @@ impl Output {
         self.bytes.is_empty()
     }
 
+    /// Bytes that were ever sent.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Bytes that were ever queued.
+    pub fn queued(&self) -> u64 {
+        self.sent + self.bytes.len() as u64
+    }
+
     /// Queues bytes.
     pub fn extend(&mut self, bytes: &[u8]) {
         self.bytes.extend(bytes);
@@ -30,7 +42,9 @@ impl Output {
     /// Lets `send` take from the front; it yields how many bytes it took.
     pub fn send_with(&mut self, send: impl FnOnce(&mut dyn Iterator<Item = u8>) -> usize) {
         let sent = send(&mut self.bytes.iter().copied());
-        self.bytes.drain(..sent.min(self.bytes.len()));
+        let sent = sent.min(self.bytes.len());
+        self.bytes.drain(..sent);
+        self.sent += sent as u64;
     }
 }
 
@@ -53,5 +67,6 @@ mod tests {
         });
         assert_eq!(seen, b"abcd");
         assert_eq!((output.is_empty(), output.room()), (true, OUTPUT_BYTES_MAX));
+        assert_eq!((output.sent(), output.queued()), (4, 4));
     }
 }

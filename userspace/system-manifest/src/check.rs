@@ -172,6 +172,10 @@ impl Problems {
                 );
             }
         }
+        if service.reads_logs.is_some() && earlier().any(|other| other.reads_logs == service.reads_logs) {
+            let message = "there are two who read the log rings in this part";
+            self.add(&service.name, "reads_logs", message.into());
+        }
         for (place, device) in service.devices.iter().enumerate() {
             if service.devices.iter().take(place).any(|other| other.name == device.name) {
                 self.add(&service.name, &device.name, format!("there are two devices `{}`", device.name));

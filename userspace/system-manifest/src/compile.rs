@@ -5,8 +5,8 @@ mod source;
 
 use crate::check::{Problem, check};
 use crate::model::{
-    Access, ControlRights, DeviceNeed, Endpoint, Init, Limits, Manifest, Restart, Service, StartPolicy,
-    Urgency, VIRTIO_DEVICES,
+    Access, ControlRights, DeviceNeed, Endpoint, Init, Limits, LogReader, Manifest, Restart, Service,
+    StartPolicy, Urgency, VIRTIO_DEVICES,
 };
 use crate::wire::encode;
 use source::{SourceDevice, SourceEndpoint, SourceManifest, SourceService};
@@ -191,7 +191,15 @@ impl Compiler<'_> {
                 .collect::<Result<Vec<_>, _>>()?,
             control: self.control(&service.control)?,
             files: service.files.clone(),
-            reads_logs: service.reads_logs,
+            reads_logs: service
+                .reads_logs
+                .as_ref()
+                .map(|word| {
+                    let known = [("console", LogReader::Console), ("journal", LogReader::Journal)];
+                    self.choice(word, "reads_logs", &known)
+                })
+                .transpose()?,
+            audits: service.audits,
             creates_processes: service.creates_processes,
         })
     }

@@ -57,8 +57,10 @@ pub struct Service {
     pub control: ControlRights,
     /// Files of the initial image that it is given to read.
     pub files: Vec<String>,
-    /// Whether it is given every service's log ring to read.
-    pub reads_logs: bool,
+    /// As whom it is given every service's log ring to read, if it is.
+    pub reads_logs: Option<LogReader>,
+    /// Whether it writes its decisions down in an audit ring of its own.
+    pub audits: bool,
     /// Whether it may create processes, whoever they say they are; only self-tests may.
     pub creates_processes: bool,
 }
@@ -117,6 +119,15 @@ impl DeviceNeed {
             },
         }
     }
+}
+
+/// Who reads log rings. Of each there is one at the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogReader {
+    /// Shows lines.
+    Console,
+    /// Keeps records, and reads the audit rings besides.
+    Journal,
 }
 
 /// When a service is started.

@@ -1,7 +1,7 @@
 //! The recipe that ships compiles, and every kind of wrong recipe is refused with its line.
 
 use proptest::prelude::*;
-use system_manifest::{DecodeError, Manifest, Restart, StartPolicy, compile, decode, encode};
+use system_manifest::{DecodeError, LogReader, Manifest, Restart, StartPolicy, compile, decode, encode};
 
 const SHIPPED: &str = include_str!("../../../recipes/system.toml");
 
@@ -46,6 +46,7 @@ fn the_shipped_recipe_names_everyone_of_this_stage() {
             "policyd",
             "consoled",
             "rngd",
+            "logd",
             "pong",
             "ping",
             "nexus-shell",
@@ -131,6 +132,32 @@ fn test_reject_who_creates_processes_in_every_boot() {
     let conditional =
         SMALL.replace("control =", "creates_processes = true\nonly_with = \"selftest\"\ncontrol =");
     assert!(compile(&conditional, "small.toml").is_ok());
+}
+
+#[test]
+fn one_reads_the_log_rings_for_the_console_and_who_decides_has_an_audit_ring() {
+    let reads = |source: &str| {
+        let manifest = decode(&compile(source, "small.toml").unwrap()).unwrap();
+        manifest.services.iter().map(|service| (service.reads_logs, service.audits)).collect::<Vec<_>>()
+    };
+    assert_eq!(reads(SMALL), [(None, false), (None, false)]);
+    let journal = SMALL.replace("control =", "reads_logs = \"journal\"\naudits = true\ncontrol =");
+    assert_eq!(reads(&journal), [(None, false), (Some(LogReader::Journal), true)]);
+}
+
+#[test]
+fn test_reject_two_readers_of_one_part_and_unknown_parts() {
+    assert_eq!(
+        refused("control =", "reads_logs = \"consle\"\ncontrol =").suggestion.as_deref(),
+        Some("console")
+    );
+    let reads = "reads_logs = \"console\"\n";
+    let two = SMALL
+        .replace("limits = {", &format!("{reads}limits = {{"))
+        .replace("control =", &format!("{reads}control ="));
+    let error = compile(&two, "small.toml").unwrap_err();
+    assert!(error.message.contains("two who read the log rings"), "{error}");
+    assert_eq!(error.line, 18);
 }
 
 #[test]
@@ -252,7 +279,8 @@ proptest! {
 
     #[test]
     fn any_bytes_are_refused_or_decoded_but_never_panic(tail in prop::collection::vec(any::<u8>(), 0..512)) {
-        let mut bytes = b"NXMANIF\x01".to_vec();
+        // With the magic of what compiles, or nothing behind it would be looked at.
+        let mut bytes = compile(SMALL, "small.toml").unwrap()[..8].to_vec();
         bytes.extend_from_slice(&tail);
         let _ = decode(&bytes);
     }

@@ -1,6 +1,7 @@
 //! The commands. Each is a function from its words to what is shown.
 
 use crate::format::{pages, table, time};
+use crate::log;
 use crate::system_view::{name_of, process_of, processes, services};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -13,8 +14,9 @@ use nexus_abi::records::{
 use nexus_abi::system::Reset;
 use nexus_abi::{Error, Handle, Kind, Rights, system};
 use nexus_ipc::CallError;
-use nexus_proto::console::{Client as Console, Recent};
+use nexus_proto::console::Client as Console;
 use nexus_proto::init::{Client as Init, InitError, Run, ServiceState, Target};
+use nexus_proto::log::Client as Log;
 use nexus_proto::policy::Client as Policy;
 use nexus_proto::pong::{Client as Pong, Ping};
 use nexus_rt::Environment;
@@ -25,8 +27,6 @@ pub const CALL_PATIENCE: Duration = Duration::from_secs(5);
 const RUN_PATIENCE: Duration = Duration::from_secs(60);
 /// Time that a program which is to go on in the background has for an early end to be told.
 const START_PATIENCE: Duration = Duration::from_millis(500);
-/// Log lines that are shown without a number.
-const LOG_LINES: u32 = 20;
 
 /// What the shell holds.
 pub struct Shell<'a> {
@@ -38,6 +38,8 @@ pub struct Shell<'a> {
     pub console: Console,
     /// The supervisor.
     pub init: Init,
+    /// The journal.
+    pub log: Log,
     /// Who may do what.
     pub policy: Policy,
     /// The example.
@@ -87,7 +89,7 @@ pub const COMMANDS: &[Command] = &[
         "lists who holds what a capability (as `caps` shows it) names",
         holders,
     ),
-    command("log", "[LINES]", "shows the last log lines of everyone", log),
+    command("log", log::ARGUMENTS, "shows what everyone wrote; -f follows until a key is pressed", log::log),
     service_command("kill", "PID|NAME", "ends a service's process; init starts it again", kill),
     service_command(
         "run",
@@ -243,18 +245,6 @@ fn capability(info: &CapabilityInfo) -> Vec<String> {
         names.join(" "),
         what,
     ]
-}
-
-fn log(shell: &Shell<'_>, arguments: &[&str]) -> Result<String, String> {
-    let lines = match arguments {
-        [] => LOG_LINES,
-        [word] => word.parse().map_err(|_| format!("`{word}` is not a number of lines"))?,
-        _ => return Err("usage: log [LINES]".into()),
-    };
-    let deadline = shell.environment.deadline(CALL_PATIENCE);
-    let recent =
-        shell.console.recent(&Recent { lines }, deadline).map_err(|error| format!("consoled: {error}"))?;
-    Ok(String::from_utf8_lossy(&recent.0).into_owned())
 }
 
 fn kill(shell: &Shell<'_>, arguments: &[&str]) -> Result<String, String> {

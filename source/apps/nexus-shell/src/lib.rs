@@ -8,6 +8,7 @@ extern crate alloc;
 
 mod commands;
 mod format;
+mod log;
 mod policy;
 mod system_view;
 
@@ -46,6 +47,7 @@ fn converse(environment: &Environment) -> Result<(), SetupError> {
         control: environment.needed("system", Kind::SystemControl)?,
         console: Console::new(environment.to_call("console")?),
         init: init::Client::new(environment.to_call("init")?),
+        log: nexus_proto::log::Client::new(environment.to_call("log")?),
         policy: nexus_proto::policy::Client::new(environment.to_call("policy")?),
         pong: pong::Client::new(environment.to_call("pong")?),
     };
@@ -116,8 +118,16 @@ fn candidates(shell: &Shell<'_>, before: &str) -> Vec<String> {
             system_view::services(shell).unwrap_or_default().into_iter().map(|service| service.name).collect()
         });
     }
-    let takes_service =
-        commands::COMMANDS.iter().any(|command| command.name == first && command.takes_service);
+    let last =
+        before.trim_end_matches(|character: char| !character.is_whitespace()).split_whitespace().last();
+    match last {
+        Some("--level") if first == "log" => return nexus_proto::log::LEVELS.map(String::from).to_vec(),
+        Some("--service") => {}
+        _ if first == "log" => return log::OPTIONS.map(String::from).to_vec(),
+        _ => {}
+    }
+    let takes_service = first == "log"
+        || commands::COMMANDS.iter().any(|command| command.name == first && command.takes_service);
     let services = if takes_service { system_view::services(shell).unwrap_or_default() } else { Vec::new() };
     services.into_iter().map(|service| service.name).collect()
 }

@@ -9,12 +9,16 @@ use crate::{Subject, trying};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
+use alloc::vec::Vec;
+use core::sync::atomic::AtomicU32;
 use nexus_abi::limits::REGISTER_BYTES;
 use nexus_abi::{Error, system};
 use nexus_ipc::Bytes;
+use nexus_log::memory::Counters;
+use nexus_log::{Memory, Producer, Written};
 use nexus_proto::policy::{ALLOWED, Question};
 use nexus_proto::{bell, bulk, meter};
-use nexus_rt::info;
+use nexus_rt::{Level, Value, info};
 
 /// The operation of `bench-peer` and `bench-bulk` that sends everything back.
 const ECHO: u16 = 1;
@@ -22,6 +26,8 @@ const ECHO: u16 = 1;
 const TAKE: u16 = 2;
 /// Rounds that a figure is the mean of.
 const ROUNDS: u32 = 1_000;
+/// A message as it is written: 32 bytes.
+const RECORD: &[u8; 32] = b"the block was read a second time";
 /// Payload bytes of the echoed messages.
 const SIZES: [usize; 4] = [64, 512, 4096, 65_536];
 
@@ -39,6 +45,7 @@ pub fn tell(subject: &Subject<'_>) -> Result<(), String> {
         system::thread_yield();
         Ok(())
     })?;
+    records(subject)?;
     raw(subject)?;
     signals(subject)?;
     decisions(subject)?;
@@ -57,6 +64,28 @@ pub fn tell(subject: &Subject<'_>) -> Result<(), String> {
         })?;
     }
     Ok(())
+}
+
+/// A record into a log ring of its own, which nobody reads and so nobody is rung for: 32 bytes as they are, with
+/// two numbers and without.
+fn records(subject: &Subject<'_>) -> Result<(), String> {
+    let words: Vec<AtomicU32> = (0..1024).map(|_| AtomicU32::new(0)).collect();
+    let counters = Counters::default();
+    let memory = Memory::new(&counters, &words).ok_or("the ring is none")?;
+    let mut producer = Producer::new(memory);
+    let mut number = 0;
+    mean(subject, "log/append/32-and-two-numbers", || {
+        number += 1;
+        let fields = [("bytes", Value::Unsigned(number)), ("rest", Value::Unsigned(7))];
+        kept(producer.write(Level::Info, number, b"", core::hint::black_box(RECORD), &fields))
+    })?;
+    mean(subject, "log/append/32", || {
+        kept(producer.write(Level::Info, 0, b"", core::hint::black_box(RECORD), &[]))
+    })
+}
+
+fn kept(written: Written) -> Result<(), String> {
+    if written == Written::Kept(0) { Ok(()) } else { Err(format!("a record was {written:?}")) }
 }
 
 /// Round trips without any stub: one way with an empty answer, or both ways.

@@ -10,6 +10,7 @@ mod borrowed;
 mod capabilities;
 mod devices;
 mod figures;
+mod journal;
 mod memory;
 mod messages;
 mod policy;
@@ -21,7 +22,7 @@ use alloc::string::String;
 use core::time::Duration;
 use nexus_abi::Handle;
 use nexus_ipc::Deadline;
-use nexus_proto::{init, peer, pong, rng};
+use nexus_proto::{init, log, peer, pong, rng};
 use nexus_rt::{Environment, SetupError, error, info};
 
 /// Time that anything here may take before it counts as failed.
@@ -56,8 +57,13 @@ const PROOFS: &[Proof] = &[
     ("spawn reasons", restarts::spawn_reasons),
     #[cfg(target_os = "none")]
     ("lockstep", restarts::lockstep),
-    // The last: it leaves no peer.
+    // It leaves no peer; what follows needs none.
     ("crash loop given up", restarts::crash_loop),
+    ("core services log", journal::core_services),
+    ("log query", journal::query),
+    ("kernel decisions audited", journal::decisions),
+    ("logd hardening rejects", journal::hardening),
+    ("logd restart", journal::restart),
 ];
 
 /// The proofs of the policy. They come first.
@@ -86,6 +92,7 @@ struct Subject<'a> {
     policy: nexus_proto::policy::Client,
     pong: pong::Client,
     init: init::Client,
+    log: log::Client,
     rng: rng::Client,
 }
 
@@ -117,6 +124,7 @@ fn subject(environment: &Environment) -> Result<Subject<'_>, SetupError> {
         policy: nexus_proto::policy::Client::new(policy_endpoint),
         pong: pong::Client::new(environment.to_call("pong")?),
         init: init::Client::new(environment.to_call("init")?),
+        log: log::Client::new(environment.to_call("log")?),
         rng: rng::Client::new(environment.to_call("rng")?),
     })
 }

@@ -1,15 +1,16 @@
 //! Many rounds of everything that comes and goes, after which every count must be what it was: processes that
 //! init starts and that end or are killed, calls that carry a capability there and back, and a driver that is killed
-//! at any moment.
+//! at any moment; and lines and decisions in a storm, of which each decision must be there or counted.
 //!
 //! One program for three services: who counts (`selftest-soak`), who hands capabilities back (`soak-peer`), and
-//! who is started and ended (`soak-child`). Boot arguments: `soak spawns=200 calls=20000 drivers=100`.
+//! who is started and ended (`soak-child`). Boot arguments: `soak spawns=200 calls=20000 drivers=100 logs=6`.
 #![cfg_attr(target_os = "none", no_std)]
 
 extern crate alloc;
 
 mod calls;
 mod drivers;
+mod logs;
 mod spawns;
 
 use alloc::format;
@@ -55,6 +56,10 @@ fn rounds(environment: &Environment) -> Result<(), String> {
     let init = environment.to_call("init").map_err(|error| format!("{error}"))?;
     let init = init::Client::new(init);
     init.ready(&(), environment.deadline(PATIENCE)).map_err(|error| format!("the system: {error}"))?;
+    let bursts = asked_for(environment, "logs");
+    if bursts > 0 {
+        logs::storm(environment, bursts)?;
+    }
     let mut spawns = spawns::Spawns { environment, init };
     keep_counts(environment, control, "spawns", |count| spawns.rounds(count))?;
     let mut calls = calls::Calls::new(environment)?;

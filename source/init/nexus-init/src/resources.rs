@@ -11,9 +11,9 @@ use nexus_abi::image::{INIT, Image};
 use nexus_abi::limits::{PAGE_SIZE, TRANSFER_BYTES_MAX};
 use nexus_abi::{Error, Handle, Kind, Rights, service_id, system};
 use nexus_ipc::AccessEntry;
-use nexus_log::RING_BYTES;
+use nexus_log::{READERS_OFFSET, RING_BYTES, Reader};
 use nexus_rt::FILE_LENGTH_BYTES;
-use system_manifest::{DeviceNeed, Endpoint, Manifest, Service};
+use system_manifest::{DeviceNeed, Endpoint, LogReader, Manifest, Service};
 use zerocopy::IntoBytes;
 
 /// A capability that a service is handed, by name.
@@ -45,6 +45,7 @@ pub enum ResourceError {
 #[derive(Debug, Default)]
 struct Owned {
     ring: Handle,
+    audit_ring: Option<Handle>,
     files: Vec<(String, Handle)>,
     endpoints: Vec<OwnedEndpoint>,
     devices: Vec<OwnedDevice>,
@@ -71,8 +72,8 @@ struct OwnedDevice {
 pub struct Resources {
     /// Init's own endpoint.
     pub init_endpoint: Handle,
-    /// Rings when a log ring gets its first record; `consoled` waits for it.
-    doorbell: Handle,
+    /// Each rings when its reader has read a ring and the next record comes; by [`LogReader`].
+    doorbells: [Handle; 2],
     /// Init's own capability for the machine as a whole.
     control: Handle,
     slots: Slots,
@@ -95,11 +96,16 @@ impl Resources {
         mut missing: impl FnMut(&Service, &DeviceNeed, &str),
     ) -> Result<Self, ResourceError> {
         let init_endpoint = endpoint(manifest.init.rank, &manifest.init.endpoint)?;
-        let doorbell = made("the log doorbell", system::notification_create())?;
+        let doorbell = || made("a log doorbell", system::notification_create());
+        let doorbells = [doorbell()?, doorbell()?];
+        let readers = readers(manifest);
         let mut given = devices::Given::new();
         let mut services = Vec::new();
         for service in &manifest.services {
-            let mut owned = Owned { ring: memory(&service.name, "ring", RING_BYTES)?, ..Owned::default() };
+            let mut owned = Owned { ring: ring(&service.name, "ring", readers)?, ..Owned::default() };
+            if service.audits {
+                owned.audit_ring = Some(ring(&service.name, "audit ring", 0)?);
+            }
             for served in &service.endpoints {
                 owned.endpoints.push(OwnedEndpoint {
                     name: served.name.clone(),
@@ -119,7 +125,7 @@ impl Resources {
             }
             services.push(owned);
         }
-        Ok(Resources { init_endpoint, doorbell, control, slots, authority, services })
+        Ok(Resources { init_endpoint, doorbells, control, slots, authority, services })
     }
 
     /// The devices of the service that could not be had.
@@ -150,6 +156,9 @@ impl Resources {
         grant("ready".into(), self.init_endpoint, Kind::Endpoint, Rights::POST);
         if let Some(owned) = self.services.get(index) {
             grant("log-ring".into(), owned.ring, Kind::Vmo, Rights::READ | Rights::WRITE);
+            if let Some(ring) = owned.audit_ring {
+                grant("audit-ring".into(), ring, Kind::Vmo, Rights::READ | Rights::WRITE);
+            }
             for served in &owned.endpoints {
                 let rights = Rights::RECEIVE | Rights::MINT;
                 grant(format!("serve/{}", served.name), served.endpoint, Kind::Endpoint, rights);
@@ -184,15 +193,28 @@ impl Resources {
         if service.creates_processes {
             grant("process-authority".into(), self.authority, Kind::ProcessAuthority, Rights::CREATE);
         }
-        let listens = if service.reads_logs { Rights::WAIT } else { Rights::empty() };
-        grant("log-doorbell".into(), self.doorbell, Kind::Notification, Rights::SIGNAL | listens);
-        if service.reads_logs {
-            for (other, owned) in manifest.services.iter().zip(&self.services) {
-                let rights = Rights::READ | Rights::WRITE;
-                grant(format!("ring/{}", other.name), owned.ring, Kind::Vmo, rights);
+        for (reader, name) in [(LogReader::Console, "log-doorbell"), (LogReader::Journal, "journal-doorbell")]
+        {
+            let listens = if service.reads_logs == Some(reader) { Rights::WAIT } else { Rights::empty() };
+            let doorbell = self.doorbells[reader as usize];
+            grant(name.into(), doorbell, Kind::Notification, Rights::SIGNAL | listens);
+        }
+        let Some(reader) = service.reads_logs else { return grants };
+        for (other, owned) in manifest.services.iter().zip(&self.services) {
+            let rights = Rights::READ | Rights::WRITE;
+            grant(format!("ring/{}", other.name), owned.ring, Kind::Vmo, rights);
+            if let Some(ring) = owned.audit_ring.filter(|_| reader == LogReader::Journal) {
+                grant(format!("audit/{}", other.name), ring, Kind::Vmo, rights);
             }
         }
         grants
+    }
+
+    /// Who has read the log rings until now reads them no more: they go on for the other reader. Audit rings
+    /// do not: without the journal there is no slot, and the decision is no.
+    pub fn reads_no_more(&self, manifest: &Manifest, reader: LogReader) -> Result<(), Error> {
+        let left = readers(manifest) & !bit(reader);
+        self.services.iter().try_for_each(|owned| set_readers(owned.ring, left))
     }
 
     /// Fails every waiting and every later call to a service that init gave up on.
@@ -218,7 +240,8 @@ impl Resources {
 /// Refuses a manifest whose quotas, with the rings of all services, exceed what init has (`quota_pages`) beside
 /// what it holds already (`reserved_pages`). Says the numbers.
 pub fn check_memory(manifest: &Manifest, quota_pages: u64, reserved_pages: u64) -> Result<(), String> {
-    let rings = manifest.services.len() as u64 * RING_BYTES.div_ceil(PAGE_SIZE) as u64;
+    let audit_rings = manifest.services.iter().filter(|service| service.audits).count();
+    let rings = (manifest.services.len() + audit_rings) as u64 * RING_BYTES.div_ceil(PAGE_SIZE) as u64;
     let promised = manifest.memory_pages().saturating_add(rings);
     let available = quota_pages.saturating_sub(reserved_pages);
     if promised > available {
@@ -253,6 +276,30 @@ fn made(what: &str, outcome: Result<Handle, Error>) -> Result<Handle, ResourceEr
 
 fn memory(service: &str, what: &str, bytes: usize) -> Result<Handle, ResourceError> {
     made(&format!("the {what} of {service}"), system::vmo_create(Handle::NONE, bytes))
+}
+
+/// A log ring that is read by these bits.
+fn ring(service: &str, what: &str, readers: u32) -> Result<Handle, ResourceError> {
+    let ring = memory(service, what, RING_BYTES)?;
+    let what = || format!("the {what} of {service}");
+    set_readers(ring, readers).map_err(|error| ResourceError::Kernel { what: what(), error })?;
+    Ok(ring)
+}
+
+fn set_readers(ring: Handle, readers: u32) -> Result<(), Error> {
+    system::vmo_write(ring, READERS_OFFSET, readers.as_bytes())
+}
+
+/// The bits of those who read log rings in this system.
+fn readers(manifest: &Manifest) -> u32 {
+    manifest.services.iter().filter_map(|service| service.reads_logs).map(bit).fold(0, |all, bit| all | bit)
+}
+
+const fn bit(reader: LogReader) -> u32 {
+    match reader {
+        LogReader::Console => Reader::Console.bit(),
+        LogReader::Journal => Reader::Journal.bit(),
+    }
 }
 
 fn endpoint(rank: u32, endpoint: &Endpoint) -> Result<Handle, ResourceError> {

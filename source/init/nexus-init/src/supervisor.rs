@@ -384,6 +384,11 @@ impl<'a> Supervisor<'a> {
             error!("init: gave up {}: {reason}; last: {}", service.name, slot.last_end);
         }
         self.seal(index, service);
+        if let Some(reader) = service.reads_logs
+            && let Err(error) = self.parts.resources.reads_no_more(self.parts.manifest, reader)
+        {
+            warning!("init: the log rings could not be told that {} is gone: {error}", service.name);
+        }
     }
 
     fn find(&self, target: &Target) -> Result<usize, InitError> {

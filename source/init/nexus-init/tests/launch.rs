@@ -93,7 +93,8 @@ fn each_refusal_of_the_kernel_is_told_as_what_it_means() {
 #[test]
 fn test_reject_a_manifest_that_promises_more_than_there_is() {
     let manifest = manifest();
-    let rings = manifest.services.len() as u64 * nexus_log::RING_BYTES.div_ceil(4096) as u64;
+    let audits = manifest.services.iter().filter(|service| service.audits).count();
+    let rings = (manifest.services.len() + audits) as u64 * nexus_log::RING_BYTES.div_ceil(4096) as u64;
     let promised = manifest.memory_pages() + rings;
     assert_eq!(check_memory(&manifest, promised + 100, 100), Ok(()));
     let refusal = check_memory(&manifest, promised + 100, 101).unwrap_err();

@@ -564,7 +564,7 @@ system_calls! {
         WrongKind: "`timer` is not a timer",
         NotPermitted: "the capability lacks ARM",
     }
-    /// Takes records out of the kernel's ring, oldest first, as many as fit or as are copied before an interrupt. While somebody reads, the kernel prints nothing itself.
+    /// Takes records out of the kernel's ring, oldest first, as many as fit or as are copied before an interrupt. From the first read of whoever bound the ring's notification until its death, the kernel prints nothing itself; others may read too, each from its own place.
     RingRead = 41, "ring_read";
     ("control": Capability(Kind::SystemControl, Rights::LOG), "after": Number, "to": OutBytes, "bytes": Bytes)
         -> "bytes that were written";
@@ -590,7 +590,7 @@ system_calls! {
         TooLarge: "the text is longer than one record holds",
         Fault: "`from` is not in readable memory of the caller",
     }
-    /// Names the notification that is signalled when the kernel's ring gets a record.
+    /// Names the one notification that is signalled when the kernel's ring gets a record, and makes the caller its reader from its next read on.
     RingBind = 43, "ring_bind";
     ("control": Capability(Kind::SystemControl, Rights::LOG),
      "notification": Capability(Kind::Notification, Rights::SIGNAL), "bits": Number) -> "0";

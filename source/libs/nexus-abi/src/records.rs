@@ -248,3 +248,14 @@ record! {
         pub text_bytes: u32,
     }
 }
+
+/// The records in what `ring_read` filled in: each head with its text. Bytes that are no whole record end them.
+pub fn ring_records(mut bytes: &[u8]) -> impl Iterator<Item = (RingRecord, &[u8])> {
+    core::iter::from_fn(move || {
+        let (head, rest) = RingRecord::read_from_prefix(bytes).ok()?;
+        let length = head.text_bytes as usize;
+        let text = rest.get(..length)?;
+        bytes = rest.get(length.next_multiple_of(8)..).unwrap_or(&[]);
+        Some((head, text))
+    })
+}

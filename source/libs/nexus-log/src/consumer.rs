@@ -1,22 +1,78 @@
-//! The reading side.
+//! The reading side of a log ring.
 
-use crate::memory::{HEAD_WORDS, Memory, Ordering, fence, text_words};
-use crate::{Level, TEXT_BYTES_MAX};
+use crate::cursor::{Cursor, Found, Mark};
+use crate::memory::{Memory, Reader, text_words};
+use crate::producer::{HEAD_WORDS, SIGNED, TEXT, Value};
+use crate::{FIELD_WORDS_MAX, Level, MESSAGE_BYTES_MAX, SCOPE_BYTES_MAX};
 
-/// One record, copied out of the ring. Its text is whatever the producer wrote: escape before printing.
+const FIELD_BYTES: usize = FIELD_WORDS_MAX as usize * 4;
+
+/// One record, copied out of the ring. Its texts are whatever the producer wrote: escape before printing.
 pub struct Record {
     /// How serious it says it is.
     pub level: Level,
     /// The clock when it was written, in ticks, by the producer's word.
     pub ticks: u64,
-    text: [u8; TEXT_BYTES_MAX],
-    text_bytes: usize,
+    scope: [u8; SCOPE_BYTES_MAX],
+    scope_bytes: usize,
+    message: [u8; MESSAGE_BYTES_MAX],
+    message_bytes: usize,
+    fields: [u8; FIELD_BYTES],
+    field_bytes: usize,
 }
 
 impl Record {
-    /// The text, not necessarily UTF-8.
-    pub fn text(&self) -> &[u8] {
-        &self.text[..self.text_bytes]
+    /// What part of the producer it is of; mostly empty. Not necessarily UTF-8.
+    pub fn scope(&self) -> &[u8] {
+        &self.scope[..self.scope_bytes]
+    }
+
+    /// The message, not necessarily UTF-8.
+    pub fn message(&self) -> &[u8] {
+        &self.message[..self.message_bytes]
+    }
+
+    /// The fields: keys, not necessarily UTF-8, and values. What does not follow the layout ends them.
+    pub fn fields(&self) -> Fields<'_> {
+        Fields(&self.fields[..self.field_bytes])
+    }
+}
+
+/// The fields of a record, first to last.
+#[derive(Clone, Debug)]
+pub struct Fields<'r>(&'r [u8]);
+
+impl<'r> Fields<'r> {
+    /// Splits so many bytes off, padded to whole words.
+    fn text(&mut self, bytes: usize) -> Option<&'r [u8]> {
+        let (text, rest) = self.0.split_at_checked(bytes.next_multiple_of(4))?;
+        self.0 = rest;
+        text.get(..bytes)
+    }
+
+    fn field(&mut self) -> Option<(&'r [u8], Value<'r>)> {
+        let first = u32::from_le_bytes(self.text(4)?.try_into().ok()?);
+        let key = self.text((first & 0xff) as usize)?;
+        if first & 0xff00 == TEXT {
+            return Some((key, Value::Text(self.text((first >> 16) as usize)?)));
+        }
+        let number = u64::from_le_bytes(self.text(8)?.try_into().ok()?);
+        Some((
+            key,
+            if first & 0xff00 == SIGNED { Value::Signed(number as i64) } else { Value::Unsigned(number) },
+        ))
+    }
+}
+
+impl<'r> Iterator for Fields<'r> {
+    type Item = (&'r [u8], Value<'r>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let field = self.field();
+        if field.is_none() {
+            self.0 = &[];
+        }
+        field
     }
 }
 
@@ -32,79 +88,78 @@ pub enum Item {
     Broken,
 }
 
-/// The one reader of a ring.
-pub struct Consumer<'a> {
-    memory: Memory<'a>,
-    tail: u32,
-    dropped_seen: u32,
-}
+/// The one reader of its kind of a ring.
+pub struct Consumer<'a>(Cursor<'a>);
 
 impl<'a> Consumer<'a> {
-    /// The reader of this ring; it goes on where the reader before it stopped.
-    pub fn new(memory: Memory<'a>) -> Self {
-        let tail = memory.tail.load(Ordering::Relaxed);
-        let dropped_seen = memory.dropped.load(Ordering::Relaxed);
-        Consumer { memory, tail, dropped_seen }
+    /// This reader of this ring; it goes on where the one of its kind before it stopped.
+    pub fn new(memory: Memory<'a>, reader: Reader) -> Self {
+        Consumer(Cursor::new(memory, reader))
     }
 
     /// Takes the oldest record; `None` when there is none, after which the next record rings the doorbell.
     pub fn read(&mut self) -> Option<Item> {
-        let dropped = self.memory.dropped.load(Ordering::Relaxed);
-        let lost = dropped.wrapping_sub(self.dropped_seen);
-        if lost != 0 && self.is_empty() {
-            self.dropped_seen = dropped;
-            return Some(Item::Lost(lost));
-        }
-        // Publishing the tail and then looking at the head again, with the fence between, pairs with
-        // `Producer::write`.
-        fence(Ordering::SeqCst);
-        let available = self.memory.head.load(Ordering::Acquire).wrapping_sub(self.tail);
-        match available {
-            0 => None,
-            _ => Some(self.take(available)),
-        }
+        let item = self.read_held();
+        self.release(self.mark());
+        item
     }
 
-    fn is_empty(&self) -> bool {
-        self.memory.head.load(Ordering::Acquire) == self.tail
+    /// As [`Consumer::read`], but the record stays in the ring until [`Consumer::release`], so that a successor reads
+    /// it again if this reader dies before it is done with it. After a release, look again before you wait: a record
+    /// that came before it rings for nobody.
+    pub fn read_held(&mut self) -> Option<Item> {
+        let available = match self.0.available()? {
+            Found::Lost(count) => return Some(Item::Lost(count)),
+            Found::Words(available) => available,
+        };
+        Some(match self.record(available) {
+            Some((record, words)) => {
+                self.0.take(words);
+                Item::Record(record)
+            }
+            None => {
+                self.0.skip(available);
+                Item::Broken
+            }
+        })
     }
 
-    fn take(&mut self, available: u32) -> Item {
-        if available > self.memory.capacity() || available < HEAD_WORDS {
-            return self.give_up(available);
+    /// The place up to which everything was read.
+    pub fn mark(&self) -> Mark {
+        self.0.mark()
+    }
+
+    /// Gives everything up to a place back to the writer.
+    pub fn release(&self, mark: Mark) {
+        self.0.release(mark);
+    }
+
+    /// The record at the place, with its words, if there is a whole one.
+    fn record(&self, available: u32) -> Option<(Record, u32)> {
+        if available > self.0.capacity() || available < HEAD_WORDS {
+            return None;
         }
-        let first = self.word(0);
-        let text_bytes = (first & 0xffff) as usize;
-        let words = HEAD_WORDS + text_words(text_bytes);
-        if text_bytes > TEXT_BYTES_MAX || words > available {
-            return self.give_up(available);
+        let (first, lengths) = (self.0.word(0), self.0.word(1));
+        let (words, scope_bytes, message_bytes) =
+            (first & 0xffff, (lengths & 0xff) as usize, (lengths >> 8) as usize);
+        if words > available || scope_bytes > SCOPE_BYTES_MAX || message_bytes > MESSAGE_BYTES_MAX {
+            return None;
         }
+        let before_fields = HEAD_WORDS + text_words(scope_bytes) + text_words(message_bytes);
+        let field_words = words.checked_sub(before_fields).filter(|&words| words <= FIELD_WORDS_MAX)?;
         let mut record = Record {
             level: Level::from_number(first >> 16),
-            ticks: u64::from(self.word(1)) | u64::from(self.word(2)) << 32,
-            text: [0; TEXT_BYTES_MAX],
-            text_bytes,
+            ticks: self.0.long(2),
+            scope: [0; SCOPE_BYTES_MAX],
+            scope_bytes,
+            message: [0; MESSAGE_BYTES_MAX],
+            message_bytes,
+            fields: [0; FIELD_BYTES],
+            field_bytes: field_words as usize * 4,
         };
-        for (place, chunk) in (HEAD_WORDS..).zip(record.text[..text_bytes].chunks_mut(4)) {
-            let bytes = self.word(place).to_le_bytes();
-            let length = chunk.len();
-            chunk.copy_from_slice(&bytes[..length]);
-        }
-        self.advance(words);
-        Item::Record(record)
-    }
-
-    fn word(&self, place: u32) -> u32 {
-        self.memory.word(self.tail.wrapping_add(place)).load(Ordering::Relaxed)
-    }
-
-    fn give_up(&mut self, available: u32) -> Item {
-        self.advance(available);
-        Item::Broken
-    }
-
-    fn advance(&mut self, words: u32) {
-        self.tail = self.tail.wrapping_add(words);
-        self.memory.tail.store(self.tail, Ordering::Release);
+        let ahead = self.0.copy_text(HEAD_WORDS, &mut record.scope[..scope_bytes]);
+        let ahead = self.0.copy_text(ahead, &mut record.message[..message_bytes]);
+        self.0.copy_text(ahead, &mut record.fields[..record.field_bytes]);
+        Some((record, words))
     }
 }

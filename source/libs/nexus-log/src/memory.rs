@@ -3,12 +3,19 @@
 //! ```text
 //! page 0, offset 0    head      words that were ever written; the producer's
 //!         offset 4    dropped   records that found the ring full; the producer's
-//!         offset 64   tail      words that were ever read; the consumer's
+//!         offset 64   tail      words that the console has ever read; the console's
+//!         offset 68   told      of the dropped, how many it has told of; the console's
+//!         offset 72   taken     records that it has ever read; the console's
+//!         offset 128  tail, told, taken: the journal's
+//!         offset 192  readers   who reads: bit 0 the console, bit 1 the journal; written by who owns the ring
 //! page 1 …            words     a power of two of them; word n of the stream lies at n mod their number
 //!
-//! record: bytes of text | level << 16, ticks (low), ticks (high), text padded with zeroes to whole words
+//! record: words of it | level << 16, bytes of scope | bytes of message << 8, ticks (low), ticks (high), scope,
+//!         message, fields: each text padded with zeroes to whole words
+//! field:  bytes of key | kind << 8 | bytes of text << 16, key, value (two words of a number, or text);
+//!         kind 0: unsigned, 1: signed, 2: text
 //! ```
-//! All of it is reached through atomics: the other side may change any word at any time.
+//! All of it is reached through atomics: the other sides may change any word at any time.
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicU32, Ordering, fence};
@@ -16,28 +23,74 @@ pub(crate) use loom::sync::atomic::{AtomicU32, Ordering, fence};
 #[cfg(not(loom))]
 pub(crate) use core::sync::atomic::{AtomicU32, Ordering, fence};
 
-/// Words before the text of a record.
-pub(crate) const HEAD_WORDS: u32 = 3;
+/// Who reads a ring. Each has a place of its own in it, so neither waits for the other or misses anything by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// Shows lines.
+    Console = 0,
+    /// Keeps records.
+    Journal = 1,
+}
+
+impl Reader {
+    /// Its bit in the ring's word of who reads.
+    pub const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+}
+
+/// Where the word of who reads lies, for the ring's owner, who writes it as the `u32` of [`Reader::bit`]s.
+pub const READERS_OFFSET: u64 = 192;
+
+/// The producer's counters.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct Progress {
+    /// Words that were ever written.
+    pub head: AtomicU32,
+    /// Records that found the ring full.
+    pub dropped: AtomicU32,
+}
+
+/// One reader's counters.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct Place {
+    /// Words that were ever read.
+    pub tail: AtomicU32,
+    /// Of the dropped records, how many were told.
+    pub told: AtomicU32,
+    /// Records that were ever read.
+    pub taken: AtomicU32,
+}
+
+/// The first page: each side's counters on a cache line of their own.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Counters {
+    /// The producer's.
+    pub written: Progress,
+    /// The readers', by [`Reader`].
+    pub places: [Place; 2],
+    /// The bits of who reads.
+    pub readers: AtomicU32,
+}
+
+#[cfg(not(loom))]
+const _: () = assert!(core::mem::offset_of!(Counters, readers) == READERS_OFFSET as usize);
 
 /// A ring's counters and words.
 #[derive(Clone, Copy)]
 pub struct Memory<'a> {
-    pub(crate) head: &'a AtomicU32,
-    pub(crate) dropped: &'a AtomicU32,
-    pub(crate) tail: &'a AtomicU32,
+    pub(crate) counters: &'a Counters,
     pub(crate) words: &'a [AtomicU32],
 }
 
 impl<'a> Memory<'a> {
     /// A ring over these counters and words; `None` unless there is a power of two of words.
-    pub fn new(
-        head: &'a AtomicU32,
-        dropped: &'a AtomicU32,
-        tail: &'a AtomicU32,
-        words: &'a [AtomicU32],
-    ) -> Option<Self> {
+    pub fn new(counters: &'a Counters, words: &'a [AtomicU32]) -> Option<Self> {
         let fits = words.len().is_power_of_two() && words.len() <= 1 << 24;
-        fits.then_some(Memory { head, dropped, tail, words })
+        fits.then_some(Memory { counters, words })
     }
 
     /// A ring over [`crate::RING_BYTES`] of mapped memory.
@@ -47,14 +100,13 @@ impl<'a> Memory<'a> {
     /// and this process must reach that memory through rings alone.
     #[cfg(not(loom))]
     pub unsafe fn from_mapped(base: *mut u8) -> Self {
-        let counter = |offset: usize| {
-            // SAFETY: inside the mapping, aligned to 4, only reached through atomics; the caller's word.
-            unsafe { AtomicU32::from_ptr(base.add(offset).cast()) }
-        };
+        // SAFETY: inside the mapping and aligned, all of it atomics, of which every bit pattern is one; the
+        // caller's word.
+        let counters = unsafe { &*base.cast::<Counters>() };
         let count = (crate::RING_BYTES - 4096) / size_of::<AtomicU32>();
-        // SAFETY: as above: the second page is all words, and every bit pattern is one.
+        // SAFETY: as above: the second page is all words.
         let words = unsafe { core::slice::from_raw_parts(base.add(4096).cast::<AtomicU32>(), count) };
-        Memory { head: counter(0), dropped: counter(4), tail: counter(64), words }
+        Memory { counters, words }
     }
 
     /// How many words the ring holds.
@@ -63,12 +115,75 @@ impl<'a> Memory<'a> {
     }
 
     /// The word at this place of the stream.
+    #[inline(always)]
     pub(crate) fn word(&self, place: u32) -> &'a AtomicU32 {
         &self.words[place as usize & (self.words.len() - 1)]
+    }
+
+    /// The counters of a reader.
+    #[inline(always)]
+    pub(crate) fn place(&self, reader: Reader) -> &'a Place {
+        &self.counters.places[reader as usize]
+    }
+
+    /// Words that a reader has not taken. A tail that is ahead of the head makes it huge.
+    #[inline(always)]
+    pub(crate) fn unread(&self, head: u32, reader: Reader) -> u32 {
+        head.wrapping_sub(self.place(reader).tail.load(Ordering::Acquire))
+    }
+
+    /// Whether so many words more fit before what this reader has not taken. An impossible reader is a full ring.
+    #[inline(always)]
+    pub(crate) fn has_room(&self, head: u32, reader: Reader, words: u32) -> bool {
+        self.capacity().checked_sub(self.unread(head, reader)).is_some_and(|free| words <= free)
+    }
+
+    /// Counts a record that found the ring full.
+    #[cold]
+    pub(crate) fn count_dropped(&self) {
+        let dropped = &self.counters.written.dropped;
+        dropped.store(dropped.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Puts a word at this place of the stream.
+    #[inline(always)]
+    pub(crate) fn put(&self, place: u32, word: u32) {
+        self.word(place).store(word, Ordering::Relaxed);
+    }
+
+    /// Puts text from this place on, padded with zeroes to whole words; yields the place behind it.
+    #[inline(always)]
+    pub(crate) fn put_text(&self, mut place: u32, text: &[u8]) -> u32 {
+        let (whole, rest) = text.as_chunks::<4>();
+        for bytes in whole {
+            self.put(place, u32::from_le_bytes(*bytes));
+            place = place.wrapping_add(1);
+        }
+        if !rest.is_empty() {
+            let mut bytes = [0; 4];
+            bytes[..rest.len()].copy_from_slice(rest);
+            self.put(place, u32::from_le_bytes(bytes));
+            place = place.wrapping_add(1);
+        }
+        place
+    }
+
+    /// Makes everything up to `head` readable; yields which of `readers` must be rung, since it had read all before.
+    #[inline(always)]
+    pub(crate) fn publish(&self, before: u32, head: u32, readers: u32) -> u32 {
+        self.counters.written.head.store(head, Ordering::Release);
+        // Pairs with the fence in `Cursor::available`: either a reader sees the new head before it sleeps, or
+        // we see that it had read everything and ring.
+        fence(Ordering::SeqCst);
+        let rung = |reader: Reader| {
+            let had_all = self.place(reader).tail.load(Ordering::Relaxed) == before;
+            if had_all { readers & reader.bit() } else { 0 }
+        };
+        rung(Reader::Console) | rung(Reader::Journal)
     }
 }
 
 /// Words that a text of this many bytes takes.
-pub(crate) fn text_words(bytes: usize) -> u32 {
+pub(crate) const fn text_words(bytes: usize) -> u32 {
     bytes.div_ceil(4) as u32
 }

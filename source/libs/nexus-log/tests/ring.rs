@@ -1,33 +1,39 @@
 //! What a ring promises, also against a producer that lies.
 #![cfg(not(loom))]
 
-use nexus_log::{Consumer, Item, Level, Memory, Producer, TEXT_BYTES_MAX, Written};
-use proptest::prelude::*;
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, Ordering};
+mod rings;
 
-struct Parts {
-    head: AtomicU32,
-    dropped: AtomicU32,
-    tail: AtomicU32,
-    words: Vec<AtomicU32>,
+use nexus_log::{
+    Consumer, FIELD_WORDS_MAX, Item, Level, MESSAGE_BYTES_MAX, Producer, Reader, SCOPE_BYTES_MAX, Value,
+    Written,
+};
+use proptest::prelude::*;
+use rings::Parts;
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+
+/// Read by both.
+const BOTH: u32 = Reader::Console.bit() | Reader::Journal.bit();
+/// What a record is answered that found everything read by the console alone.
+const RINGS: Written = Written::Kept(Reader::Console.bit());
+const QUIET: Written = Written::Kept(0);
+
+/// A ring that the console alone reads.
+fn ring(place: u32) -> Parts {
+    Parts::starting_at(place, Reader::Console.bit())
 }
 
-impl Parts {
-    fn starting_at(place: u32) -> Self {
-        let counter = || AtomicU32::new(place);
-        let words = (0..1024).map(|_| AtomicU32::new(0)).collect();
-        Parts { head: counter(), dropped: AtomicU32::new(0), tail: counter(), words }
-    }
+fn console(parts: &Parts) -> Consumer<'_> {
+    Consumer::new(parts.memory(), Reader::Console)
+}
 
-    fn memory(&self) -> Memory<'_> {
-        Memory::new(&self.head, &self.dropped, &self.tail, &self.words).unwrap()
-    }
+fn journal(parts: &Parts) -> Consumer<'_> {
+    Consumer::new(parts.memory(), Reader::Journal)
 }
 
 fn text_of(item: Option<Item>) -> Vec<u8> {
     match item {
-        Some(Item::Record(record)) => record.text().to_vec(),
+        Some(Item::Record(record)) => record.message().to_vec(),
         Some(Item::Lost(count)) => format!("lost {count}").into_bytes(),
         Some(Item::Broken) => b"broken".to_vec(),
         None => b"none".to_vec(),
@@ -36,28 +42,28 @@ fn text_of(item: Option<Item>) -> Vec<u8> {
 
 #[test]
 fn records_come_out_whole_in_order_and_with_their_level() {
-    let parts = Parts::starting_at(u32::MAX - 5);
+    let parts = ring(u32::MAX - 5);
     let mut producer = Producer::new(parts.memory());
-    let mut consumer = Consumer::new(parts.memory());
-    assert_eq!(producer.write(Level::Warning, 1 << 40, b"first"), Written::Doorbell);
-    assert_eq!(producer.write(Level::Info, 2, b""), Written::Quiet);
+    let mut consumer = console(&parts);
+    assert_eq!(producer.write(Level::Warning, 1 << 40, b"", b"first", &[]), RINGS);
+    assert_eq!(producer.write(Level::Info, 2, b"", b"", &[]), QUIET);
     let Some(Item::Record(record)) = consumer.read() else { panic!("a record was written") };
-    assert_eq!((record.level, record.ticks, record.text()), (Level::Warning, 1 << 40, &b"first"[..]));
+    assert_eq!((record.level, record.ticks, record.message()), (Level::Warning, 1 << 40, &b"first"[..]));
     assert_eq!(text_of(consumer.read()), b"");
     assert!(consumer.read().is_none());
-    assert_eq!(producer.write(Level::Info, 3, b"again"), Written::Doorbell);
+    assert_eq!(producer.write(Level::Info, 3, b"", b"again", &[]), RINGS);
 }
 
 #[test]
 fn a_full_ring_drops_the_newest_and_tells_how_many() {
-    let parts = Parts::starting_at(0);
+    let parts = ring(0);
     let mut producer = Producer::new(parts.memory());
-    let mut consumer = Consumer::new(parts.memory());
+    let mut consumer = console(&parts);
     let mut kept = 0;
-    while producer.write(Level::Info, 0, b"0123456789") != Written::Dropped {
+    while producer.write(Level::Info, 0, b"", b"0123456789", &[]) != Written::Dropped {
         kept += 1;
     }
-    assert_eq!(producer.write(Level::Info, 0, b"0123456789"), Written::Dropped);
+    assert_eq!(producer.write(Level::Info, 0, b"", b"0123456789", &[]), Written::Dropped);
     for _ in 0..kept {
         assert_eq!(text_of(consumer.read()), b"0123456789");
     }
@@ -67,72 +73,181 @@ fn a_full_ring_drops_the_newest_and_tells_how_many() {
 
 #[test]
 fn both_sides_may_restart_and_nothing_comes_twice() {
-    let parts = Parts::starting_at(7);
-    Producer::new(parts.memory()).write(Level::Info, 0, b"one");
-    Producer::new(parts.memory()).write(Level::Info, 0, b"two");
-    assert_eq!(text_of(Consumer::new(parts.memory()).read()), b"one");
-    let mut successor = Consumer::new(parts.memory());
+    let parts = ring(7);
+    Producer::new(parts.memory()).write(Level::Info, 0, b"", b"one", &[]);
+    Producer::new(parts.memory()).write(Level::Info, 0, b"", b"two", &[]);
+    assert_eq!(text_of(console(&parts).read()), b"one");
+    let mut successor = console(&parts);
     assert_eq!(text_of(successor.read()), b"two");
     assert!(successor.read().is_none());
 }
 
 #[test]
+fn scope_message_and_unformatted_fields_come_out_as_they_went_in() {
+    let parts = ring(u32::MAX - 3);
+    let fields = [
+        ("bytes", Value::Unsigned(u64::MAX)),
+        ("", Value::Signed(-3)),
+        ("who", Value::Text(b"\xffme")),
+        ("none", Value::Text(b"")),
+    ];
+    Producer::new(parts.memory()).write(Level::Error, 9, b"scope", b"message", &fields);
+    let Some(Item::Record(record)) = console(&parts).read() else { panic!("a record was written") };
+    assert_eq!(
+        (record.scope(), record.message(), record.level),
+        (&b"scope"[..], &b"message"[..], Level::Error)
+    );
+    let seen: Vec<_> = record.fields().collect();
+    assert_eq!(seen, fields.map(|(key, value)| (key.as_bytes(), value)));
+}
+
+#[test]
+fn numbers_are_shown_in_decimal_and_text_as_it_is() {
+    let shown = |value: Value<'_>| {
+        let mut bytes = Vec::new();
+        value.show(|part| bytes.extend_from_slice(part));
+        String::from_utf8(bytes).unwrap()
+    };
+    assert_eq!(shown(Value::Unsigned(0)), "0");
+    assert_eq!(shown(Value::Unsigned(u64::MAX)), u64::MAX.to_string());
+    assert_eq!(shown(Value::Signed(i64::MIN)), i64::MIN.to_string());
+    assert_eq!(shown(Value::Text(b"as it is")), "as it is");
+}
+
+#[test]
+fn fields_that_do_not_fit_are_left_out_and_the_record_is_kept() {
+    let parts = ring(0);
+    let long = [b'x'; 4 * FIELD_WORDS_MAX as usize];
+    let fields = [("a", Value::Unsigned(1)), ("b", Value::Text(&long)), ("c", Value::Unsigned(2))];
+    Producer::new(parts.memory()).write(Level::Info, 0, &long, b"m", &fields);
+    let Some(Item::Record(record)) = console(&parts).read() else { panic!("a record was written") };
+    assert_eq!(record.scope().len(), SCOPE_BYTES_MAX);
+    assert_eq!(record.fields().collect::<Vec<_>>(), [(&b"a"[..], Value::Unsigned(1))]);
+}
+
+#[test]
+fn two_readers_each_get_everything_at_their_own_pace() {
+    let parts = Parts::starting_at(7, BOTH);
+    let mut producer = Producer::new(parts.memory());
+    assert_eq!(producer.write(Level::Info, 0, b"", b"one", &[]), Written::Kept(BOTH));
+    assert_eq!(text_of(console(&parts).read()), b"one");
+    assert_eq!(
+        producer.write(Level::Info, 0, b"", b"two", &[]),
+        RINGS,
+        "the journal was rung for the first already"
+    );
+    assert_eq!(text_of(journal(&parts).read()), b"one");
+    assert_eq!(text_of(journal(&parts).read()), b"two");
+    assert_eq!(text_of(console(&parts).read()), b"two");
+    assert!(console(&parts).read().is_none() && journal(&parts).read().is_none());
+}
+
+#[test]
+fn a_ring_is_full_when_it_is_full_for_one_who_reads_and_both_are_told() {
+    let parts = Parts::starting_at(0, BOTH);
+    let mut producer = Producer::new(parts.memory());
+    while producer.write(Level::Info, 0, b"", b"0123456789", &[]) != Written::Dropped {
+        while !matches!(console(&parts).read(), None | Some(Item::Lost(_))) {}
+    }
+    assert_eq!(text_of(console(&parts).read()), b"lost 1");
+    while !matches!(journal(&parts).read(), Some(Item::Lost(1))) {}
+    assert!(console(&parts).read().is_none() && journal(&parts).read().is_none());
+}
+
+#[test]
+fn what_is_held_is_read_again_by_a_successor_and_what_was_released_is_not() {
+    let parts = ring(0);
+    let mut producer = Producer::new(parts.memory());
+    for text in [b"one", b"two"] {
+        producer.write(Level::Info, 0, b"", text, &[]);
+    }
+    let mut reader = console(&parts);
+    assert_eq!(text_of(reader.read_held()), b"one");
+    let mark = reader.mark();
+    assert_eq!(text_of(reader.read_held()), b"two");
+    assert!(reader.read_held().is_none());
+    assert_eq!(text_of(console(&parts).read_held()), b"one");
+    reader.release(mark);
+    assert_eq!(text_of(console(&parts).read_held()), b"two");
+    assert_eq!(producer.write(Level::Info, 0, b"", b"three", &[]), QUIET, "so whoever releases looks again");
+    assert_eq!(text_of(reader.read_held()), b"three");
+}
+
+#[test]
+fn who_does_not_read_holds_nobody_up() {
+    let parts = ring(0);
+    let mut producer = Producer::new(parts.memory());
+    for _ in 0..10_000 {
+        assert_eq!(producer.write(Level::Info, 0, b"", b"0123456789", &[]), RINGS);
+        assert_eq!(text_of(console(&parts).read()), b"0123456789");
+    }
+}
+
+#[test]
+fn what_was_dropped_is_told_once_also_to_a_successor() {
+    let parts = ring(0);
+    while Producer::new(parts.memory()).write(Level::Info, 0, b"", b"x", &[]) != Written::Dropped {}
+    while !matches!(console(&parts).read(), None | Some(Item::Lost(1))) {}
+    assert!(console(&parts).read().is_none());
+}
+
+#[test]
 fn text_beyond_the_maximum_is_cut() {
-    let parts = Parts::starting_at(0);
-    Producer::new(parts.memory()).write(Level::Info, 0, &[b'x'; TEXT_BYTES_MAX + 1]);
-    assert_eq!(text_of(Consumer::new(parts.memory()).read()).len(), TEXT_BYTES_MAX);
+    let parts = ring(0);
+    Producer::new(parts.memory()).write(Level::Info, 0, b"", &[b'x'; MESSAGE_BYTES_MAX + 1], &[]);
+    assert_eq!(text_of(console(&parts).read()).len(), MESSAGE_BYTES_MAX);
 }
 
 #[test]
 fn test_reject_a_head_beyond_the_capacity() {
-    let parts = Parts::starting_at(0);
-    let mut consumer = Consumer::new(parts.memory());
-    parts.head.store(1025, Ordering::Relaxed);
+    let parts = ring(0);
+    let mut consumer = console(&parts);
+    parts.counters.written.head.store(1025, Ordering::Relaxed);
     assert_eq!(text_of(consumer.read()), b"broken");
     assert!(consumer.read().is_none());
-    assert_eq!(Producer::new(parts.memory()).write(Level::Info, 0, b"mended"), Written::Doorbell);
+    assert_eq!(Producer::new(parts.memory()).write(Level::Info, 0, b"", b"mended", &[]), RINGS);
     assert_eq!(text_of(consumer.read()), b"mended");
 }
 
 #[test]
 fn test_reject_a_record_longer_than_what_was_written() {
-    let parts = Parts::starting_at(0);
-    let mut consumer = Consumer::new(parts.memory());
+    let parts = ring(0);
+    let mut consumer = console(&parts);
     parts.words[0].store(500, Ordering::Relaxed);
-    parts.head.store(4, Ordering::Relaxed);
+    parts.counters.written.head.store(4, Ordering::Relaxed);
     assert_eq!(text_of(consumer.read()), b"broken");
     assert!(consumer.read().is_none());
 }
 
 #[test]
 fn test_reject_an_impossible_tail() {
-    let parts = Parts::starting_at(0);
-    parts.tail.store(1, Ordering::Relaxed);
-    assert_eq!(Producer::new(parts.memory()).write(Level::Info, 0, b"x"), Written::Dropped);
+    let parts = ring(0);
+    parts.counters.places[0].tail.store(1, Ordering::Relaxed);
+    assert_eq!(Producer::new(parts.memory()).write(Level::Info, 0, b"", b"x", &[]), Written::Dropped);
 }
 
 proptest! {
     #[test]
     fn behaves_as_a_bounded_queue(
         start in any::<u32>(),
-        steps in prop::collection::vec((any::<bool>(), 0usize..300), 1..200),
+        steps in prop::collection::vec((any::<bool>(), 0usize..257), 1..200),
     ) {
-        let parts = Parts::starting_at(start);
+        let parts = ring(start);
         let mut producer = Producer::new(parts.memory());
-        let mut consumer = Consumer::new(parts.memory());
+        let mut consumer = console(&parts);
         let mut model: VecDeque<Vec<u8>> = VecDeque::new();
         for (place, (write, length)) in steps.into_iter().enumerate() {
             if write {
                 let text = vec![place as u8; length];
-                let words: usize = model.iter().map(|text| 3 + text.len().div_ceil(4)).sum();
-                let fits = words + 3 + length.div_ceil(4) <= 1024;
+                let words: usize = model.iter().map(|text| 4 + text.len().div_ceil(4)).sum();
+                let fits = words + 4 + length.div_ceil(4) <= 1024;
                 let was_empty = model.is_empty();
                 let expected = match (fits, was_empty) {
                     (false, _) => Written::Dropped,
-                    (true, true) => Written::Doorbell,
-                    (true, false) => Written::Quiet,
+                    (true, true) => RINGS,
+                    (true, false) => QUIET,
                 };
-                prop_assert_eq!(producer.write(Level::Info, 0, &text), expected);
+                prop_assert_eq!(producer.write(Level::Info, 0, b"", &text, &[]), expected);
                 if fits { model.push_back(text); }
             } else if let Some(expected) = model.pop_front() {
                 prop_assert_eq!(text_of(consumer.read()), expected);
@@ -148,14 +263,10 @@ proptest! {
     ) {
         let (head, dropped, tail) = counters;
         let head = if near { tail.wrapping_add(head % 1100) } else { head };
-        let parts = Parts {
-            head: AtomicU32::new(head),
-            dropped: AtomicU32::new(dropped),
-            tail: AtomicU32::new(tail),
-            words: words.into_iter().map(AtomicU32::new).collect(),
-        };
-        let mut consumer = Consumer::new(parts.memory());
-        let reads = std::iter::from_fn(|| consumer.read()).take(1000).count();
-        prop_assert!(reads <= 1024 / 3 + 2, "every read takes at least a record's head");
+        let parts = Parts::of(head, dropped, tail, words);
+        let mut consumer = console(&parts);
+        let reads = std::iter::from_fn(|| consumer.read()).take(1000);
+        let reads = reads.inspect(|item| if let Item::Record(record) = item { record.fields().for_each(drop) }).count();
+        prop_assert!(reads <= 1024 / 4 + 2, "every read takes at least a record's head");
     }
 }

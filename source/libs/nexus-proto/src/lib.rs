@@ -18,6 +18,7 @@ pub mod busy;
 pub mod console;
 pub mod helper;
 pub mod init;
+pub mod log;
 pub mod meter;
 pub mod peer;
 pub mod policy;
@@ -34,6 +35,7 @@ pub const SERVICES: &[&nexus_ipc::ServiceReference] = &[
     &console::REFERENCE,
     &helper::REFERENCE,
     &init::REFERENCE,
+    &log::REFERENCE,
     &meter::REFERENCE,
     &peer::REFERENCE,
     &policy::REFERENCE,

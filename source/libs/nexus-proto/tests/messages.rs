@@ -3,7 +3,7 @@
 
 use nexus_abi::Handle;
 use nexus_ipc::{Bytes, Call, Caller, Message, MessageError, Pending, Status};
-use nexus_proto::{console, init, peer, pong, rng};
+use nexus_proto::{console, init, log, peer, pong, rng};
 use proptest::prelude::*;
 
 fn comes_back<M: Message + PartialEq + std::fmt::Debug>(message: M) {
@@ -34,7 +34,45 @@ fn entry() -> impl Strategy<Value = init::ServiceEntry> {
     )
 }
 
+fn log_entry() -> impl Strategy<Value = log::Entry> {
+    let texts = ("\\PC{0,16}", "\\PC{0,64}", "\\PC{0,64}");
+    (any::<u64>(), any::<u64>(), any::<u8>(), any::<u64>(), any::<Option<u64>>(), texts).prop_map(
+        |(id, ticks, level, service_id, subject, (scope, message, fields))| log::Entry {
+            id,
+            ticks,
+            level,
+            service_id,
+            subject,
+            scope,
+            message,
+            fields,
+        },
+    )
+}
+
 proptest! {
+    #[test]
+    fn the_journals_messages_come_back_as_they_went(
+        entries in prop::collection::vec(log_entry(), 0..20),
+        text in "\\PC{0,64}",
+        (number, service_id) in (any::<u64>(), any::<Option<u64>>()),
+    ) {
+        let of_text = || text.clone();
+        comes_back(log::Append { level: 3, scope: of_text(), message: of_text(), fields: of_text() });
+        comes_back(log::Query { after: number, since: !number, service_id, text: of_text(), ..log::Query::ALL });
+        comes_back(log::Page { entries, end: number, has_more: true });
+        comes_back(log::Stats { total: number, rate_limited: u64::MAX, ..log::Stats::default() });
+    }
+
+    #[test]
+    fn any_bytes_are_decoded_or_refused_as_the_journals(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+        let _ = log::Append::decode(&bytes);
+        let _ = log::Query::decode(&bytes);
+        let _ = log::Page::decode(&bytes);
+        let _ = log::Stats::decode(&bytes);
+        let _ = log::LogError::decode(&bytes);
+    }
+
     #[test]
     fn messages_come_back_as_they_went(
         number in any::<u64>(),
@@ -105,6 +143,18 @@ fn test_reject_messages_beyond_their_maximum() {
     assert_eq!(init::Run::decode(&room), Err(MessageError::Malformed));
     assert_eq!(Bytes::<4>(vec![0; 5]).encode(&mut room), Err(MessageError::TooLarge));
     assert_eq!(Bytes::<4>::decode(&[0; 5]), Err(MessageError::Malformed));
+}
+
+#[test]
+fn the_largest_entry_takes_no_more_than_its_texts_and_the_overhead() {
+    let text = |bytes: usize| "x".repeat(bytes);
+    let (scope, message, fields) = (text(64), text(256), text(512));
+    let (id, ticks, service_id, subject) = (u64::MAX, u64::MAX, u64::MAX, Some(u64::MAX));
+    let texts = scope.len() + message.len() + fields.len();
+    let entry = log::Entry { id, ticks, level: u8::MAX, service_id, subject, scope, message, fields };
+    let page = log::Page { entries: vec![entry], end: u64::MAX, has_more: true };
+    let mut bytes = vec![0; log::PAGE_BYTES_MAX];
+    assert!(page.encode(&mut bytes).unwrap() <= texts + log::ENTRY_OVERHEAD);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What a program on the machine begins and ends with: entry, environment, heap, panic, log lines.
 //!
 //! What it is: [`main!`] makes a function the program; [`Environment`] is what it was given, by name;
-//! [`info!`] and its sisters write log lines that never block. What it is not: it makes no calls to
+//! [`info!`] and its sisters write log lines that never block; [`AuditLog`] writes decisions down. What it is not: it makes no calls to
 //! services; that is `nexus-ipc`.
 //!
 //! Invariants: nothing here is a right; whoever holds no capability gets an error. On a host the same
@@ -12,6 +12,7 @@
 
 extern crate alloc;
 
+mod audit;
 mod environment;
 mod heap;
 mod line;
@@ -21,12 +22,13 @@ mod machine;
 mod setup;
 pub mod thread;
 
+pub use audit::{AuditLog, ReservedAudit};
 pub use environment::{Environment, MapError, READY_LABEL};
 pub use heap::Heap;
-pub use logger::write_line;
+pub use logger::{write_line, write_record};
 #[cfg(target_os = "none")]
 pub use machine::enter;
-pub use nexus_log::Level;
+pub use nexus_log::{Audit, Decision, Level, Value};
 pub use setup::{FILE_LENGTH_BYTES, SetupError};
 
 /// Makes `fn run(environment: &Environment) -> u64` the program; its value is the exit code.

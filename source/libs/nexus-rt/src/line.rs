@@ -1,18 +1,20 @@
 //! A log line while it is being put together: on the stack, bounded, cut when it is full.
 
 use core::fmt;
-use nexus_log::TEXT_BYTES_MAX;
 
-/// Text of at most [`TEXT_BYTES_MAX`] bytes; what does not fit is left out.
+/// Bytes of a line; the rest of a longer one is left out.
+const LINE_BYTES_MAX: usize = 1000;
+
+/// Text of at most [`LINE_BYTES_MAX`] bytes; what does not fit is left out.
 pub struct Line {
-    bytes: [u8; TEXT_BYTES_MAX],
+    bytes: [u8; LINE_BYTES_MAX],
     length: usize,
 }
 
 impl Line {
     /// The text of these arguments.
     pub fn of(arguments: fmt::Arguments<'_>) -> Self {
-        let mut line = Line { bytes: [0; TEXT_BYTES_MAX], length: 0 };
+        let mut line = Line { bytes: [0; LINE_BYTES_MAX], length: 0 };
         // A formatting error can only be the line's own "full": what fitted stays.
         let _ = fmt::Write::write_fmt(&mut line, arguments);
         line
@@ -48,9 +50,9 @@ mod tests {
 
     #[test]
     fn text_that_does_not_fit_is_cut_at_a_character() {
-        let long = "ä".repeat(TEXT_BYTES_MAX);
+        let long = "ä".repeat(LINE_BYTES_MAX);
         let line = Line::of(format_args!("x{long}"));
-        assert_eq!(line.text().len(), TEXT_BYTES_MAX - 1);
+        assert_eq!(line.text().len(), LINE_BYTES_MAX - 1);
         assert!(line.text().ends_with('ä'));
     }
 }

@@ -3,32 +3,47 @@
 
 use crate::line::Line;
 use core::fmt::Arguments;
-use nexus_log::Level;
+use nexus_log::{Level, MESSAGE_BYTES_MAX, Value};
 
-/// Writes a log line; one with line breaks becomes several records. Never blocks.
+/// Writes a log line; one with line breaks, or longer than a message, becomes several records. Never blocks.
 pub fn write_line(level: Level, arguments: Arguments<'_>) {
     let line = Line::of(arguments);
-    for part in line.text().lines() {
+    for mut part in line.text().lines() {
+        while part.len() > MESSAGE_BYTES_MAX {
+            let (message, rest) = part.split_at(part.floor_char_boundary(MESSAGE_BYTES_MAX));
+            target::write(level, message);
+            part = rest;
+        }
         target::write(level, part);
     }
 }
 
+/// Writes a record: what it is of, a message, and fields that whoever reads it formats. Never blocks.
+///
+/// ```
+/// use nexus_rt::{Level, Value, write_record};
+/// write_record(Level::Warning, "disk", "a block was read again", &[("block", Value::Unsigned(7))]);
+/// ```
+pub fn write_record(level: Level, scope: &str, message: &str, fields: &[(&str, Value<'_>)]) {
+    target::write_record(level, scope, message, fields);
+}
+
 pub(crate) mod target {
-    use super::Level;
     use super::place::{get, set, without_target};
+    use super::{Level, Value};
     use crate::environment::Environment;
     use nexus_abi::records::RingLevel;
     use nexus_abi::{Handle, Kind, Rights, system};
-    use nexus_log::{Memory, Producer, RING_BYTES, Written};
+    use nexus_log::{Memory, Producer, RING_BYTES, Reader};
     use spin::Mutex;
 
     pub(super) enum Target {
-        Ring { producer: Mutex<Producer<'static>>, doorbell: Handle },
+        Ring { producer: Mutex<Producer<'static>>, doorbells: [(Reader, Handle); 2] },
         Kernel(Handle),
     }
 
     /// The bit that a log doorbell sets.
-    const DOORBELL_BIT: u64 = 1;
+    pub(crate) const DOORBELL_BIT: u64 = 1;
 
     /// Finds this process's ring; without one, and without a right to the kernel's, lines go nowhere.
     pub fn open(environment: &Environment) {
@@ -37,19 +52,29 @@ pub(crate) mod target {
         {
             // SAFETY: just mapped for good, with this size, and only this module knows the address.
             let memory = unsafe { Memory::from_mapped(base) };
-            let doorbell = environment.capability("log-doorbell", Kind::Notification).unwrap_or(Handle::NONE);
-            set(Target::Ring { producer: Mutex::new(Producer::new(memory)), doorbell });
+            let doorbell = |name| environment.capability(name, Kind::Notification).unwrap_or(Handle::NONE);
+            let doorbells = [
+                (Reader::Console, doorbell("log-doorbell")),
+                (Reader::Journal, doorbell("journal-doorbell")),
+            ];
+            set(Target::Ring { producer: Mutex::new(Producer::new(memory)), doorbells });
         } else if let Ok(control) = environment.capability("system", Kind::SystemControl) {
             set(Target::Kernel(control));
         }
     }
 
     pub fn write(level: Level, text: &str) {
+        write_record(level, "", text, &[]);
+    }
+
+    pub fn write_record(level: Level, scope: &str, text: &str, fields: &[(&str, Value<'_>)]) {
         match get() {
-            Some(Target::Ring { producer, doorbell }) => {
+            Some(Target::Ring { producer, doorbells }) => {
                 // Whoever holds the lock may be the very thread that panics now: its line is lost then.
                 let Some(mut producer) = producer.try_lock() else { return };
-                if producer.write(level, system::ticks(), text.as_bytes()) == Written::Doorbell {
+                let (scope, text) = (scope.as_bytes(), text.as_bytes());
+                let written = producer.write(level, system::ticks(), scope, text, fields);
+                for (_, doorbell) in doorbells.iter().filter(|(reader, _)| written.rings(*reader)) {
                     // Without a reader the line waits in the ring, as it would anyway.
                     let _ = system::notification_signal(*doorbell, DOORBELL_BIT);
                 }

@@ -36,6 +36,7 @@ fn serve(environment: &Environment) -> Result<Infallible, SetupError> {
     let mut receiver = environment.to_serve(REFERENCE.endpoint, MAX_BYTES)?;
     let events = environment.needed("log-doorbell", Kind::Notification)?;
     let control = environment.needed("system", Kind::SystemControl)?;
+    let journal = environment.needed("journal-doorbell", Kind::Notification)?;
     let irq = environment.needed("device.irq.uart", Kind::Irq)?;
     let (registers, bytes) =
         environment.map_device(environment.needed("device.mmio.uart", Kind::DeviceMmio)?)?;
@@ -55,10 +56,16 @@ fn serve(environment: &Environment) -> Result<Infallible, SetupError> {
     loop {
         terminal.pump();
         match receiver.next(Deadline::NEVER)? {
-            Event::Bits(bits) if bits & UART_BIT != 0 => {
-                // Clear the cause, let the line interrupt again; `pump` looks once more before the wait.
-                terminal.receive();
-                system::irq_ack(irq)?;
+            Event::Bits(bits) => {
+                if bits & UART_BIT != 0 {
+                    // Clear the cause, let the line interrupt again; `pump` looks once more before the wait.
+                    terminal.receive();
+                    system::irq_ack(irq)?;
+                }
+                if bits & KERNEL_BIT != 0 {
+                    // The kernel rings one bell alone, so it is passed on; the journal reads later otherwise.
+                    let _ = system::notification_signal(journal, KERNEL_BIT);
+                }
             }
             Event::Call(call) => dispatch(&mut terminal, call),
             _ => {}

@@ -8,19 +8,34 @@ use alloc::vec::Vec;
 use console::escape;
 use console::merge::{Line, Merge};
 use nexus_abi::limits::TRANSFER_BYTES_MAX;
-use nexus_abi::records::RingRecord;
+use nexus_abi::records::ring_records;
 use nexus_abi::{Error, Handle, Kind, Rights, service_id, system};
-use nexus_log::{Consumer, Item, Memory, RING_BYTES};
+use nexus_log::{Consumer, Item, Mark, Memory, RING_BYTES, Reader, Record};
 use nexus_rt::{Environment, SetupError};
-use zerocopy::FromBytes;
 
 /// Who speaks for this service itself.
 const OWN_NAME: &str = "consoled";
 
+/// A service's ring.
+struct Ring {
+    name: String,
+    consumer: Consumer<'static>,
+    /// Where the line ends that was read last.
+    mark: Mark,
+}
+
+/// A line, and what is released when it was shown: of which ring, up to where. The kernel's ring has nothing to.
+pub struct Next {
+    /// The line.
+    pub line: Line,
+    /// What to hand to [`Sources::release`].
+    pub held: Option<(usize, Mark)>,
+}
+
 /// Every ring, and the lines that are next.
 pub struct Sources {
     kernel: KernelRing,
-    rings: Vec<(String, Consumer<'static>)>,
+    rings: Vec<Ring>,
     merge: Merge,
 }
 
@@ -32,11 +47,12 @@ impl Sources {
             let base = environment.map_memory(vmo, RING_BYTES, Rights::READ | Rights::WRITE)?;
             // SAFETY: just mapped for good with this size, and reached through this consumer alone.
             let memory = unsafe { Memory::from_mapped(base) };
-            rings.push((String::from(name), Consumer::new(memory)));
+            let consumer = Consumer::new(memory, Reader::Console);
+            rings.push(Ring { name: String::from(name), mark: consumer.mark(), consumer });
         }
         let mut names =
             vec![(0, String::from("neuron")), (service_id("nexus-init"), String::from("nexus-init"))];
-        names.extend(rings.iter().map(|(name, _)| (service_id(name), name.clone())));
+        names.extend(rings.iter().map(|ring| (service_id(&ring.name), ring.name.clone())));
         let merge = Merge::new(rings.len() + 1);
         Ok(Sources { kernel: KernelRing::new(control, names), rings, merge })
     }
@@ -48,24 +64,51 @@ impl Sources {
     }
 
     /// The next line of anybody.
-    pub fn next(&mut self) -> Option<Line> {
+    pub fn next(&mut self) -> Option<Next> {
         let Sources { kernel, rings, merge } = self;
-        merge.next(|source| match source.checked_sub(1) {
+        let (source, line) = merge.next(|source| match source.checked_sub(1) {
             None => kernel.next(),
-            Some(index) => rings.get_mut(index).and_then(|(name, consumer)| ring_line(name, consumer)),
-        })
+            Some(index) => rings.get_mut(index).and_then(ring_line),
+        })?;
+        let held = source.checked_sub(1).and_then(|index| Some((index, rings.get(index)?.mark)));
+        Some(Next { line, held })
+    }
+
+    /// A line was shown: the ring has its room again, and no successor of ours shows it once more.
+    pub fn release(&self, (index, mark): (usize, Mark)) {
+        if let Some(ring) = self.rings.get(index) {
+            ring.consumer.release(mark);
+        }
     }
 }
 
-fn ring_line(name: &str, consumer: &mut Consumer<'static>) -> Option<Line> {
+fn ring_line(ring: &mut Ring) -> Option<Line> {
+    let Ring { name, consumer, mark } = ring;
     let about = |text: String| Line { ticks: system::ticks(), author: OWN_NAME.into(), text };
-    Some(match consumer.read()? {
-        Item::Record(record) => {
-            Line { ticks: record.ticks, author: name.into(), text: escape(record.text()) }
-        }
+    let item = consumer.read_held()?;
+    *mark = consumer.mark();
+    Some(match item {
+        Item::Record(record) => Line { ticks: record.ticks, author: name.clone(), text: text_of(&record) },
         Item::Lost(count) => about(format!("consoled: {count} lines of {name} were lost: its ring was full")),
         Item::Broken => about(format!("consoled: {name} broke its ring; its unread lines were given up")),
     })
+}
+
+/// How a record is shown: scope, message and fields, whatever of them it has.
+fn text_of(record: &Record) -> String {
+    let mut bytes = Vec::with_capacity(record.message().len());
+    if !record.scope().is_empty() {
+        bytes.extend_from_slice(record.scope());
+        bytes.extend_from_slice(b": ");
+    }
+    bytes.extend_from_slice(record.message());
+    for (key, value) in record.fields() {
+        bytes.push(b' ');
+        bytes.extend_from_slice(key);
+        bytes.push(b'=');
+        value.show(|part| bytes.extend_from_slice(part));
+    }
+    escape(&bytes)
 }
 
 /// The kernel's ring, read in pieces.
@@ -107,11 +150,9 @@ impl KernelRing {
 }
 
 /// Turns records into lines; yields the sequence of the last one.
-fn lines_of(mut records: &[u8], after: u64, names: &[(u64, String)], lines: &mut VecDeque<Line>) -> u64 {
+fn lines_of(records: &[u8], after: u64, names: &[(u64, String)], lines: &mut VecDeque<Line>) -> u64 {
     let mut last = after;
-    while let Ok((head, rest)) = RingRecord::read_from_prefix(records) {
-        let length = head.text_bytes as usize;
-        let Some(text) = rest.get(..length) else { break };
+    for (head, text) in ring_records(records) {
         let missing = head.sequence.saturating_sub(last.saturating_add(1));
         if missing > 0 && last > 0 {
             let text = format!("consoled: {missing} lines of the kernel's ring were overwritten unread");
@@ -121,7 +162,6 @@ fn lines_of(mut records: &[u8], after: u64, names: &[(u64, String)], lines: &mut
         let author = known.map_or_else(|| format!("{:016x}", head.service_id), |(_, name)| name.clone());
         lines.push_back(Line { ticks: head.ticks, author, text: escape(text) });
         last = head.sequence;
-        records = rest.get(length.next_multiple_of(8)..).unwrap_or(&[]);
     }
     last
 }
@@ -129,6 +169,7 @@ fn lines_of(mut records: &[u8], after: u64, names: &[(u64, String)], lines: &mut
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nexus_abi::records::RingRecord;
     use zerocopy::IntoBytes;
 
     fn record(sequence: u64, service_id: u64, text: &str) -> Vec<u8> {

@@ -1,11 +1,12 @@
 //! The terminal: what goes out, what comes in, and who waits for it.
 
-use crate::sources::Sources;
+use crate::sources::{Next, Sources};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use console::{Input, Output, Recent, Screen};
 use nexus_abi::Error;
 use nexus_ipc::{Answer, Bytes, Caller};
+use nexus_log::Mark;
 use nexus_proto::console::{ConsoleError, READ_BYTES_MAX, RECENT_BYTES_MAX, Server, WRITE_BYTES_MAX};
 use nexus_rt::warning;
 use ns16550::{Registers, Uart};
@@ -34,6 +35,8 @@ pub struct Terminal<R> {
     output: Output,
     input: Input,
     recent: Recent,
+    /// Lines on their way to the device: behind how many bytes each ends, and what is released then.
+    shown: VecDeque<(u64, (usize, Mark))>,
     writes: VecDeque<WaitingWrite>,
     reader: Option<(u64, ReadAnswer)>,
 }
@@ -52,6 +55,7 @@ impl<R: Registers> Terminal<R> {
             output: Output::default(),
             input: Input::default(),
             recent,
+            shown: VecDeque::new(),
             writes: VecDeque::new(),
             reader: None,
         }
@@ -71,20 +75,22 @@ impl<R: Registers> Terminal<R> {
         self.receive();
         loop {
             self.send();
-            if self.output.room() < LINE_ROOM || !self.draw_next() {
+            // Who releases looks again: what was written before that rang for nobody.
+            let released = self.release_shown();
+            if self.output.room() < LINE_ROOM || (!self.draw_next() && !released) {
                 break;
             }
         }
-        self.send();
         self.uart.set_transmit_interrupt(!self.output.is_empty());
         self.deliver_input();
     }
 
     /// Queues the next line or write; yields whether there was one.
     fn draw_next(&mut self) -> bool {
-        if let Some(line) = self.sources.next() {
+        if let Some(Next { line, held }) = self.sources.next() {
             self.output.extend(&self.screen.log_line(&line.author, &line.text));
             self.recent.push(Screen::kept_line(&line.author, &line.text));
+            self.shown.extend(held.map(|held| (self.output.queued(), held)));
             return true;
         }
         let Some(write) = self.writes.pop_front() else { return false };
@@ -92,6 +98,15 @@ impl<R: Registers> Terminal<R> {
         // A writer that gave up meanwhile has still written.
         let _ = write.answer.send(Ok(()));
         true
+    }
+
+    /// Gives back to the rings what has reached the device; yields whether there was anything.
+    fn release_shown(&mut self) -> bool {
+        let before = self.shown.len();
+        while let Some((_, held)) = self.shown.pop_front_if(|(end, _)| *end <= self.output.sent()) {
+            self.sources.release(held);
+        }
+        self.shown.len() < before
     }
 
     fn send(&mut self) {

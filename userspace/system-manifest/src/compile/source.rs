@@ -52,10 +52,11 @@ pub(super) struct SourceService {
     pub devices: BTreeMap<Spanned<String>, SourceDevice>,
     #[serde(default)]
     pub control: Vec<Spanned<String>>,
+    pub reads_logs: Option<Spanned<String>>,
     #[serde(default)]
     pub files: Vec<String>,
     #[serde(default)]
-    pub reads_logs: bool,
+    pub audits: bool,
     #[serde(default)]
     pub creates_processes: bool,
 }

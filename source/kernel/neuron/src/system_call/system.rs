@@ -52,11 +52,11 @@ impl<A: Arch> Kernel<A> {
         Ok(written as u64)
     }
 
-    /// Whoever reads first is the reader until it dies; what it asks for is what it has not got.
+    /// Whoever bound the doorbell and reads is the reader until it dies; what it asks for is what it has not got.
     fn acknowledge(&self, number: u64, after: u64) {
         let mut ring = self.ring.lock();
         let is_first = ring.reader.is_none();
-        if is_first || ring.reader == Some(number) {
+        if ring.bound_by == Some(number) && (is_first || ring.reader == Some(number)) {
             ring.reader = Some(number);
             // All that came before the first read was printed already.
             ring.read_to = if is_first { ring.newest() } else { after.min(ring.newest()) };
@@ -97,6 +97,7 @@ impl<A: Arch> Kernel<A> {
         }
         let mut ring = self.ring.lock();
         ring.doorbell = Some((notification, bits));
+        ring.bound_by = Some(request.caller.shared.process_id.load(Relaxed));
         Ok(0)
     }
 
