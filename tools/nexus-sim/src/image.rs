@@ -28,6 +28,7 @@ pub const PROGRAMS: &[Program] = &[
     ("logd", logd::run),
     ("nexus-shell", nexus_shell::run),
     ("ping", ping::run),
+    ("policy-probe", crate::probe::run),
     ("policyd", policyd::run),
     ("pong", pong::run),
     ("rngd", rngd::run),
