@@ -88,8 +88,8 @@ impl Stage {
 
     fn begin(&self, scenario: &Scenario, seed: u64, mutant: Option<Mutant>, trace: bool) -> Result<Run<'_>> {
         let arguments = scenario.arguments.to_string();
-        let without_entropy = scenario.without_entropy;
-        Run::boot(&self.built, Setup { arguments, seed, mutant, trace, without_entropy, ..Setup::default() })
+        let is_bare = scenario.is_bare;
+        Run::boot(&self.built, Setup { arguments, seed, mutant, trace, is_bare, ..Setup::default() })
     }
 
     /// Seeds from `first` on, each in every scenario, until as many were run or the time is over; each

@@ -19,6 +19,7 @@ const QUEUE_ENTRIES_MAX: u32 = 8;
 const TICKS_A_BUFFER: u64 = 300;
 
 /// RAM as a device sees it: all of it, by physical addresses.
+#[derive(Clone)]
 pub struct DeviceRam {
     window: *mut u8,
     bytes: u64,
@@ -40,13 +41,15 @@ impl DeviceRam {
         inside.then(|| self.window.wrapping_add(offset as usize))
     }
 
-    fn read<const N: usize>(&self, address: u64) -> Option<[u8; N]> {
+    /// Bytes at an address; `None` for what is not RAM.
+    pub fn read<const N: usize>(&self, address: u64) -> Option<[u8; N]> {
         let place = self.place(address, N as u64)?;
         // SAFETY: inside the window; programs that share it do not run now, for one thread runs all of them.
         Some(unsafe { place.cast::<[u8; N]>().read_unaligned() })
     }
 
-    fn write(&self, address: u64, bytes: &[u8]) -> Option<()> {
+    /// Writes bytes to an address; `None` for what is not RAM.
+    pub fn write(&self, address: u64, bytes: &[u8]) -> Option<()> {
         let place = self.place(address, bytes.len() as u64)?;
         // SAFETY: as above.
         unsafe { place.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };

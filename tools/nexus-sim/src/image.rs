@@ -2,8 +2,8 @@
 //! the place of each program, a file that names it.
 
 use crate::machine::{
-    ENTROPY_BASE, ENTROPY_LINE, RTC_BASE, RTC_LINE, SLOT_BASE, SLOT_LINE, SPARE_BASE, SPARE_LINE, UART_BASE,
-    UART_LINE,
+    BLOCK_BASE, BLOCK_LINE, ENTROPY_BASE, ENTROPY_LINE, RTC_BASE, RTC_LINE, SLOT_BASE, SLOT_LINE, SPARE_BASE,
+    SPARE_LINE, UART_BASE, UART_LINE,
 };
 use anyhow::{Context, Result, anyhow};
 use nexus_abi::image::{INIT, MANIFEST};
@@ -33,9 +33,11 @@ pub const PROGRAMS: &[Program] = &[
     ("pong", pong::run),
     ("rngd", rngd::run),
     ("selftest-client", selftest_client::run),
+    ("selftest-driver", selftest_driver::run),
     ("selftest-peer", selftest_peer::run),
     ("selftest-soak", selftest_soak::run),
     ("syscall-fuzzer", syscall_fuzzer::run),
+    ("virtioblkd", virtioblkd::run),
 ];
 
 /// Where every program is loaded.
@@ -131,8 +133,8 @@ pub fn assemble(mut manifest: Manifest, files: Vec<Entry>) -> Result<Built> {
     Ok(Built { manifest, image })
 }
 
-/// The simulated machine's device tree; a machine without the entropy device has no slot for it either.
-pub fn device_tree(with_entropy: bool) -> Result<Vec<u8>> {
+/// The simulated machine's device tree; a bare machine has no slots for entropy device and disk.
+pub fn device_tree(is_bare: bool) -> Result<Vec<u8>> {
     let mut tree = FdtWriter::new()?;
     let root = tree.begin_node("")?;
     tree.property_u32("#address-cells", 2)?;
@@ -146,10 +148,13 @@ pub fn device_tree(with_entropy: bool) -> Result<Vec<u8>> {
         ("serial@10000000", "ns16550a", UART_BASE, UART_LINE),
         ("rtc@101000", "google,goldfish-rtc", RTC_BASE, RTC_LINE),
         ("virtio_mmio@10001000", "virtio,mmio", SLOT_BASE, SLOT_LINE),
-        ("virtio_mmio@10003000", "virtio,mmio", SPARE_BASE, SPARE_LINE),
+        ("virtio_mmio@10004000", "virtio,mmio", SPARE_BASE, SPARE_LINE),
     ];
-    let entropy = ("virtio_mmio@10002000", "virtio,mmio", ENTROPY_BASE, ENTROPY_LINE);
-    let devices = devices.into_iter().chain(with_entropy.then_some(entropy));
+    let others = [
+        ("virtio_mmio@10002000", "virtio,mmio", ENTROPY_BASE, ENTROPY_LINE),
+        ("virtio_mmio@10003000", "virtio,mmio", BLOCK_BASE, BLOCK_LINE),
+    ];
+    let devices = devices.into_iter().chain(others.into_iter().filter(|_| !is_bare));
     for (name, compatible, base, line) in devices {
         let node = tree.begin_node(name)?;
         tree.property_string("compatible", compatible)?;

@@ -15,6 +15,7 @@
 #![deny(unsafe_code)]
 // Each module that may is allowed by name, with what for.
 
+pub mod block;
 pub mod campaign;
 pub mod door;
 pub mod entropy;

@@ -1,6 +1,7 @@
 //! The simulated machine as the kernel sees it: a clock that the simulator moves, an interrupt controller,
 //! devices, and a record of the translations that the kernel had forgotten.
 
+use crate::block::{BlockDevice, Disk};
 use crate::entropy::{DeviceRam, Entropy};
 use crate::random::Random;
 use crate::uart::Uart;
@@ -29,14 +30,19 @@ pub const SLOT_BASE: u64 = 0x1000_1000;
 pub const SLOT_LINE: u32 = 1;
 
 /// Where the registers of another such slot are.
-pub const SPARE_BASE: u64 = 0x1000_3000;
+pub const SPARE_BASE: u64 = 0x1000_4000;
 /// Its interrupt line.
-pub const SPARE_LINE: u32 = 3;
+pub const SPARE_LINE: u32 = 4;
 
 /// Where the registers of the entropy device's slot are.
 pub const ENTROPY_BASE: u64 = 0x1000_2000;
 /// Its interrupt line.
 pub const ENTROPY_LINE: u32 = 2;
+
+/// Where the registers of the block device's slot are.
+pub const BLOCK_BASE: u64 = 0x1000_3000;
+/// Its interrupt line.
+pub const BLOCK_LINE: u32 = 3;
 
 /// A translation that is forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +62,8 @@ pub struct Machine {
     pub uart: RefCell<Uart>,
     /// The source of entropy.
     pub entropy: RefCell<Entropy>,
+    /// The disk's device.
+    pub block: RefCell<BlockDevice>,
     flushes: RefCell<Vec<Flush>>,
     /// What the last reset was asked to do: reboot or not.
     pub reset: Cell<Option<bool>>,
@@ -68,13 +76,14 @@ pub struct Machine {
 
 impl Machine {
     /// A machine whose devices are at rest.
-    pub fn new(clock: Rc<Cell<u64>>, seed: u64, ram: DeviceRam) -> Self {
+    pub fn new(clock: Rc<Cell<u64>>, seed: u64, ram: DeviceRam, disk: Disk) -> Self {
         Machine {
             clock,
             timer: Cell::new(u64::MAX),
             enabled: RefCell::default(),
             uart: RefCell::default(),
-            entropy: RefCell::new(Entropy::new(ram, !seed)),
+            entropy: RefCell::new(Entropy::new(ram.clone(), !seed)),
+            block: RefCell::new(BlockDevice::new(ram, disk, seed.rotate_left(17))),
             flushes: RefCell::default(),
             reset: Cell::new(None),
             printed: RefCell::default(),
@@ -90,7 +99,10 @@ impl Machine {
         uart.advance(self.clock.get());
         let mut entropy = self.entropy.borrow_mut();
         entropy.advance(self.clock.get());
-        timer.into_iter().chain(uart.next_event()).chain(entropy.next_event()).min()
+        let mut block = self.block.borrow_mut();
+        block.advance(self.clock.get());
+        let devices = uart.next_event().into_iter().chain(entropy.next_event()).chain(block.next_event());
+        timer.into_iter().chain(devices).min()
     }
 
     /// The translations that were forgotten since this was last asked.
@@ -109,6 +121,10 @@ impl Machine {
             let mut entropy = self.entropy.borrow_mut();
             entropy.advance(now);
             entropy.load(offset).into()
+        } else if let Some(offset) = within(address, BLOCK_BASE) {
+            let mut block = self.block.borrow_mut();
+            block.advance(now);
+            block.load(offset).into()
         } else {
             let slot = within(address, SLOT_BASE).or_else(|| within(address, SPARE_BASE));
             slot.map_or(u64::MAX, |offset| empty_slot(offset).into())
@@ -126,19 +142,32 @@ impl Machine {
             let mut entropy = self.entropy.borrow_mut();
             entropy.advance(now);
             entropy.store(offset, value as u32, now);
+        } else if let Some(offset) = within(address, BLOCK_BASE) {
+            let mut block = self.block.borrow_mut();
+            block.advance(now);
+            block.store(offset, value as u32, now);
         }
     }
 
     /// Whether the registers at a physical address behave as memory does.
     pub fn is_plain(address: u64) -> bool {
-        [UART_BASE, SLOT_BASE, SPARE_BASE, ENTROPY_BASE].into_iter().all(|base| within(address, base).is_none())
+        [UART_BASE, SLOT_BASE, SPARE_BASE, ENTROPY_BASE, BLOCK_BASE]
+            .into_iter()
+            .all(|base| within(address, base).is_none())
     }
 
     fn line_is_up(&self, line: u32) -> bool {
         let (mut uart, mut entropy) = (self.uart.borrow_mut(), self.entropy.borrow_mut());
         uart.advance(self.clock.get());
         entropy.advance(self.clock.get());
-        (line == UART_LINE && uart.raised()) || (line == ENTROPY_LINE && entropy.raised())
+        let mut block = self.block.borrow_mut();
+        block.advance(self.clock.get());
+        match line {
+            UART_LINE => uart.raised(),
+            ENTROPY_LINE => entropy.raised(),
+            BLOCK_LINE => block.raised(),
+            _ => false,
+        }
     }
 }
 

@@ -55,6 +55,7 @@ impl<'a> Run<'a> {
     pub fn boot_again(&mut self) -> Result<()> {
         self.digest ^= self.system.digest().rotate_left(1);
         self.setup.seed = self.chance.number();
+        self.setup.disk.0.borrow_mut().lose_power(&mut self.chance);
         self.system = System::boot(self.built, &self.setup)?;
         self.read = 0;
         Ok(())

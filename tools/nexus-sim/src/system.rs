@@ -8,6 +8,7 @@ mod registers;
 mod spaces;
 mod trap;
 
+use crate::block::Disk;
 use crate::door::{self, Request, Response};
 use crate::entropy::DeviceRam;
 use crate::faults::{DELAY_TICKS_MAX, Faults, Harm, refusal};
@@ -66,8 +67,10 @@ pub struct Setup {
     pub faults: Faults,
     /// A bug that is planted.
     pub mutant: Option<Mutant>,
-    /// Whether the machine lacks the entropy device.
-    pub without_entropy: bool,
+    /// Whether the machine lacks the entropy device and the disk.
+    pub is_bare: bool,
+    /// Its disk, which it shares with whoever boots from it next.
+    pub disk: Disk,
     /// Whether a trace is kept.
     pub trace: bool,
 }
@@ -111,6 +114,10 @@ pub struct System {
     console: Vec<u8>,
     deaths: Vec<Death>,
     harmed: BTreeMap<u64, Harm>,
+    /// The service that hangs at its next call of this kind.
+    to_hang: Option<(&'static str, SystemCall)>,
+    /// The process that computes for ever.
+    hangs: Option<u64>,
     late: Option<String>,
     digest: u64,
     trace: Option<Trace>,
@@ -129,8 +136,8 @@ impl System {
         #[allow(unsafe_code)]
         // SAFETY: `ram` is dropped after the kernel, of which the machine is a part.
         let device_ram = unsafe { DeviceRam::new(ram.window(), frames as u64 * PAGE) };
-        let machine = Machine::new(clock.clone(), chance.number(), device_ram);
-        let tree = device_tree(!setup.without_entropy)?;
+        let machine = Machine::new(clock.clone(), chance.number(), device_ram, setup.disk.clone());
+        let tree = device_tree(setup.is_bare)?;
         let lent = simulation::Ram { window: ram.window(), frames, image_frames };
         #[allow(unsafe_code)]
         // SAFETY: `ram` is dropped after the kernel; its other views are the spaces of processes.
@@ -147,6 +154,8 @@ impl System {
             console: Vec::new(),
             deaths: Vec::new(),
             harmed: BTreeMap::new(),
+            to_hang: None,
+            hangs: None,
             late: None,
             digest: 0,
             trace: setup.trace.then(Trace::default),
@@ -215,6 +224,11 @@ impl System {
         String::from_utf8_lossy(&self.console).into_owned()
     }
 
+    /// Has a service compute for ever in the place of its next call of this kind.
+    pub fn hang_at(&mut self, service: &'static str, call: SystemCall) {
+        self.to_hang = Some((service, call));
+    }
+
     /// One turn.
     pub fn step(&mut self) -> Result<Turn> {
         self.kernel.arch().hurry.set(self.faults.rates.hurry);
@@ -275,6 +289,13 @@ impl System {
         let call = SystemCall::from_number(number).context("a call that does not exist")?;
         let process = self.processes.get_mut(&caller.raw()).context("a process that never began")?;
         let (is_init, pid) = (process.name == INIT, process.number);
+        if self.to_hang.take_if(|(name, kind)| process.name == *name && call == *kind).is_some() {
+            self.hangs = Some(pid);
+        }
+        if self.hangs == Some(pid) {
+            self.clock.set(self.clock.get() + TURN_TICKS);
+            return Ok(());
+        }
         if let Some(harm) = (!is_init).then(|| self.faults.due(call)).flatten() {
             self.harmed.insert(pid, harm);
             if let Some(trace) = &mut self.trace {

@@ -1,7 +1,7 @@
 //! `nx arch-check`: the dependency arrows between packages run one way.
 //!
 //! services → nexus-ipc, nexus-proto → nexus-abi; services → userspace libraries; userspace libraries know
-//! nothing of nexus-abi; the kernel knows nexus-abi alone of ours. No service calls itself through others.
+//! nothing of nexus-abi; the kernel knows nexus-abi and its own parts alone of ours. No service calls itself through others.
 
 use crate::image::RECIPE_FILE;
 use crate::project::{Package, Project};
@@ -46,7 +46,7 @@ impl Layer {
     fn may_use(self, other: Layer) -> bool {
         match self {
             Layer::Contract => false,
-            Layer::Kernel => other == Layer::Contract,
+            Layer::Kernel => matches!(other, Layer::Contract | Layer::Kernel),
             Layer::Boot => matches!(other, Layer::Contract | Layer::Driver | Layer::Logic),
             Layer::Library => matches!(other, Layer::Contract | Layer::Library | Layer::Logic),
             Layer::Kit => {

@@ -105,7 +105,8 @@ fn measured(
     let machine = Machine {
         append: append.to_string(),
         count_instructions: true,
-        extra: vec!["-no-reboot".to_string()],
+        // The clock's alarm counts instructions as well.
+        extra: ["-no-reboot", "-rtc", "clock=vm"].map(str::to_string).to_vec(),
         ..Machine::new(built)
     };
     let mut guest = Guest::start(&machine, &project.path("build/qemu/bench"))?;

@@ -5,8 +5,8 @@ use crate::drift::Doors;
 use crate::gates::{self, Gate};
 use crate::project::Project;
 use crate::{
-    architecture, bench, build, dependencies, drift, figures, fuzz, image, interactive, os_test, policy, run, setup,
-    simulation,
+    architecture, bench, build, dependencies, disk, drift, figures, fuzz, image, interactive, os_test, policy, run,
+    setup, simulation,
 };
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -29,6 +29,8 @@ enum Command {
     Build(build::Arguments),
     /// Compile, then write build/image: the flat kernel and the initial image
     Image(image::Arguments),
+    /// Make a new disk with its partitions (build/disk.img when nothing else is said)
+    Disk(disk::Arguments),
     /// Compile, write the image and boot it in QEMU with the console on this terminal
     Run(run::Arguments),
     /// Run the whole system here without QEMU, with its prompt on this terminal
@@ -100,6 +102,7 @@ pub fn run() -> Result<()> {
         Command::Doctor(arguments) => setup::doctor(project, &arguments),
         Command::Build(arguments) => build::run(project, &arguments),
         Command::Image(arguments) => image::build_with(project, &arguments).map(drop),
+        Command::Disk(arguments) => disk::run(project, &arguments),
         Command::Run(arguments) => run::run(project, &arguments),
         Command::Sim(arguments) => simulation::shell(project, &arguments),
         Command::Soak(arguments) => simulation::soak(project, &arguments),

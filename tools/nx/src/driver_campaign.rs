@@ -1,4 +1,5 @@
-//! `nx soak drivers`: a driver is killed under load, thousands of times, in one boot after the other.
+//! `nx soak drivers`: one driver is killed under load, thousands of times, another is killed, faults and hangs, in one
+//! boot after the other.
 
 use crate::guest::after_seconds;
 use crate::image;
@@ -11,8 +12,10 @@ use std::time::Instant;
 
 /// Kills in one boot.
 const KILLS_A_BOOT: u64 = 500;
+/// As often a driver is killed, faults and hangs in one boot; each hang takes seconds to be missed.
+const FAILURES_A_BOOT: u64 = 20;
 /// Seconds that a boot may take.
-const BOOT_SECONDS: u64 = 400;
+const BOOT_SECONDS: u64 = 600;
 
 /// Boots with new seeds, on one hart and on two in turn, for so many minutes, at least once.
 pub fn run(project: &Project, minutes: u64) -> Result<()> {
@@ -24,14 +27,17 @@ pub fn run(project: &Project, minutes: u64) -> Result<()> {
         let (seed, harts) = (boots + 1, 1 + boots as usize % 2);
         let machine = Machine {
             harts,
-            append: format!("soak drivers={KILLS_A_BOOT} seed={seed}"),
+            append: format!("soak drill drivers={KILLS_A_BOOT} failures={FAILURES_A_BOOT} seed={seed}"),
+            devices: vec!["virtio-rng-device".to_string(); 2],
             extra: vec!["-no-reboot".to_string()],
             ..Machine::new(&built)
         };
-        let told = format!("soak: {KILLS_A_BOOT} times a driver was killed under load");
+        let told = format!("soak: {FAILURES_A_BOOT} times each a driver was killed, faulted and hung");
         let step = Step {
             expect: vec![told],
-            reject: ["soak: FAIL", "panic", "fault:", "gave up"].map(str::to_string).to_vec(),
+            reject: ["soak: FAIL", "neuron: panic", "fault: rngd", "fault: selftest-soak", "gave up"]
+                .map(str::to_string)
+                .to_vec(),
             ..Step::default()
         };
         let mut session = Session::start(&machine, &directory, false)?;
@@ -39,7 +45,10 @@ pub fn run(project: &Project, minutes: u64) -> Result<()> {
             .step(&step, BOOT_SECONDS)
             .with_context(|| format!("seed {seed} on {harts} harts\n{}", session.excerpt()))?;
         boots += 1;
-        println!("soak drivers: {} kills in {boots} boots", boots * KILLS_A_BOOT);
+        let (kills, failures) = (boots * KILLS_A_BOOT, boots * FAILURES_A_BOOT);
+        println!(
+            "soak drivers: {kills} kills under load, {failures} kills, faults and hangs each in {boots} boots"
+        );
     }
     Ok(())
 }

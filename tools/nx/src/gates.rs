@@ -44,7 +44,7 @@ pub enum Gate {
     Build,
     /// The whole ladder on one hart
     TestOs,
-    /// The whole ladder on two harts
+    /// The whole ladder on two harts, then on four
     TestOsSmp,
     /// People's sessions at the prompt, and boots that must be refused
     TestInteractive,
@@ -103,7 +103,10 @@ pub fn run(project: &Project, gate: Gate, doors: &drift::Doors) -> Result<()> {
         Gate::TestLoom => loom(project),
         Gate::Build => image::build(project).map(drop),
         Gate::TestOs => os_test::run(project, &os_test::Arguments::for_harts(1)),
-        Gate::TestOsSmp => os_test::run(project, &os_test::Arguments::for_harts(2)),
+        Gate::TestOsSmp => {
+            os_test::run(project, &os_test::Arguments::for_harts(2))?;
+            os_test::run(project, &os_test::Arguments::for_harts(4))
+        }
         Gate::TestInteractive => interactive::run(project, &interactive::Arguments::default()),
         Gate::Drift => drift::run(project, doors),
     }

@@ -1,6 +1,7 @@
 //! `nx test interactive`: boots as a person would, types at the prompt, checks the answers.
 
 use crate::console::{shown, without_control};
+use crate::disk;
 use crate::guest::{Event, Guest, after_seconds};
 use crate::image::{self, Built};
 use crate::project::{Project, output, write_file};
@@ -122,6 +123,7 @@ fn machine(script: &Script, built: &Built, directory: &Path) -> Result<Machine> 
         memory: script.memory.clone(),
         append: script.append.clone(),
         image,
+        disk: script.disk.map(|condition| disk::of_test(directory, condition)).transpose()?,
         legacy_virtio: script.legacy_virtio,
         ..Machine::new(built)
     };

@@ -20,6 +20,7 @@ pub mod command_line;
 pub mod console;
 pub mod coverage;
 pub mod dependencies;
+pub mod disk;
 pub mod documents;
 pub mod drift;
 pub mod driver_campaign;

@@ -1,6 +1,7 @@
 //! `nx test os`: one boot with self-tests, judged by the ladder while it runs.
 
 use crate::console::{Lines, shown};
+use crate::disk;
 use crate::guest::{Event, Guest, after_seconds};
 use crate::image;
 use crate::judge::{Failure, Goal, Judge, Verdict};
@@ -71,15 +72,17 @@ pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
     let ladder = Ladder::parse(&project.read(LADDER_FILE)?)?;
     let goal = goal(&ladder, arguments)?;
     let built = if arguments.no_build { image::last_built(project)? } else { image::build(project)? };
+    let name = arguments.profile.clone().unwrap_or_else(|| format!("os-smp{}", arguments.smp));
+    let directory = format!("build/qemu/{name}");
     let machine = Machine {
         harts: arguments.smp,
         memory: arguments.memory.clone(),
-        append: "selftest console.origin=1".to_string(),
+        append: "selftest drill console.origin=1".to_string(),
+        disk: Some(disk::of_test(&project.path(&directory), disk::Condition::New)?),
+        devices: vec!["virtio-rng-device".to_string(); 2],
         extra: vec!["-no-reboot".to_string()],
         ..Machine::new(&built)
     };
-    let name = arguments.profile.clone().unwrap_or_else(|| format!("os-smp{}", arguments.smp));
-    let directory = format!("build/qemu/{name}");
     let guest = Guest::start(&machine, &project.path(&directory))?;
     let mut boot = Boot::new(&ladder, goal, arguments);
     boot.watch(guest);

@@ -21,7 +21,9 @@ pub struct Machine {
     pub kernel: PathBuf,
     /// The initial image; left out, the machine boots without one.
     pub image: Option<PathBuf>,
-    /// virtio devices, as QEMU calls them.
+    /// The file of the disk; left out, the machine has none.
+    pub disk: Option<PathBuf>,
+    /// More virtio devices, as QEMU calls them.
     pub devices: Vec<String>,
     /// Whether the virtio slots have the registers of before virtio 1.0.
     pub legacy_virtio: bool,
@@ -39,6 +41,7 @@ impl Machine {
             count_instructions: false,
             kernel: built.kernel.clone(),
             image: Some(built.image.clone()),
+            disk: None,
             devices: vec!["virtio-rng-device".to_string()],
             legacy_virtio: false,
             extra: Vec::new(),
@@ -52,6 +55,12 @@ impl Machine {
         command.args(["-machine", "virt", "-cpu", "rv64", "-m", &self.memory]);
         command.args(["-smp", &self.harts.to_string()]);
         command.args(["-global", &format!("virtio-mmio.force-legacy={}", self.legacy_virtio)]);
+        if let Some(disk) = &self.disk {
+            // A comma in a file's name is doubled.
+            let file = disk.display().to_string().replace(',', ",,");
+            command.args(["-drive", &format!("if=none,id=disk,format=raw,file={file}")]);
+            command.args(["-device", "virtio-blk-device,drive=disk"]);
+        }
         for device in &self.devices {
             command.args(["-device", device]);
         }

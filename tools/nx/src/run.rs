@@ -1,8 +1,8 @@
 //! `nx run`: the system in QEMU, with the console on this terminal.
 
-use crate::image;
 use crate::project::{Project, execute};
 use crate::qemu::Machine;
+use crate::{disk, image};
 use anyhow::Result;
 use std::process::Stdio;
 
@@ -37,6 +37,7 @@ pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
         memory: arguments.memory.clone(),
         append: arguments.append.clone(),
         count_instructions: arguments.icount,
+        disk: Some(disk::of_person(project)?),
         extra: arguments.qemu.clone(),
         ..Machine::new(&built)
     };

@@ -2,6 +2,7 @@
 //!
 //! A script is a TOML file in `tests/qemu/interactive/`; that folder's README shows every key.
 
+use crate::disk::Condition;
 use anyhow::{Context, Result, bail, ensure};
 use regex::{Regex, escape};
 use serde::Deserialize;
@@ -27,6 +28,8 @@ pub struct Script {
     pub image: Damage,
     /// virtio devices, as QEMU calls them; those of the reference machine when left out.
     pub devices: Option<Vec<String>>,
+    /// The disk, made anew; none when left out.
+    pub disk: Option<Condition>,
     /// Whether the virtio slots have the registers of before virtio 1.0.
     #[serde(default)]
     pub legacy_virtio: bool,

@@ -4,9 +4,9 @@ use crate::Record;
 use alloc::collections::{BTreeMap, VecDeque};
 
 /// Subjects that have a share of their own; all others have one together.
-pub const SUBJECTS_MAX: usize = 48;
+pub const SUBJECTS_MAX: usize = 32;
 /// Decisions that are kept of one subject.
-pub const SHARE_RECORDS_MAX: usize = 32;
+pub const SHARE_RECORDS_MAX: usize = 24;
 
 /// The decisions that are kept, by subject; those without a share of their own under `None`.
 #[derive(Debug, Default)]
@@ -21,10 +21,10 @@ impl Decisions {
         let own = record.subject;
         let has_share = self.shares.contains_key(&own) || self.shares.len() < SUBJECTS_MAX;
         let share = self.shares.entry(own.filter(|_| has_share)).or_default();
+        let oldest = if share.len() >= SHARE_RECORDS_MAX { share.pop_front() } else { None };
+        self.bytes -= oldest.as_ref().map_or(0, Record::bytes);
         self.bytes += record.bytes();
         share.push_back(record);
-        let oldest = if share.len() > SHARE_RECORDS_MAX { share.pop_front() } else { None };
-        self.bytes -= oldest.as_ref().map_or(0, Record::bytes);
         oldest.map_or(0, |_| 1)
     }
 

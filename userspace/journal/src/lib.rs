@@ -35,9 +35,9 @@ use alloc::vec::Vec;
 use decisions::Decisions;
 
 /// Records that are kept, decisions apart.
-pub const RECORDS_MAX: usize = 1024;
+pub const RECORDS_MAX: usize = 768;
 /// Bytes of text that they may have together.
-pub const BYTES_MAX: usize = 128 * 1024;
+pub const BYTES_MAX: usize = 64 * 1024;
 
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,12 +110,13 @@ impl Journal {
             return self.figures.total;
         }
         self.bytes += record.bytes();
-        self.records.push_back(record);
-        while self.records.len() > RECORDS_MAX || self.bytes > BYTES_MAX {
+        // Room first: a queue that is never longer than its bound does not grow beyond it either.
+        while self.records.len() >= RECORDS_MAX || self.bytes > BYTES_MAX {
             let Some(oldest) = self.records.pop_front() else { break };
             self.bytes -= oldest.bytes();
             self.figures.evicted += 1;
         }
+        self.records.push_back(record);
         self.figures.total
     }
 

@@ -79,9 +79,16 @@ impl Problems {
         for endpoint in &service.endpoints {
             self.endpoint(owner, endpoint);
         }
-        if service.creates_processes && service.condition.is_none() {
-            let message = "who creates processes can be anybody: only with a boot argument (`only_with`)";
-            self.add(owner, "creates_processes", message.into());
+        if let Some(ids) = service.creates_processes {
+            if service.condition.is_none() {
+                let message =
+                    "processes that the recipe does not name: only with a boot argument (`only_with`)";
+                self.add(owner, "creates_processes", message.into());
+            }
+            if ids.first == 0 || ids.first > ids.last {
+                let message = "a range of ids begins above 0 and does not end before it begins";
+                self.add(owner, "creates_processes", message.into());
+            }
         }
         for device in &service.devices {
             self.name(owner, "device", &device.name);
@@ -106,6 +113,10 @@ impl Problems {
         }
         if service.ready_ms == 0 {
             self.add(owner, "ready_ms", "a service needs time to become ready: `ready_ms` is 0".into());
+        }
+        if (1..HEARTBEAT_MS_MIN).contains(&service.heartbeat_ms) {
+            let message = format!("`heartbeat_ms` is below HEARTBEAT_MS_MIN ({HEARTBEAT_MS_MIN})");
+            self.add(owner, "heartbeat_ms", message);
         }
         self.limits(owner, &service.limits);
     }

@@ -5,7 +5,7 @@ mod source;
 
 use crate::check::{Problem, check};
 use crate::model::{
-    Access, ControlRights, DeviceNeed, Endpoint, Init, Limits, LogReader, Manifest, Restart, Service,
+    Access, ControlRights, DeviceNeed, Endpoint, Init, Limits, LogReader, Manifest, Restart, Service, ServiceIds,
     StartPolicy, Urgency, VIRTIO_DEVICES,
 };
 use crate::wire::encode;
@@ -18,6 +18,8 @@ use toml::Spanned;
 
 /// Ranks in numbers are this far apart, so that a signed overlay can put one between.
 const RANK_STEP: u32 = 100;
+/// Harts that the kernel can run: its `HARTS_MAX`.
+const HARTS_MAX: u32 = 8;
 /// The `compatible` of a slot in which any virtio device may stand.
 const VIRTIO_SLOT: &str = "virtio,mmio";
 
@@ -166,6 +168,7 @@ impl Compiler<'_> {
                 &[("always", Restart::Always { budget: service.restart_budget }), ("never", Restart::Never)],
             )?,
             ready_ms: service.ready_ms,
+            heartbeat_ms: service.heartbeat_ms,
             urgency: self.choice(
                 &service.qos,
                 "qos",
@@ -176,6 +179,7 @@ impl Compiler<'_> {
                     ("perf-burst", Urgency::PerfBurst),
                 ],
             )?,
+            affinity: self.affinity(&service.affinity)?,
             limits: Limits {
                 memory_pages: service.limits.memory_pages,
                 stack_pages: service.limits.stack_pages,
@@ -200,7 +204,10 @@ impl Compiler<'_> {
                 })
                 .transpose()?,
             audits: service.audits,
-            creates_processes: service.creates_processes,
+            creates_processes: service
+                .creates_processes
+                .as_ref()
+                .map(|ids| ServiceIds { first: ids.first, last: ids.last }),
         })
     }
 
@@ -270,6 +277,20 @@ impl Compiler<'_> {
             }
         }
         Ok(rights)
+    }
+
+    fn affinity(&self, harts: &[Spanned<u32>]) -> Result<u32, CompileError> {
+        harts.iter().try_fold(0, |set, hart| match 1u32.checked_shl(*hart.get_ref()) {
+            Some(bit) if *hart.get_ref() < HARTS_MAX && set & bit == 0 => Ok(set | bit),
+            _ => {
+                let hart_index = hart.get_ref();
+                let message = format!(
+                    "`affinity` names hart {hart_index}: harts are 0 to {}, each once",
+                    HARTS_MAX - 1
+                );
+                Err(self.error(hart.span().start, message, None))
+            }
+        })
     }
 
     fn choice<T: Copy>(

@@ -24,7 +24,7 @@ mod wire;
 #[cfg(feature = "compile")]
 pub use compile::{CompileError, compile};
 pub use model::{
-    Access, ControlRights, DeviceNeed, Endpoint, Init, Limits, LogReader, Manifest, Restart, Service,
+    Access, ControlRights, DeviceNeed, Endpoint, Init, Limits, LogReader, Manifest, Restart, Service, ServiceIds,
     StartPolicy, Urgency, VIRTIO_DEVICES,
 };
 pub use wire::{DecodeError, decode, encode};
@@ -33,6 +33,9 @@ pub use wire::{DecodeError, decode, encode};
 pub const SERVICES_MAX: usize = 48;
 /// Bytes of a service's, endpoint's, operation's or device's name.
 pub const NAME_BYTES_MAX: usize = 32;
+/// The least time after which a service may count as hanging, in milliseconds: three of the signs that it gives
+/// while it works.
+pub const HEARTBEAT_MS_MIN: u32 = 3_000;
 /// Endpoints that one service can serve. It receives from one of them in a thread.
 pub const ENDPOINTS_MAX: usize = 4;
 /// Operations of one endpoint: each is a bit of [`Access::operations`].

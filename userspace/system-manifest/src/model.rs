@@ -43,8 +43,12 @@ pub struct Service {
     pub restart: Restart,
     /// Time until it must have said that it is ready, in milliseconds.
     pub ready_ms: u32,
+    /// Time after which it counts as hanging when it works and does not say so, in milliseconds; 0: it is not asked.
+    pub heartbeat_ms: u32,
     /// What its threads may ask for at the most, and start with.
     pub urgency: Urgency,
+    /// The harts on which its threads may run, one bit each; 0: all.
+    pub affinity: u32,
     /// Its quotas.
     pub limits: Limits,
     /// Endpoints that it answers.
@@ -61,8 +65,17 @@ pub struct Service {
     pub reads_logs: Option<LogReader>,
     /// Whether it writes its decisions down in an audit ring of its own.
     pub audits: bool,
-    /// Whether it may create processes, whoever they say they are; only self-tests may.
-    pub creates_processes: bool,
+    /// The service ids of the processes that it may create; only self-tests may.
+    pub creates_processes: Option<ServiceIds>,
+}
+
+/// A range of service ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceIds {
+    /// The first, above 0.
+    pub first: u64,
+    /// The last, not below the first.
+    pub last: u64,
 }
 
 /// An endpoint and the operations that it answers.

@@ -1,7 +1,9 @@
 //! The recipe that ships compiles, and every kind of wrong recipe is refused with its line.
 
 use proptest::prelude::*;
-use system_manifest::{DecodeError, LogReader, Manifest, Restart, StartPolicy, compile, decode, encode};
+use system_manifest::{
+    DecodeError, LogReader, Manifest, Restart, ServiceIds, StartPolicy, compile, decode, encode,
+};
 
 const SHIPPED: &str = include_str!("../../../recipes/system.toml");
 
@@ -46,6 +48,7 @@ fn the_shipped_recipe_names_everyone_of_this_stage() {
             "policyd",
             "consoled",
             "rngd",
+            "virtioblkd",
             "logd",
             "pong",
             "ping",
@@ -61,6 +64,7 @@ fn the_shipped_recipe_names_everyone_of_this_stage() {
             "selftest-helper",
             "selftest-busy",
             "selftest-slow",
+            "selftest-driver",
             "selftest-client",
             "unfit-program",
             "unfit-quota",
@@ -118,19 +122,28 @@ fn the_shipped_recipe_lets_nobody_create_processes_but_a_self_test() {
     let may_create: Vec<_> = shipped()
         .services
         .into_iter()
-        .filter(|service| service.creates_processes)
-        .map(|service| (service.name, service.condition))
+        .filter_map(|service| Some((service.name, service.condition, service.creates_processes?)))
         .collect();
-    assert_eq!(may_create, [("lockstep".to_string(), Some("selftest".to_string()))]);
+    let ids = ServiceIds { first: 0x6c6f_636b_7374_6570, last: 0x6c6f_636b_7374_6573 };
+    assert_eq!(may_create, [("lockstep".to_string(), Some("selftest".to_string()), ids)]);
+}
+
+#[test]
+fn test_reject_a_range_of_ids_that_is_none() {
+    for range in ["first = 0, last = 1", "first = 3, last = 2"] {
+        let text = format!("only_with = \"selftest\"\ncreates_processes = {{ {range} }}\ncontrol =");
+        let error = refused("control =", &text);
+        assert!(error.message.contains("a range of ids begins above 0"), "{error}");
+    }
 }
 
 #[test]
 fn test_reject_who_creates_processes_in_every_boot() {
-    let error = refused("control =", "creates_processes = true\ncontrol =");
+    let ids = "creates_processes = { first = 1, last = 2 }";
+    let error = refused("control =", &format!("{ids}\ncontrol ="));
     assert!(error.message.contains("only with a boot argument"), "{error}");
     assert_eq!(error.line, 17);
-    let conditional =
-        SMALL.replace("control =", "creates_processes = true\nonly_with = \"selftest\"\ncontrol =");
+    let conditional = SMALL.replace("control =", &format!("{ids}\nonly_with = \"selftest\"\ncontrol ="));
     assert!(compile(&conditional, "small.toml").is_ok());
 }
 

@@ -10,7 +10,7 @@ use core::fmt::Debug;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::time::Duration;
 use kernel_model::{
-    Bench, Late, Lockstep, Model, PROCESSES, SCRATCH, SCRATCH_PAGES, THREADS, Wait, sequence,
+    Bench, Late, Lockstep, Model, Object, PROCESSES, SCRATCH, SCRATCH_PAGES, THREADS, Wait, sequence,
 };
 use nexus_abi::capability::Qos;
 use nexus_abi::limits::PAGE_SIZE;
@@ -30,8 +30,6 @@ const MAILBOX_BYTES: u64 = 1024;
 const CODE: u64 = SCRATCH + 64 * PAGE;
 /// Pages for everything that one of the processes owns.
 const QUOTA_PAGES: u64 = 96;
-/// The first service id of theirs; no service's name has it.
-const FIRST_SERVICE_ID: u64 = 0x6c6f_636b_7374_6570;
 /// Time that an answer may take before it counts as missing.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Turns that everybody gets after the last answer that was expected: whoever is answered too much shows it.
@@ -142,7 +140,12 @@ struct Seen {
 
 struct Processes<'a> {
     memory: &'a Memory,
+    /// The first and the last that the director may give: one for each process.
+    service_ids: (u64, u64),
     handles: Vec<Handle>,
+    threads: Vec<Handle>,
+    /// What the director was handed of each kind of authority.
+    authorities: [(Kind, Handle); 3],
     numbers: Vec<(u64, u64)>,
     /// Commands that each thread was given.
     given: [u64; THREAD_COUNT],
@@ -161,14 +164,26 @@ struct Processes<'a> {
 
 impl<'a> Processes<'a> {
     fn new(environment: &Environment, memory: &'a Memory, epoch: Duration) -> Result<Self, String> {
-        let authority = environment.capability("process-authority", Kind::ProcessAuthority);
-        let authority = authority.map_err(|error| format!("the right to create processes: {error:?}"))?;
+        let handed = |name: &str, kind| {
+            let found = environment.capability(name, kind).map_err(|error| format!("{name}: {error:?}"))?;
+            Ok::<_, String>((kind, found))
+        };
+        let authorities = [
+            handed("process-authority", Kind::ProcessAuthority)?,
+            handed("qos-authority", Kind::QosAuthority)?,
+            handed("system", Kind::SystemControl)?,
+        ];
+        let authority = authorities[0].1;
+        let range = trying("the range of service ids", system::cap_query(authority))?;
         let ticks = |duration: Duration| {
             (u128::from(environment.page().ticks_per_second) * duration.as_micros() / 1_000_000) as u64
         };
         let mut processes = Processes {
             memory,
+            service_ids: (range.base, range.badge),
             handles: Vec::new(),
+            threads: Vec::new(),
+            authorities,
             numbers: Vec::new(),
             given: [0; THREAD_COUNT],
             acting: None,
@@ -188,7 +203,7 @@ impl<'a> Processes<'a> {
     fn create(&mut self, authority: Handle, place: usize) -> Result<(), Error> {
         let (rank, capabilities_max, open_calls_max) = PROCESSES[place];
         let parameters = ProcessParameters {
-            service_id: FIRST_SERVICE_ID + place as u64,
+            service_id: self.service_ids.0 + place as u64,
             quota_pages: QUOTA_PAGES,
             rank,
             capabilities_max,
@@ -213,7 +228,7 @@ impl<'a> Processes<'a> {
             let address = SCRATCH + MAILBOXES + (thread % THREADS) as u64 * MAILBOX_BYTES;
             // SAFETY: as above.
             let thread = unsafe { system::thread_create(process, CODE, 0, address, Qos::Normal as u64)? };
-            system::cap_close(thread)?;
+            self.threads.push(thread);
         }
         self.numbers.push((parameters.service_id, system::process_status(process)?.process_id));
         Ok(())
@@ -257,6 +272,14 @@ impl<'a> Processes<'a> {
 
     fn status(&self, process: usize) -> ProcessStatus {
         system::process_status(self.handles[process]).expect("the director manages it")
+    }
+
+    fn wait_until_gone(&self, process: usize) {
+        let is_gone = |processes: &Self| {
+            let status = processes.status(process);
+            status.state != STATE_ALIVE && status.reclaiming == 0
+        };
+        assert!(self.wait_until(doze, is_gone), "process {process} is not reclaimed");
     }
 
     fn look(&mut self) {
@@ -304,6 +327,22 @@ impl Bench for Processes<'_> {
         handed
     }
 
+    fn give(&mut self, object: Object, to: usize, rights: Rights) -> u64 {
+        let own = match object {
+            Object::Process(process) => self.handles[process],
+            Object::Thread(thread) => self.threads[thread],
+            _ => {
+                let found = self.authorities.iter().find(|(kind, _)| *kind == object.kind());
+                found.expect("the director was handed it").1
+            }
+        };
+        system::cap_transfer_to(self.handles[to], own, rights).expect("a fresh process").0
+    }
+
+    fn identities(&self) -> (u64, u64) {
+        self.service_ids
+    }
+
     fn put(&mut self, thread: usize, address: u64, bytes: &[u8]) {
         let to = self.place(thread, address, bytes.len());
         // SAFETY: the range is mapped; the thread it belongs to waits for a command, and the kernel writes into
@@ -313,7 +352,7 @@ impl Bench for Processes<'_> {
 
     fn get(&mut self, thread: usize, address: u64, bytes: &mut [u8]) {
         let from = self.place(thread, address, bytes.len());
-        // SAFETY: as in `put`.
+        // SAFETY: the range is mapped; the thread it belongs to waits for a command, so nobody writes there.
         unsafe { core::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), bytes.len()) };
     }
 
@@ -343,8 +382,7 @@ impl Bench for Processes<'_> {
             Ok(()) | Err(Error::PeerGone) => {}
             Err(error) => panic!("killing process {process}: {error}"),
         }
-        let is_gone = |processes: &Self| processes.status(process).reclaiming == 0;
-        assert!(self.wait_until(doze, is_gone), "process {process} is not reclaimed");
+        self.wait_until_gone(process);
     }
 
     fn time_passes(&mut self, model: &Model) {
@@ -371,6 +409,9 @@ impl Bench for Processes<'_> {
             waits.or_else(|| answered.iter().copied().find(|&thread| !processes.is_done(thread)))
         };
         let complete = self.wait_until(system::thread_yield, |processes| missing(processes).is_none());
+        for process in (0..PROCESS_COUNT).filter(|&process| !model.processes[process].alive) {
+            self.wait_until_gone(process);
+        }
         for _ in 0..ROUNDS {
             system::thread_yield();
         }
@@ -426,6 +467,9 @@ impl Bench for Processes<'_> {
 
 impl Drop for Processes<'_> {
     fn drop(&mut self) {
+        for &thread in &self.threads {
+            system::cap_close(thread).expect("the director manages it");
+        }
         for process in 0..self.handles.len() {
             self.kill(process);
             system::cap_close(self.handles[process]).expect("the director manages it");

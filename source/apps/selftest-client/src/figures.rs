@@ -49,6 +49,7 @@ pub fn tell(subject: &Subject<'_>) -> Result<(), String> {
     raw(subject)?;
     signals(subject)?;
     decisions(subject)?;
+    crate::interrupts::tell(subject)?;
     let ping = nexus_proto::pong::Ping { number: 1 };
     mean(subject, "ipc/typed/roundtrip/8/cross", || {
         subject.pong.ping(&ping, subject.deadline()).map(drop).map_err(|error| format!("ping: {error}"))

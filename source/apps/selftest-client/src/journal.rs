@@ -5,7 +5,8 @@ use crate::{Subject, announce_restart, expect, trying};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use nexus_abi::service_id;
+use nexus_abi::capability::Qos;
+use nexus_abi::{Error, Handle, service_id, system};
 use nexus_ipc::CallError;
 use nexus_proto::init::Target;
 use nexus_proto::log::{Append, Entry, LEVEL_MAX, LogError, Query};
@@ -34,9 +35,10 @@ fn written_by(id: u64, text: &str) -> Query {
 pub fn core_services(subject: &Subject<'_>) -> Result<(), String> {
     for (name, text) in CORE {
         let id = service_id(name);
-        let records = found(subject, &written_by(id, text))?;
+        // From the oldest on: `init: start` is also the beginning of many later lines.
+        let records = found(subject, &Query { last: 0, ..written_by(id, text) })?;
         expect(name, records.iter().any(|record| record.message == text && record.service_id == id), true)?;
-        let anybody = found(subject, &Query { service_id: None, ..written_by(0, text) })?;
+        let anybody = found(subject, &Query { service_id: None, last: 0, ..written_by(0, text) })?;
         let claimed = anybody.iter().any(|record| record.message == text && record.service_id != id);
         expect("whether somebody else wrote it", claimed, false)?;
     }
@@ -72,6 +74,9 @@ pub fn query(subject: &Subject<'_>) -> Result<(), String> {
 /// What the kernel decided about this process when it asked for a class of urgency is there, both ways.
 pub fn decisions(subject: &Subject<'_>) -> Result<(), String> {
     let own = subject.environment.page().service_id;
+    let set = |class: Qos| system::thread_set_qos(Handle::NONE, class as u64, Handle::NONE);
+    expect("raising its class", set(Qos::PerfBurst), Err(Error::NotPermitted))?;
+    expect("lowering its class", set(Qos::Normal), Ok(()))?;
     let records = found(subject, &Query { audit: true, last: 0, ..written_by(own, "thread.qos") })?;
     let is_own = records.iter().all(|record| record.subject == Some(own) && record.service_id == 0);
     expect("whether all are the kernel's about this process", is_own, true)?;

@@ -9,7 +9,10 @@ extern crate alloc;
 mod borrowed;
 mod capabilities;
 mod devices;
+mod disk;
+mod drills;
 mod figures;
+mod interrupts;
 mod journal;
 mod memory;
 mod messages;
@@ -22,7 +25,7 @@ use alloc::string::String;
 use core::time::Duration;
 use nexus_abi::Handle;
 use nexus_ipc::Deadline;
-use nexus_proto::{init, log, peer, pong, rng};
+use nexus_proto::{block, drill, init, log, peer, pong, rng};
 use nexus_rt::{Environment, SetupError, error, info};
 
 /// Time that anything here may take before it counts as failed.
@@ -83,6 +86,13 @@ const ENTROPY_PROOFS: &[Proof] = &[
     ("driver restart", devices::driver_restart),
 ];
 
+/// The proofs of a machine with a disk, behind those.
+const DISK_PROOFS: &[Proof] =
+    &[("blk partition", disk::partition), ("blk refusals", disk::refusals), ("blk restart", disk::restart)];
+
+/// The proofs of a machine with a second entropy device, behind those.
+const DRILL_PROOFS: &[Proof] = &[("driver stall contained", drills::stall), ("driver hang", drills::hang)];
+
 /// What the proofs work on.
 struct Subject<'a> {
     environment: &'a Environment,
@@ -94,6 +104,8 @@ struct Subject<'a> {
     init: init::Client,
     log: log::Client,
     rng: rng::Client,
+    block: block::Client,
+    drill: drill::Client,
 }
 
 impl Subject<'_> {
@@ -126,6 +138,8 @@ fn subject(environment: &Environment) -> Result<Subject<'_>, SetupError> {
         init: init::Client::new(environment.to_call("init")?),
         log: log::Client::new(environment.to_call("log")?),
         rng: rng::Client::new(environment.to_call("rng")?),
+        block: block::Client::new(environment.to_call("block")?),
+        drill: drill::Client::new(environment.to_call("drill")?),
     })
 }
 
@@ -143,29 +157,22 @@ fn prove(subject: &Subject<'_>) -> u64 {
         error!("SELFTEST: FAIL figures: {reason}");
         failures += 1;
     }
-    failures += prove_all(subject, POLICY_PROOFS);
-    let with_device = match devices::has_entropy(subject) {
-        Ok(true) => ENTROPY_PROOFS,
+    let mut proofs_with = |what: &str, has_it: Result<bool, String>, proofs: &'static [Proof]| match has_it {
+        Ok(true) => proofs,
         Ok(false) => {
-            info!("SELFTEST: rng absent ok");
+            info!("SELFTEST: {what} absent ok");
             &[]
         }
         Err(reason) => {
             failures += 1;
-            error!("SELFTEST: FAIL rng absent: {reason}");
+            error!("SELFTEST: FAIL {what} absent: {reason}");
             &[]
         }
     };
-    failures += prove_all(subject, with_device);
-    failures += prove_all(subject, PROOFS);
-    info!("SELFTEST: end");
-    failures
-}
-
-/// Makes proofs in their order; yields how many failed.
-fn prove_all(subject: &Subject<'_>, proofs: &[Proof]) -> u64 {
-    let mut failures = 0;
-    for (name, proof) in proofs {
+    let entropy = proofs_with("rng", devices::has_entropy(subject), ENTROPY_PROOFS);
+    let disk = proofs_with("blk", disk::has_disk(subject), DISK_PROOFS);
+    let drill = proofs_with("drill", drills::has_driver(subject), DRILL_PROOFS);
+    for (name, proof) in POLICY_PROOFS.iter().chain(entropy).chain(disk).chain(drill).chain(PROOFS) {
         match proof(subject) {
             Ok(()) => info!("SELFTEST: {name} ok"),
             Err(reason) => {
@@ -174,6 +181,7 @@ fn prove_all(subject: &Subject<'_>, proofs: &[Proof]) -> u64 {
             }
         }
     }
+    info!("SELFTEST: end");
     failures
 }
 

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 use nexus_abi::{Error, Handle, system};
 use nexus_ipc::CallError;
+use nexus_proto::drill::Client as Drill;
 use nexus_proto::init::{Client as Init, InitError, Run, Target};
 use nexus_proto::rng::{Client as Rng, ENTROPY_BYTES_MAX, Request};
 use nexus_rt::{Environment, error};
@@ -52,6 +53,7 @@ pub struct Drivers<'a> {
     control: Handle,
     init: Init,
     rng: Rng,
+    drill: Drill,
     chance: u64,
     last: Vec<u8>,
 }
@@ -62,8 +64,9 @@ impl<'a> Drivers<'a> {
     /// `seed` chooses the moments of the kills.
     pub fn new(environment: &'a Environment, control: Handle, init: Init, seed: u64) -> Result<Self, String> {
         let rng = Rng::new(environment.to_call("rng").map_err(|error| format!("{error}"))?);
+        let drill = Drill::new(environment.to_call("drill").map_err(|error| format!("{error}"))?);
         // The sequence never leaves 0.
-        Ok(Drivers { environment, control, init, rng, chance: seed.max(1), last: Vec::new() })
+        Ok(Drivers { environment, control, init, rng, drill, chance: seed.max(1), last: Vec::new() })
     }
 
     /// Kills the driver so many times. Whoever asks is answered by a successor, and then its device's memory is in
@@ -87,6 +90,46 @@ impl<'a> Drivers<'a> {
         killed.map_err(|error| format!("the child that asked without end: {error}"))
     }
 
+    /// As often each, kills a driver, has it fault and has it hang, with its device under way. Its caller is told each
+    /// time, and its successor has the device, which was reset.
+    pub fn failures(&mut self, count: u64) -> Result<(), String> {
+        for round in 0..count {
+            for (what, fail) in
+                [("kill", Self::kill_at_work as fn(&Self) -> _), ("fault", Self::fault), ("hang", Self::hang)]
+            {
+                let outcome = fail(self).and_then(|()| self.works());
+                outcome.map_err(|reason| format!("{what} {round}: {reason}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn kill_at_work(&self) -> Result<(), String> {
+        let deadline = || self.environment.deadline(PATIENCE);
+        self.drill.stall(&(), deadline()).map_err(|error| format!("stalling: {error}"))?;
+        let killed = self.init.kill(&Target::Name("selftest-driver".into()), deadline());
+        killed.map_err(|error| format!("{error}"))
+    }
+
+    fn fault(&self) -> Result<(), String> {
+        is_gone(self.drill.fault(&(), self.environment.deadline(PATIENCE)))
+    }
+
+    fn hang(&self) -> Result<(), String> {
+        is_gone(self.drill.hang(&(), self.environment.deadline(PATIENCE)))
+    }
+
+    /// The driver's device interrupts and gives bytes, and nothing of it is in quarantine.
+    fn works(&self) -> Result<(), String> {
+        let deadline = || self.environment.deadline(PATIENCE);
+        self.drill.stall(&(), deadline()).map_err(|error| format!("its successor: {error}"))?;
+        let came = self.drill.resume(&(), deadline()).map_err(|error| format!("its successor: {error}"))?;
+        if came.count == 0 {
+            return Err("no bytes came".into());
+        }
+        self.nothing_in_quarantine()
+    }
+
     fn kill(&mut self) -> Result<(), String> {
         let range = self.environment.clock().ticks(APART_MAX);
         let pause = self.draw() % range;
@@ -108,6 +151,10 @@ impl<'a> Drivers<'a> {
             }
             self.last = bytes;
         }
+        self.nothing_in_quarantine()
+    }
+
+    fn nothing_in_quarantine(&self) -> Result<(), String> {
         let info =
             system::system_info(self.control).map_err(|error| format!("the machine's figures: {error}"))?;
         match info.quarantined_pages {
@@ -122,5 +169,13 @@ impl<'a> Drivers<'a> {
         self.chance ^= self.chance >> 7;
         self.chance ^= self.chance << 17;
         self.chance
+    }
+}
+
+/// The call was ended by its server's death.
+fn is_gone<E: core::fmt::Debug>(outcome: Result<(), CallError<E>>) -> Result<(), String> {
+    match outcome {
+        Err(CallError::Kernel(Error::PeerGone)) => Ok(()),
+        other => Err(format!("its caller was answered {other:?}")),
     }
 }

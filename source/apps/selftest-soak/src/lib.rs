@@ -3,7 +3,8 @@
 //! at any moment; and lines and decisions in a storm, of which each decision must be there or counted.
 //!
 //! One program for three services: who counts (`selftest-soak`), who hands capabilities back (`soak-peer`), and
-//! who is started and ended (`soak-child`). Boot arguments: `soak spawns=200 calls=20000 drivers=100 logs=6`.
+//! who is started and ended (`soak-child`). Boot arguments: `soak spawns=200 calls=20000 drivers=100 drill failures=10
+//! logs=6`.
 #![cfg_attr(target_os = "none", no_std)]
 
 extern crate alloc;
@@ -69,6 +70,11 @@ fn rounds(environment: &Environment) -> Result<(), String> {
         let mut drivers = drivers::Drivers::new(environment, control, init, asked_for(environment, "seed"))?;
         drivers.rounds(kills)?;
         info!("soak: {kills} times a driver was killed under load, its device reset, its clients answered");
+        let failures = asked_for(environment, "failures");
+        if failures > 0 {
+            drivers.failures(failures)?;
+            info!("soak: {failures} times each a driver was killed, faulted and hung, and came back");
+        }
     }
     Ok(())
 }

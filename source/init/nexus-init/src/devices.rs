@@ -1,8 +1,9 @@
 //! Finding devices in the device tree. No address and no line stands in any code.
 
 use alloc::vec::Vec;
-use fdt::Fdt;
-use fdt::node::FdtNode;
+use dtoolkit::fdt::{Fdt, FdtNode};
+use dtoolkit::standard::NodeStandard;
+use dtoolkit::{Node, Property};
 use nexus_abi::limits::PAGE_SIZE;
 
 /// One device's window and interrupt line.
@@ -48,12 +49,12 @@ pub fn find(
     given: &[Device],
     mut fits: impl FnMut(&Device) -> bool,
 ) -> Result<Device, DeviceError> {
-    let tree = Fdt::new(tree).map_err(|_| DeviceError::BadTree)?;
+    let tree = Fdt::new(without_padding(tree)).map_err(|_| DeviceError::BadTree)?;
     let mut refusal = DeviceError::NotFound;
-    for node in tree.all_nodes().filter(|node| is_enabled(node) && has_compatible(node, compatible)) {
-        match device(&node) {
+    for node in nodes(tree).filter(|node| is_enabled(*node) && node.is_compatible(compatible)) {
+        match device(node) {
             Ok(device) if given.contains(&device) => {}
-            Ok(device) if shares_a_page(&tree, &node, &device) => refusal = DeviceError::SharedPage,
+            Ok(device) if shares_a_page(tree, &node, &device) => refusal = DeviceError::SharedPage,
             Ok(device) if !fits(&device) => {}
             Ok(device) => return Ok(device),
             Err(error) => refusal = error,
@@ -62,37 +63,47 @@ pub fn find(
     Err(refusal)
 }
 
-fn is_enabled(node: &FdtNode<'_, '_>) -> bool {
-    let status = node.property("status").and_then(|status| status.as_str());
-    status.is_none_or(|status| matches!(status.trim_end_matches('\0'), "okay" | "ok"))
+/// The bytes that the tree's header counts: memory holds whole pages.
+fn without_padding(tree: &[u8]) -> &[u8] {
+    let bytes = tree.get(4..8).and_then(|field| field.try_into().ok()).map(u32::from_be_bytes);
+    bytes.and_then(|bytes| tree.get(..bytes as usize)).unwrap_or(tree)
 }
 
-fn has_compatible(node: &FdtNode<'_, '_>, wanted: &str) -> bool {
-    node.compatible().is_some_and(|all| all.all().any(|word| word == wanted))
+/// The nodes below the root, and those on the buses that stand there: the addresses of both are physical ones.
+fn nodes<'t>(tree: Fdt<'t>) -> impl Iterator<Item = FdtNode<'t>> {
+    tree.root().children().flat_map(|node| core::iter::once(node).chain(node.children()))
 }
 
-fn device(node: &FdtNode<'_, '_>) -> Result<Device, DeviceError> {
-    let region = node.reg().and_then(|mut regions| regions.next()).ok_or(DeviceError::BadRegisters)?;
-    let base = region.starting_address as usize;
-    let bytes = region.size.filter(|&bytes| bytes > 0).ok_or(DeviceError::BadRegisters)?;
-    let whole = bytes.checked_next_multiple_of(PAGE_SIZE).ok_or(DeviceError::BadRegisters)?;
-    if !base.is_multiple_of(PAGE_SIZE) || base.checked_add(whole).is_none() {
+fn is_enabled(node: FdtNode<'_>) -> bool {
+    let status = node.property("status").map(|status| status.value_as::<&str>());
+    status.is_none_or(|status| matches!(status, Ok("okay" | "ok")))
+}
+
+/// First address and bytes of each register range.
+fn ranges<'t>(node: FdtNode<'t>) -> impl Iterator<Item = (u64, u64)> + 't {
+    let regions = node.reg().ok().flatten().into_iter().flatten();
+    regions.filter_map(|region| Some((region.address().ok()?, region.size().ok()?)))
+}
+
+fn device(node: FdtNode<'_>) -> Result<Device, DeviceError> {
+    let (base, bytes) =
+        ranges(node).next().filter(|&(_, bytes)| bytes > 0).ok_or(DeviceError::BadRegisters)?;
+    let whole = bytes.checked_next_multiple_of(PAGE_SIZE as u64).ok_or(DeviceError::BadRegisters)?;
+    if !base.is_multiple_of(PAGE_SIZE as u64) || base.checked_add(whole).is_none() {
         return Err(DeviceError::BadRegisters);
     }
-    let line = node.interrupts().and_then(|mut lines| lines.next()).and_then(|line| u32::try_from(line).ok());
-    Ok(Device { base: base as u64, bytes: whole, line })
+    // The first word of the first interrupt is its line, however many there are.
+    let lines = node.property("interrupts").and_then(|lines| lines.value_as::<&[u8]>().ok());
+    let line = lines.and_then(|lines| lines.first_chunk()).map(|word| u32::from_be_bytes(*word));
+    Ok(Device { base, bytes: whole as usize, line })
 }
 
 /// Whether any other node has registers in the pages of this device.
-fn shares_a_page(tree: &Fdt<'_>, own: &FdtNode<'_, '_>, device: &Device) -> bool {
-    let overlaps = |region: fdt::standard_nodes::MemoryRegion| {
-        let start = region.starting_address as u64;
-        let end = start.saturating_add(region.size.unwrap_or(0) as u64);
-        start < device.base + device.bytes as u64 && end > device.base
+fn shares_a_page(tree: Fdt<'_>, own: &FdtNode<'_>, device: &Device) -> bool {
+    let overlaps = |(start, bytes): (u64, u64)| {
+        start < device.base + device.bytes as u64 && start.saturating_add(bytes) > device.base
     };
-    tree.all_nodes()
-        .filter(|node| node.name != own.name)
-        .any(|node| node.reg().into_iter().flatten().any(overlaps))
+    nodes(tree).filter(|node| node.name() != own.name()).any(|node| ranges(node).any(overlaps))
 }
 
 /// The devices that were given, to keep two services from getting one.

@@ -8,6 +8,7 @@ use nexus_abi::records::ProcessParameters;
 use nexus_abi::start_page::StartPage;
 use nexus_abi::{Error, Handle, Rights, service_id, system};
 use nexus_proto::init::StartFailure;
+use nexus_rt::warning;
 use system_manifest::Service;
 use zerocopy::IntoBytes;
 
@@ -145,7 +146,13 @@ fn furnish(process: Handle, plan: &Launch<'_>, ticks_per_second: u64) -> Result<
     let (entry, qos) = (plan.program.entry, plan.service.urgency as u64);
     // SAFETY: it is another process's memory.
     let thread = unsafe { system::thread_create(process, entry, STACK_END, START_PAGE, qos) };
-    close(at(Step::Begin, thread)?);
+    let thread = at(Step::Begin, thread)?;
+    if plan.service.affinity != 0
+        && system::thread_set_affinity(thread, plan.service.affinity.into()).is_err()
+    {
+        warning!("init: this machine has none of the harts of {}: it runs on any", plan.service.name);
+    }
+    close(thread);
     Ok(())
 }
 

@@ -33,3 +33,5 @@ pub mod virtio;
 pub const KILLED_ON_REQUEST: u64 = 0x6b69_6c6c;
 /// The exit code of a process that did not become ready in time.
 pub const KILLED_AS_LATE: u64 = 0x6c61_7465;
+/// The exit code of a process that gave no sign of life any more.
+pub const KILLED_AS_SILENT: u64 = 0x6875_6e67;

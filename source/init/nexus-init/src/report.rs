@@ -29,6 +29,9 @@ pub fn ending(status: &ProcessStatus, report: Option<&FaultReport>) -> String {
         (records::STATE_KILLED, _) if status.exit_code == crate::KILLED_AS_LATE => {
             "killed: not ready in time".into()
         }
+        (records::STATE_KILLED, _) if status.exit_code == crate::KILLED_AS_SILENT => {
+            "killed: no sign of life".into()
+        }
         _ => format!("killed with {:#x}", status.exit_code),
     }
 }

@@ -13,7 +13,7 @@ use nexus_abi::{Error, Handle, Kind, Rights, service_id, system};
 use nexus_ipc::AccessEntry;
 use nexus_log::{READERS_OFFSET, RING_BYTES, Reader};
 use nexus_rt::FILE_LENGTH_BYTES;
-use system_manifest::{DeviceNeed, Endpoint, LogReader, Manifest, Service};
+use system_manifest::{DeviceNeed, Endpoint, LogReader, Manifest, Service, ServiceIds};
 use zerocopy::IntoBytes;
 
 /// A capability that a service is handed, by name.
@@ -49,6 +49,10 @@ struct Owned {
     files: Vec<(String, Handle)>,
     endpoints: Vec<OwnedEndpoint>,
     devices: Vec<OwnedDevice>,
+    /// The right to create processes, narrowed to its range of service ids.
+    authority: Option<Handle>,
+    /// The right to raise threads, narrowed to its own class.
+    urgency: Option<Handle>,
 }
 
 #[derive(Clone, Debug)]
@@ -77,8 +81,6 @@ pub struct Resources {
     /// Init's own capability for the machine as a whole.
     control: Handle,
     slots: Slots,
-    /// Init's own right to create processes.
-    authority: Handle,
     services: Vec<Owned>,
 }
 
@@ -88,7 +90,7 @@ impl Resources {
     pub fn create(
         manifest: &Manifest,
         control: Handle,
-        authority: Handle,
+        (authority, urgency): (Handle, Handle),
         device_authority: Handle,
         mut slots: Slots,
         tree: &[u8],
@@ -123,9 +125,14 @@ impl Resources {
                     Err(reason) => missing(service, need, reason),
                 }
             }
+            if let Some(ids) = service.creates_processes {
+                owned.authority = Some(narrowed(authority, manifest, service, ids)?);
+                let narrow = system::authority_narrow(urgency, 0, service.urgency as u64);
+                owned.urgency = Some(made(&format!("the urgency of {}", service.name), narrow)?);
+            }
             services.push(owned);
         }
-        Ok(Resources { init_endpoint, doorbells, control, slots, authority, services })
+        Ok(Resources { init_endpoint, doorbells, control, slots, services })
     }
 
     /// The devices of the service that could not be had.
@@ -154,13 +161,17 @@ impl Resources {
         let mut grant =
             |name: String, handle, kind, rights| grants.push(Grant { name, handle, kind, rights });
         grant("ready".into(), self.init_endpoint, Kind::Endpoint, Rights::POST);
+        if service.heartbeat_ms > 0 {
+            grant("alive".into(), self.init_endpoint, Kind::Endpoint, Rights::POST);
+        }
         if let Some(owned) = self.services.get(index) {
             grant("log-ring".into(), owned.ring, Kind::Vmo, Rights::READ | Rights::WRITE);
             if let Some(ring) = owned.audit_ring {
                 grant("audit-ring".into(), ring, Kind::Vmo, Rights::READ | Rights::WRITE);
             }
             for served in &owned.endpoints {
-                let rights = Rights::RECEIVE | Rights::MINT;
+                // Who mints sessions holds what they give; calling itself is what ranks forbid.
+                let rights = Rights::RECEIVE | Rights::MINT | Rights::CALL;
                 grant(format!("serve/{}", served.name), served.endpoint, Kind::Endpoint, rights);
                 grant(format!("access/{}", served.name), served.access, Kind::Vmo, Rights::READ);
                 if let Some(board) = served.board {
@@ -190,8 +201,11 @@ impl Resources {
         if service.control.any() {
             grant("system".into(), self.control, Kind::SystemControl, control_rights(service));
         }
-        if service.creates_processes {
-            grant("process-authority".into(), self.authority, Kind::ProcessAuthority, Rights::CREATE);
+        if let Some(authority) = self.services.get(index).and_then(|owned| owned.authority) {
+            grant("process-authority".into(), authority, Kind::ProcessAuthority, Rights::CREATE);
+        }
+        if let Some(urgency) = self.services.get(index).and_then(|owned| owned.urgency) {
+            grant("qos-authority".into(), urgency, Kind::QosAuthority, Rights::MANAGE);
         }
         for (reader, name) in [(LogReader::Console, "log-doorbell"), (LogReader::Journal, "journal-doorbell")]
         {
@@ -336,6 +350,22 @@ fn file(image: &Image<'_>, name: &str) -> Result<Handle, ResourceError> {
         system::vmo_write(vmo, at, piece).map_err(refused)?;
     }
     Ok(vmo)
+}
+
+/// The right to create processes of these ids. None of them may be that of somebody whom the manifest names.
+fn narrowed(
+    authority: Handle,
+    manifest: &Manifest,
+    service: &Service,
+    ids: ServiceIds,
+) -> Result<Handle, ResourceError> {
+    let named = manifest.services.iter().map(|other| other.name.as_str()).chain(["nexus-init", "neuron"]);
+    let mut named = named.map(service_id);
+    let narrow = match named.any(|id| (ids.first..=ids.last).contains(&id)) {
+        true => Err(Error::IdentityInUse),
+        false => system::authority_narrow(authority, ids.first, ids.last),
+    };
+    made(&format!("the range of service ids of {}", service.name), narrow)
 }
 
 /// Finds a device and mints its window and its interrupt.

@@ -2,7 +2,9 @@
 
 use alloc::collections::VecDeque;
 use core::time::Duration;
+use nexus_ipc::{ALIVE_LABEL, RESTING_LABEL};
 use nexus_proto::init::ServiceState;
+use nexus_rt::READY_LABEL;
 use system_manifest::{Manifest, Restart, Service};
 
 /// Two starts of one service are at least this far apart: at most 20 a second.
@@ -50,6 +52,25 @@ pub fn restart_at(started: u64, now: u64, spacing: u64) -> Decision {
     Decision::RestartAt(now.max(started.saturating_add(spacing)))
 }
 
+/// When a service that is up is next looked at, after a post with this label at `now`: `allowed` ticks later when it is
+/// ready or works, never when it rests, and never when its recipe asks for no sign of life (`allowed` is 0). `None`:
+/// the post is none of these.
+pub fn silent_at(label: u16, now: u64, allowed: u64) -> Option<u64> {
+    match label {
+        READY_LABEL | ALIVE_LABEL if allowed > 0 => Some(now.saturating_add(allowed)),
+        RESTING_LABEL if allowed > 0 => Some(u64::MAX),
+        READY_LABEL => Some(u64::MAX),
+        _ => None,
+    }
+}
+
+/// What becomes of a service that said nothing until it was to be looked at, `doubted` or not: when it is looked at
+/// again, or `None` for the end. The first silence is only doubted: on a machine that stood still, or was too busy,
+/// its sign may be as late as whoever looks, and then it has as much time again.
+pub fn after_silence(doubted: bool, now: u64, allowed: u64) -> Option<u64> {
+    (!doubted).then(|| now.saturating_add(allowed))
+}
+
 /// Whether everyone whom this service calls is up, or will not come up any more.
 pub fn may_start(manifest: &Manifest, service: &Service, state: impl Fn(&str) -> ServiceState) -> bool {
     service.calls.iter().all(|access| match manifest.endpoint(&access.endpoint) {
@@ -86,6 +107,27 @@ mod tests {
         for now in [100, 200, 300, 6150, 6250, 6350] {
             assert!(matches!(history.decide(ALWAYS, 0, now, 50, 6000), Decision::RestartAt(_)));
         }
+    }
+
+    #[test]
+    fn who_works_is_to_say_so_in_time_and_who_rests_is_not_waited_for() {
+        assert_eq!(silent_at(READY_LABEL, 1000, 400), Some(1400));
+        assert_eq!(silent_at(ALIVE_LABEL, 1200, 400), Some(1600));
+        assert_eq!(silent_at(RESTING_LABEL, 1300, 400), Some(u64::MAX));
+        assert_eq!(silent_at(READY_LABEL, 1000, 0), Some(u64::MAX), "nothing is asked of it");
+    }
+
+    #[test]
+    fn the_first_silence_is_doubted_and_the_second_is_the_end() {
+        assert_eq!(after_silence(false, 9000, 200), Some(9200));
+        assert_eq!(after_silence(true, 9200, 200), None);
+    }
+
+    #[test]
+    fn test_reject_signs_that_nobody_asked_for_and_other_labels() {
+        assert_eq!(silent_at(ALIVE_LABEL, 1000, 0), None);
+        assert_eq!(silent_at(RESTING_LABEL, 1000, 0), None);
+        assert_eq!(silent_at(99, 1000, 400), None);
     }
 
     #[test]

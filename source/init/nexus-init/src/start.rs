@@ -2,7 +2,7 @@
 
 use crate::program::Program;
 use crate::resources::{ResourceError, Resources, read_memory};
-use crate::supervisor::{Parts, Supervisor};
+use crate::supervisor::{Parts, Supervisor, may_ever_start};
 use crate::virtio::{Slots, VIEW_BYTES};
 use alloc::format;
 use alloc::string::String;
@@ -37,6 +37,7 @@ fn start(environment: &Environment) -> Result<core::convert::Infallible, String>
     };
     let control = capability("system", Kind::SystemControl)?;
     let authority = capability("process-authority", Kind::ProcessAuthority)?;
+    let urgency = capability("qos-authority", Kind::QosAuthority)?;
     let device_authority = capability("device-authority", Kind::DeviceAuthority)?;
     let image = map_image(environment, capability("initial-image", Kind::Vmo)?)?;
     let manifest =
@@ -52,12 +53,15 @@ fn start(environment: &Environment) -> Result<core::convert::Infallible, String>
     let resources = Resources::create(
         &manifest,
         control,
-        authority,
+        (authority, urgency),
         device_authority,
         slots,
         &tree,
         &image,
         |service, need, reason| {
+            if !may_ever_start(service, environment.page().arguments()) {
+                return;
+            }
             let what = match need.virtio {
                 Some(number) => format!("{}, device {number}", need.compatible),
                 None => need.compatible.clone(),

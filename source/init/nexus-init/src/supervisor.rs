@@ -8,8 +8,10 @@ pub use gate::policy_endpoint;
 use crate::launch::{Launch, launch};
 use crate::program::Program;
 use crate::resources::{Resources, access_entries};
-use crate::schedule::{BUDGET_WINDOW, Decision, History, RESTART_SPACING, may_start, restart_at};
-use crate::{KILLED_AS_LATE, KILLED_ON_REQUEST, report};
+use crate::schedule::{
+    BUDGET_WINDOW, Decision, History, RESTART_SPACING, after_silence, may_start, restart_at, silent_at,
+};
+use crate::{KILLED_AS_LATE, KILLED_AS_SILENT, KILLED_ON_REQUEST, report};
 use gate::{Clearance, Pending};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -50,8 +52,10 @@ struct Slot {
     process: Option<(Handle, u64)>,
     /// When it was started, in ticks.
     started: u64,
-    /// In `Starting`: when it must be ready; in `Restarting`: when it starts.
+    /// In `Starting`: when it must be ready; in `Restarting`: when it starts; in `Up`: when its sign is due.
     due: u64,
+    /// Whether a sign of it did not come, and is waited for once more.
+    doubted: bool,
     starts: u32,
     history: History,
     last_end: String,
@@ -87,6 +91,7 @@ impl<'a> Supervisor<'a> {
             process: None,
             started: 0,
             due: 0,
+            doubted: false,
             starts: 0,
             history: History::default(),
             last_end: String::new(),
@@ -119,7 +124,9 @@ impl<'a> Supervisor<'a> {
                 Ok(Event::Bits(bits)) => self.look_at_the_dead(bits),
                 Ok(Event::Post { caller, label }) => self.hear_post(caller, label),
                 Ok(Event::Call(call)) => dispatch(self, call),
-                Ok(Event::TimedOut | Event::BadgeGone(_)) => {}
+                // Whatever was said before was heard: nothing is waiting any more.
+                Ok(Event::TimedOut) => self.end_the_silent(),
+                Ok(Event::BadgeGone(_)) => {}
                 Err(error) => return error,
             }
         }
@@ -163,7 +170,7 @@ impl<'a> Supervisor<'a> {
             let Some(service) = self.parts.manifest.services.get(index) else { continue };
             let due = self.slots.get(index).is_some_and(|slot| self.parts.clock.now() >= slot.due);
             match self.state(index) {
-                _ if self.waits_for_policy(index, service) => {}
+                ServiceState::Waiting | ServiceState::Restarting if self.waits_for_policy(index, service) => {}
                 ServiceState::Waiting if self.may_start(service) => self.start_if_permitted(index),
                 ServiceState::Restarting if due => self.start_if_permitted(index),
                 ServiceState::Starting if due => self.end_late(index, service),
@@ -209,7 +216,7 @@ impl<'a> Supervisor<'a> {
     fn next_deadline(&self) -> Deadline {
         let all = self.parts.manifest.services.iter().zip(&self.slots).enumerate();
         let timed = all.filter(|(index, (service, slot))| match slot.state {
-            ServiceState::Starting => true,
+            ServiceState::Starting | ServiceState::Up => true,
             // Who waits for the policy goes on when it is up, or answers: both are heard of.
             ServiceState::Restarting => !self.waits_for_policy(*index, service),
             _ => false,
@@ -270,28 +277,59 @@ impl<'a> Supervisor<'a> {
     }
 
     fn end_late(&mut self, index: usize, service: &Service) {
-        let Some(slot) = self.slots.get_mut(index) else { return };
         error!("init: {} was not ready within {} ms", service.name, service.ready_ms);
+        self.end(index, service, KILLED_AS_LATE);
+    }
+
+    /// Ends who works and did not say for too long that it lives.
+    fn end_the_silent(&mut self) {
+        let now = self.parts.clock.now();
+        for index in 0..self.slots.len() {
+            let Some(service) = self.parts.manifest.services.get(index) else { continue };
+            let half = half_of_patience(service, self.parts.clock);
+            let Some(slot) = self.slots.get_mut(index) else { continue };
+            if slot.state != ServiceState::Up || now < slot.due {
+                continue;
+            }
+            match after_silence(slot.doubted, now, half) {
+                Some(due) => (slot.doubted, slot.due) = (true, due),
+                None => {
+                    error!("init: {} gave no sign of life within {} ms", service.name, service.heartbeat_ms);
+                    self.end(index, service, KILLED_AS_SILENT);
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, index: usize, service: &Service, exit_code: u64) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
         // Its death is heard of by its bit, as any other; until then nothing more is due.
         slot.due = u64::MAX;
         if let Some((process, _)) = slot.process
-            && let Err(error) = system::process_kill(process, KILLED_AS_LATE)
+            && let Err(error) = system::process_kill(process, exit_code)
         {
             warning!("init: {} could not be ended: {error}", service.name);
         }
     }
 
-    /// A service says that it is ready; who it is, the kernel says.
+    /// A service says that it is ready, works or rests; who it is, the kernel says.
     fn hear_post(&mut self, caller: Caller, label: u16) {
         let services = self.parts.manifest.services.iter().zip(&mut self.slots);
         let sender = services.into_iter().find(|(service, slot)| {
             service_id(&service.name) == caller.service_id
                 && slot.process.is_some_and(|(_, number)| number == caller.process_id)
         });
-        match sender {
-            Some((service, slot)) if label == READY_LABEL && slot.state == ServiceState::Starting => {
-                slot.state = ServiceState::Up;
+        let clock = self.parts.clock;
+        let due = |service: &Service| silent_at(label, clock.now(), half_of_patience(service, clock));
+        match sender.map(|(service, slot)| (due(service), service, slot)) {
+            Some((Some(due), service, slot))
+                if label == READY_LABEL && slot.state == ServiceState::Starting =>
+            {
+                (slot.state, slot.due, slot.doubted) = (ServiceState::Up, due, false);
                 info!("init: up {}", service.name);
+            }
+            Some((Some(due), _, slot)) if label != READY_LABEL && slot.state == ServiceState::Up => {
+                (slot.due, slot.doubted) = (due, false);
             }
             _ => warning!("init: odd post {label} from process {}", caller.process_id),
         }
@@ -419,8 +457,13 @@ impl<'a> Supervisor<'a> {
     }
 }
 
+/// After half of its patience a service is doubted, after all of it ended; 0 when it is not asked for signs of life.
+fn half_of_patience(service: &Service, clock: Clock) -> u64 {
+    clock.ticks(Duration::from_millis(service.heartbeat_ms.into())) / 2
+}
+
 /// Whether the boot arguments hold the word without which a service is not started.
-fn may_ever_start(service: &Service, arguments: &str) -> bool {
+pub(crate) fn may_ever_start(service: &Service, arguments: &str) -> bool {
     let condition = service.condition.as_deref();
     condition.is_none_or(|word| arguments.split_ascii_whitespace().any(|argument| argument == word))
 }

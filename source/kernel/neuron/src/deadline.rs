@@ -34,17 +34,29 @@ impl Entry {
 pub struct Deadlines {
     entries: &'static mut [Entry],
     length: usize,
+    hart: u32,
+}
+
+/// A node's place: the index plus 1 in the lower bits, the hart's in the upper. 0: in no heap.
+const HART_SHIFT: u32 = 24;
+const PLACE: u32 = (1 << HART_SHIFT) - 1;
+const _: () = assert!(2 * nexus_abi::limits::THREADS_MAX < PLACE as usize);
+
+/// The hart in whose heap a node is.
+pub fn hart_of(memory: &Memory, node: Node) -> Option<usize> {
+    let word = links(memory, node).0.load(Relaxed);
+    (word != 0).then_some((word >> HART_SHIFT) as usize)
 }
 
 impl Deadlines {
     /// A heap without storage, for a hart that is not online.
     pub const fn empty() -> Self {
-        Deadlines { entries: &mut [], length: 0 }
+        Deadlines { entries: &mut [], length: 0, hart: 0 }
     }
 
-    /// A heap over this storage.
-    pub fn new(entries: &'static mut [Entry]) -> Self {
-        Deadlines { entries, length: 0 }
+    /// The heap of a hart, over this storage.
+    pub fn new(hart: usize, entries: &'static mut [Entry]) -> Self {
+        Deadlines { entries, length: 0, hart: hart as u32 }
     }
 
     /// The earliest time.
@@ -52,11 +64,12 @@ impl Deadlines {
         if self.length == 0 { FOREVER } else { self.entries[0].key }
     }
 
-    /// Makes sure that a node comes up at `key` or earlier. `false`: there is no place left.
+    /// Makes sure that a node, which is in no other hart's heap, comes up at `key` or earlier. `false`: there is
+    /// no place left.
     #[must_use]
     pub fn at_latest(&mut self, memory: &Memory, node: Node, key: u64) -> bool {
         let (place, _) = links(memory, node);
-        let place = place.load(Relaxed) as usize;
+        let place = (place.load(Relaxed) & PLACE) as usize;
         if place == 0 {
             if self.length == self.entries.len() {
                 return false;
@@ -71,10 +84,10 @@ impl Deadlines {
         true
     }
 
-    /// Takes a node out, if it is in.
+    /// Takes a node out, if it is in any: then it is in this one.
     pub fn remove(&mut self, memory: &Memory, node: Node) {
         let (place, key) = links(memory, node);
-        let index = place.swap(0, Relaxed) as usize;
+        let index = (place.swap(0, Relaxed) & PLACE) as usize;
         key.store(FOREVER, Relaxed);
         if index == 0 {
             return;
@@ -100,7 +113,7 @@ impl Deadlines {
     fn put(&mut self, memory: &Memory, index: usize, entry: Entry) {
         self.entries[index] = entry;
         let (place, key) = links(memory, entry.node);
-        place.store(index as u32 + 1, Relaxed);
+        place.store(self.hart << HART_SHIFT | (index as u32 + 1), Relaxed);
         key.store(entry.key, Relaxed);
     }
 

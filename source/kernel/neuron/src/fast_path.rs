@@ -3,105 +3,177 @@
 //! the scheduler: the other side runs on in the same turn.
 //!
 //! Each function first checks everything and says `None` while nothing has changed; the call then goes the
-//! long way, through `system_call/message.rs`, which does the same for every case. The payload travels in
-//! `message`, which is what the sender's registers were and the receiver's will be. Locks are taken in the
-//! order of `sync`: endpoint, then both threads in the order of their places.
+//! long way, through `system_call/message.rs`, which does the same for every case. A payload in registers stays
+//! in `words`, which is what the sender's registers were and the receiver's will be. A lock that is taken is not
+//! waited for: that, too, is the long way's. So locks need no order here, and nothing on the way calls a function
+//! that comes back, except to copy.
+//!
+//! The caller came into the kernel beside other harts, or alone ([`hart_locks::Entrance`]): so tables, mappings and
+//! objects stay where they are meanwhile.
 #![allow(unsafe_code)] // it reaches objects that are known to be alive without checking that they are
 
 use crate::arch::Arch;
 use crate::kernel::{Hart, Kernel};
-use crate::memory::{Granule, Guard, Id};
+use crate::memory::list::LinksOf;
+use crate::memory::{Granule, Guard, Id, Links};
 use crate::object::process::ProcessShared;
-use crate::object::thread::{Context, State};
+use crate::object::thread::{Context, Queue, State};
 use crate::object::{Endpoint, Notification, Process, Thread};
+use crate::sync::{Held, Nothing};
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
-use nexus_abi::limits::{FOREVER, REGISTER_BYTES};
-use nexus_abi::message::Registers;
-use nexus_abi::{Error, Handle, Kind, Rights, SystemCall};
+use nexus_abi::limits::{FOREVER, HARTS_MAX, MESSAGE_BYTES_MAX, REGISTER_BYTES, REGISTER_WORDS};
+use nexus_abi::{Error, Handle, Kind, Rights};
 
-/// All of a header but its label: a value of at most 64 is a payload in registers, and nothing else.
+/// All of a header but its label: what is no more than a payload may be is a payload, and nothing else.
 const BUT_LABEL: u64 = (1 << 48) - 1;
 
+/// The registers of a message that is sent, but its payload.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent {
+    /// `a0`: the endpoint's handle.
+    pub target: u64,
+    /// `a1`: the header.
+    pub header: u64,
+    /// `a2`: the Reply's handle.
+    pub reply: u64,
+    /// `a3`: the address of the buffers, or 0.
+    pub buffers: u64,
+    /// `t5`: the deadline.
+    pub deadline: u64,
+}
+
+impl Sent {
+    /// Bytes of the payload; more than there may be if the message is also something else.
+    #[inline(always)]
+    fn bytes(&self) -> u64 {
+        self.header & BUT_LABEL
+    }
+
+    /// Whether the message has buffers, or needs them.
+    #[inline(always)]
+    pub fn is_long(&self) -> bool {
+        self.buffers != 0 || self.bytes() > REGISTER_BYTES as u64
+    }
+}
+
+/// Who runs next, and what its registers say beside the payload.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivered {
+    /// Its other registers.
+    pub context: NonNull<Context>,
+    /// `a1`: the header.
+    pub header: u64,
+    /// `a2`: the Reply's handle, of a call.
+    pub reply: u64,
+    /// `a3`: the badge, of a call.
+    pub badge: u64,
+    /// `t5`: the sender's service id, of a call.
+    pub service_id: u64,
+    /// `t6`: the sender's process id, of a call.
+    pub process_id: u64,
+}
+
 impl<A: Arch> Kernel<A> {
-    /// A call of register size to a server that waits. Yields the context of the server, which runs now with
-    /// `message` as its registers.
-    #[inline]
-    pub fn fast_call(&self, hart: &mut Hart, message: &mut Registers) -> Option<NonNull<Context>> {
+    /// A call to a server that waits. Yields who runs now: the server. `LONG`: the message has, or needs, buffers.
+    #[inline(always)]
+    pub fn fast_call<const LONG: bool>(
+        &self,
+        hart: &mut Hart,
+        sent: &Sent,
+        words: &mut [u64; REGISTER_WORDS],
+    ) -> Option<Delivered> {
         let me = hart.current?;
-        if message.header.0 & BUT_LABEL > REGISTER_BYTES as u64 || message.buffers != 0 {
-            return None;
-        }
         let process = self.process_of_hart(hart);
         // SAFETY: the process of the thread that runs is alive.
-        let entry = unsafe { self.memory.entry_of_live(process, Handle(message.target)) };
+        let entry = unsafe { self.memory.entry_of_live(process, Handle(sent.target)) };
         let (entry, _) = entry?;
         let endpoint = entry.plain::<Endpoint>(Kind::Endpoint, Rights::CALL)?;
-        let mut endpoint = self.memory.lock_slot(endpoint)?;
+        // SAFETY: a capability names what lives or has lived.
+        let mut endpoint = unsafe { self.memory.try_lock_issued(endpoint) }?;
         let server_granule = endpoint.receivers.first_granule();
         if server_granule == 0 || endpoint.is_sealed() || endpoint.rank >= process.rank.load(Relaxed) {
             return None;
         }
-        // SAFETY: this thread runs and that one is in a queue, so both are alive; see the head for the order.
-        let (mut caller, mut server) = unsafe { self.lock_both(me.granule(), server_granule) };
+        // SAFETY: this thread runs and that one is in a queue, so both are alive.
+        let mut server = unsafe { self.memory.try_lock_live::<Thread>(server_granule) }?;
+        // SAFETY: as above.
+        let mut caller = unsafe { self.memory.try_lock_live::<Thread>(me.granule()) }?;
         let (from, to) = (caller.shared(), server.shared());
-        let class = to.urgency().max(from.urgency());
         // SAFETY: the process of a live thread is alive.
         let target: &ProcessShared =
             unsafe { self.memory.shared_of_live::<Process>(server.process.granule()) };
-        let needs_timer = message.deadline < from.heap_key.load(Relaxed);
-        if needs_timer || target.has_ended() || self.is_somebody_above(hart.index, class) {
+        let class = to.urgency_number().max(from.urgency_number());
+        let needs_timer = sent.deadline < from.heap_key.load(Relaxed);
+        let is_known = to.is_known_on(hart.index);
+        if !is_known || needs_timer || target.has_ended() || self.is_anybody_above(hart, class) {
             return None;
         }
+        caller.message.has_buffers = false;
+        if LONG {
+            let room = endpoint.max_bytes.into();
+            self.with_buffers((process, &mut caller), (target, &server), sent, words, room)?;
+        }
 
-        let id = server.id_at(server_granule);
-        endpoint.receivers.pop_known(&self.memory, &server, id);
+        endpoint.receivers.pop_known(Queue::links(to), |member| self.queue_links(member));
         drop(endpoint);
+        let id = server.id_at(server_granule);
+        let sequence = caller.wait_sequence.wrapping_add(1);
         caller.state = State::Called;
-        caller.wait_sequence = caller.wait_sequence.wrapping_add(1);
-        caller.deadline = message.deadline;
-        (caller.message.has_buffers, caller.message.lease_count) = (false, 0);
+        caller.wait_sequence = sequence;
+        caller.deadline = sent.deadline;
+        caller.message.lease_count = 0;
         from.served_by.store(id.raw(), Relaxed);
         // SAFETY: a thread that waits for a call has an entry of its process's table reserved.
         let reply = unsafe { self.memory.entry_at_live(server.reply_entry) };
-        reply.fill_reply(me.raw(), caller.wait_sequence);
+        reply.fill_reply(me.raw(), sequence);
         server.reply_entry = 0;
         server.state = State::Ready;
         server.deadline = FOREVER;
         server.wait_sequence = server.wait_sequence.wrapping_add(1);
         server.payer = caller.payer;
-        to.set_urgency(class);
-        message.target = 0;
-        message.reply = reply.handle();
-        message.buffers = entry.badge();
-        message.deadline = process.service_id.load(Relaxed);
-        message.process_id = process.process_id.load(Relaxed);
-        Some(self.switch(hart, &mut caller, &mut server, id, target))
+        to.raise_urgency(class);
+        Some(Delivered {
+            header: sent.header,
+            reply: reply.handle().0,
+            badge: entry.badge(),
+            service_id: process.service_id.load(Relaxed),
+            process_id: process.process_id.load(Relaxed),
+            context: self.switch(hart, &mut caller, &mut server, id, target),
+        })
     }
 
-    /// An answer of register size to a caller that waits for it, by a server that then waits for the next call
-    /// and finds nothing there. Yields the context of the caller, which runs now with `message` as its registers.
-    #[inline]
-    pub fn fast_reply_receive(&self, hart: &mut Hart, message: &mut Registers) -> Option<NonNull<Context>> {
+    /// An answer to a caller that waits for it, by a server that then waits for the next call and finds nothing
+    /// there. Yields who runs now: the caller. `LONG`: the message has, or needs, buffers.
+    #[inline(always)]
+    pub fn fast_reply_receive<const LONG: bool>(
+        &self,
+        hart: &mut Hart,
+        sent: &Sent,
+        words: &mut [u64; REGISTER_WORDS],
+    ) -> Option<Delivered> {
         let me = hart.current?;
-        let is_long = message.header.0 & BUT_LABEL > REGISTER_BYTES as u64 || message.buffers != 0;
-        if is_long || message.deadline != FOREVER {
+        if sent.deadline != FOREVER {
             return None;
         }
         let process = self.process_of_hart(hart);
         // SAFETY: the process of the thread that runs is alive.
-        let served = unsafe { self.memory.entry_of_live(process, Handle(message.target)) };
-        let (served, _) = served?;
+        let served = unsafe { self.memory.entry_of_live(process, Handle(sent.target)) };
+        let endpoint_id = served?.0.plain::<Endpoint>(Kind::Endpoint, Rights::RECEIVE)?;
         // SAFETY: as above.
-        let reply = unsafe { self.memory.entry_of_live(process, message.reply) };
+        let reply = unsafe { self.memory.entry_of_live(process, Handle(sent.reply)) };
         let (reply, reply_granule) = reply?;
-        let endpoint_id = served.plain::<Endpoint>(Kind::Endpoint, Rights::RECEIVE)?;
         let (caller_id, sequence) = reply.open_call()?;
-        let mut endpoint = self.memory.lock_slot(endpoint_id)?;
-        if !endpoint.is_quiet() || process.rank.load(Relaxed) > endpoint.rank {
+        // SAFETY: capabilities name what lives or has lived.
+        let mut endpoint = unsafe { self.memory.try_lock_issued(endpoint_id) }?;
+        let needs_buffers = !LONG && endpoint.is_long();
+        if needs_buffers || !endpoint.is_quiet() || process.rank.load(Relaxed) > endpoint.rank {
             return None;
         }
-        let (mut server, mut caller) = self.lock_me_and(me, caller_id)?;
+        // SAFETY: as above.
+        let mut caller = unsafe { self.memory.try_lock_issued(caller_id) }?;
+        // SAFETY: this thread runs, so it is alive.
+        let mut server = unsafe { self.memory.try_lock_live::<Thread>(me.granule()) }?;
         let (from, to) = (server.shared(), caller.shared());
         let is_owed = caller.state == State::Called && caller.wait_sequence == sequence;
         if !is_owed || server.bound.is_some() || server.reply_entry != 0 || hart.payer != Some(caller.payer) {
@@ -110,8 +182,15 @@ impl<A: Arch> Kernel<A> {
         // SAFETY: the process of a live thread is alive.
         let target: &ProcessShared =
             unsafe { self.memory.shared_of_live::<Process>(caller.process.granule()) };
-        if target.has_ended() || self.is_somebody_above(hart.index, to.urgency()) {
+        let is_known = to.is_known_on(hart.index);
+        if !is_known || target.has_ended() || self.is_anybody_above(hart, to.urgency_number()) {
             return None;
+        }
+        server.message.has_buffers = false;
+        if LONG {
+            let ends = ((process, &mut *server), (target, &*caller));
+            self.with_buffers(ends.0, ends.1, sent, words, MESSAGE_BYTES_MAX as u64)?;
+            self.check_room(hart, &server, &endpoint)?;
         }
 
         reply.renew_reservation();
@@ -120,61 +199,82 @@ impl<A: Arch> Kernel<A> {
         server.deadline = FOREVER;
         server.wait_sequence = server.wait_sequence.wrapping_add(1);
         (server.serves, server.payer) = (Some(endpoint_id), server.process);
-        server.message.has_buffers = false;
         from.set_urgency(server.qos);
         endpoint.shared().server.store(me.raw(), Relaxed);
-        endpoint.receivers.push_known(&self.memory, &server, me);
+        endpoint.receivers.push_known(me.granule(), Queue::links(from), |member| self.queue_links(member));
         drop(endpoint);
         caller.state = State::Ready;
         caller.deadline = FOREVER;
-        caller.wait_sequence = caller.wait_sequence.wrapping_add(1);
-        (message.target, message.reply, message.buffers) = (0, Handle::NONE, 0);
-        (message.deadline, message.process_id) = (0, 0);
-        Some(self.switch(hart, &mut server, &mut caller, caller_id, target))
+        caller.wait_sequence = sequence.wrapping_add(1);
+        let context = self.switch(hart, &mut server, &mut caller, caller_id, target);
+        Some(Delivered { context, header: sent.header, reply: 0, badge: 0, service_id: 0, process_id: 0 })
     }
 
+    /// Takes note of the sender's buffers, and copies a payload that is too long for registers. `None`: nothing was
+    /// delivered, whatever the receiver's buffer holds.
+    fn with_buffers(
+        &self,
+        (from, sender): (&ProcessShared, &mut Thread),
+        (to, receiver): (&ProcessShared, &Thread),
+        sent: &Sent,
+        words: &mut [u64; REGISTER_WORDS],
+        room: u64,
+    ) -> Option<()> {
+        let ours = &mut sender.message;
+        if sent.buffers != 0 {
+            let [send_address, receive_address, receive_bytes] = self.words_present(from, sent.buffers)?;
+            ours.buffers.send_address = send_address;
+            ours.buffers.receive_address = receive_address;
+            ours.buffers.receive_bytes = receive_bytes;
+            ours.has_buffers = true;
+            // Capabilities that come are told there.
+            sender.context.set_argument(3, sent.buffers);
+        }
+        let (ours, theirs, bytes) = (&sender.message, &receiver.message, sent.bytes());
+        if bytes > REGISTER_BYTES as u64 {
+            let fits = bytes <= room && bytes <= theirs.buffers.receive_bytes;
+            if !fits || !ours.has_buffers || !theirs.has_buffers {
+                return None;
+            }
+            let source = (from, ours.buffers.send_address);
+            self.copy_present(source, (to, theirs.buffers.receive_address), bytes as usize)?;
+            *words = [0; REGISTER_WORDS];
+        }
+        Some(())
+    }
+
+    /// Whether what the endpoint may deliver fits into the buffers and the table of who is about to receive from it.
     #[inline]
+    fn check_room(&self, hart: &Hart, server: &Thread, endpoint: &Endpoint) -> Option<()> {
+        let room = if server.message.has_buffers { server.message.buffers.receive_bytes } else { 0 };
+        if endpoint.max_bytes > REGISTER_BYTES as u32 && room < u64::from(endpoint.max_bytes) {
+            return None;
+        }
+        if endpoint.max_capabilities == 0 {
+            return Some(());
+        }
+        // SAFETY: the process of the thread that runs is alive.
+        let process = unsafe { self.memory.try_lock_live::<Process>(hart.process) }?;
+        (server.message.has_buffers && process.has_room(endpoint.max_capabilities)).then_some(())
+    }
+
+    #[inline(always)]
     fn process_of_hart(&self, hart: &Hart) -> &ProcessShared {
         // SAFETY: it is the process of the thread that this hart runs, and so alive.
         unsafe { self.memory.shared_of_live::<Process>(hart.process) }
     }
 
-    /// Locks two different threads, in the order of their places.
-    ///
-    /// # Safety
-    /// Both are alive, and no lock of a thread or of a later level is held.
+    /// The links of a thread that is in a queue, which keeps it alive.
     #[inline(always)]
-    unsafe fn lock_both(&self, first: Granule, second: Granule) -> (Guard<'_, Thread>, Guard<'_, Thread>) {
-        // SAFETY: the caller's, for each of the four.
-        unsafe {
-            if first < second {
-                let first = self.memory.lock_live(first);
-                (first, self.memory.lock_live(second))
-            } else {
-                let second = self.memory.lock_live(second);
-                (self.memory.lock_live(first), second)
-            }
-        }
+    fn queue_links(&self, member: Granule) -> &Links {
+        // SAFETY: members of a queue are alive, and its lock is held.
+        Queue::links(unsafe { self.memory.shared_of_live::<Thread>(member) })
     }
 
-    /// Locks the thread that runs and one that may be gone.
+    /// Whether somebody above the class of a number is ready here.
     #[inline(always)]
-    fn lock_me_and(
-        &self,
-        me: Id<Thread>,
-        other: Id<Thread>,
-    ) -> Option<(Guard<'_, Thread>, Guard<'_, Thread>)> {
-        if me.granule() < other.granule() {
-            // SAFETY: this thread runs, so it is alive; its place comes first.
-            let me = unsafe { self.memory.lock_live(me.granule()) };
-            Some((me, self.memory.lock_slot(other)?))
-        } else if me.granule() > other.granule() {
-            let other = self.memory.lock_slot(other)?;
-            // SAFETY: this thread runs, so it is alive; its place comes second.
-            Some((unsafe { self.memory.lock_live(me.granule()) }, other))
-        } else {
-            None
-        }
+    fn is_anybody_above(&self, hart: &Hart, class: u32) -> bool {
+        self.ready[hart.index % HARTS_MAX].load(Relaxed).wrapping_shr(class) > 1
     }
 
     /// The hart goes on with another thread, in the turn of the one before.
@@ -197,48 +297,139 @@ impl<A: Arch> Kernel<A> {
             self.arch.load(space);
             (hart.process, hart.loaded) = (granule, Some(space));
         }
-        hart.current = Some(id);
+        self.note_running(hart, Some(id));
         hart.messages = hart.messages.wrapping_add(1);
         NonNull::from(&mut to.context)
     }
 
-    /// Calls that answer at once and save no register: a poll, a signal that nobody waits for, a yield. `None`:
-    /// nothing was done, and it has to go the long way.
-    #[inline]
-    pub fn short_call(
-        &self,
-        hart: &mut Hart,
-        number: u64,
-        [target, second]: [u64; 2],
-    ) -> Option<Result<u64, Error>> {
-        if number == SystemCall::NotificationPoll as u64 {
-            let mut notification = self.short_notification(hart, target, Rights::WAIT)?;
-            let taken = notification.bits & second;
-            notification.bits &= !taken;
-            return Some(if taken == 0 { Err(Error::WouldBlock) } else { Ok(taken) });
-        }
-        if number == SystemCall::NotificationSignal as u64 {
-            let mut notification = self.short_notification(hart, target, Rights::SIGNAL)?;
-            if notification.waiter.is_some() || notification.bound.is_some() {
-                return None;
-            }
-            notification.bits |= second;
-            return Some(Ok(0));
-        }
-        if number == SystemCall::ThreadYield as u64 {
-            hart.reschedule = self.ready[hart.index].load(Relaxed) != 0;
-            return Some(Ok(0));
-        }
-        None
+    /// A poll. `None`, here and below: nothing was done, and it has to go the long way.
+    #[inline(always)]
+    pub fn short_poll(&self, hart: &Hart, notification: u64, mask: u64) -> Option<Result<u64, Error>> {
+        let (mut notification, _) = self.short_notification(hart, notification, Rights::WAIT)?;
+        let taken = notification.bits & mask;
+        notification.bits &= !taken;
+        Some(if taken == 0 { Err(Error::WouldBlock) } else { Ok(taken) })
     }
 
-    #[inline]
-    fn short_notification(&self, hart: &Hart, handle: u64, right: Rights) -> Option<Guard<'_, Notification>> {
-        // SAFETY: the process of the thread that runs is alive, and so is its table.
-        let entry = unsafe {
-            let process = self.memory.shared_of_live::<Process>(hart.process);
-            self.memory.entry_of_live(process, Handle(handle))
-        };
-        self.memory.lock_slot(entry?.0.plain(Kind::Notification, right)?)
+    /// A signal to a notification that no receiver is bound to.
+    #[inline(always)]
+    pub fn short_signal(&self, hart: &mut Hart, notification: u64, bits: u64) -> Option<Result<u64, Error>> {
+        let (mut notification, _) = self.short_notification(hart, notification, Rights::SIGNAL)?;
+        if let Some(waiter) = notification.waiter {
+            return self.signal_waiter(hart, notification, waiter, bits);
+        }
+        if notification.bound.is_some() {
+            return None;
+        }
+        notification.bits |= bits;
+        Some(Ok(0))
     }
+
+    /// A yield: somebody else runs next, if there is anybody.
+    #[inline(always)]
+    pub fn short_yield(&self, hart: &mut Hart) {
+        hart.reschedule = self.ready[hart.index % HARTS_MAX].load(Relaxed) != 0;
+    }
+
+    /// A signal to a notification that somebody waits for.
+    #[inline(never)]
+    fn signal_waiter(
+        &self,
+        hart: &mut Hart,
+        mut notification: Guard<'_, Notification>,
+        waiter: Id<Thread>,
+        bits: u64,
+    ) -> Option<Result<u64, Error>> {
+        // SAFETY: it is the id of a thread.
+        let mut thread = unsafe { self.memory.try_lock_issued(waiter) }?;
+        let State::Waiting(_, mask) = thread.state else { return None };
+        if !self.wakes_here(hart, thread.shared()) {
+            return None;
+        }
+        notification.bits |= bits;
+        let taken = notification.bits & mask;
+        if taken != 0 {
+            notification.bits &= !taken;
+            notification.waiter = None;
+            thread.wait_sequence = thread.wait_sequence.wrapping_add(1);
+            self.wake(hart, waiter, &mut thread, Ok(taken));
+            self.end_turn_in_time(hart);
+        }
+        Some(Ok(0))
+    }
+
+    /// A wait for bits of a notification. `None`: nothing was done, and it has to go the long way.
+    #[inline]
+    pub fn fast_wait(&self, hart: &mut Hart, [target, mask, deadline]: [u64; 3]) -> Option<Wait> {
+        let me = hart.current?;
+        let (mut notification, id) = self.short_notification(hart, target, Rights::WAIT)?;
+        if mask == 0 || notification.waiter.is_some() || notification.bound.is_some() {
+            return None;
+        }
+        let taken = notification.bits & mask;
+        if taken != 0 {
+            notification.bits &= !taken;
+            return Some(Wait::Bits(taken));
+        }
+        // SAFETY: this thread runs, so it is alive.
+        let mut thread = unsafe { self.memory.try_lock_live::<Thread>(me.granule()) }?;
+        if deadline < thread.shared().heap_key.load(Relaxed) || deadline <= self.arch.now() {
+            return None;
+        }
+        thread.state = State::Waiting(id, mask);
+        thread.wait_sequence = thread.wait_sequence.wrapping_add(1);
+        thread.deadline = deadline;
+        notification.waiter = Some(me);
+        self.stop_running(hart, &mut thread);
+        Some(Wait::Waits)
+    }
+
+    /// After a thread has stopped running: whoever is ready goes on. `false`: there is something else to do first, or
+    /// nobody.
+    #[inline]
+    pub fn go_on(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) -> bool {
+        let is_more_to_do = self.reclaiming.load(Relaxed) | self.asleep.load(Relaxed) != 0;
+        if hart.handoff.is_some() || is_more_to_do {
+            return false;
+        }
+        let next = self.with_queue(hart.index, |queue| queue.pop(&self.memory));
+        hart.reschedule = false;
+        next.is_some_and(|next| {
+            self.run(hart, held, next);
+            self.end_turn_in_time(hart);
+            hart.current.is_some()
+        })
+    }
+
+    /// Makes sure that the timer ends the turn if somebody else is ready. One that is set too early does no harm.
+    #[inline]
+    fn end_turn_in_time(&self, hart: &mut Hart) {
+        if hart.turn_ends < hart.timer && self.ready[hart.index].load(Relaxed) != 0 {
+            hart.timer = hart.turn_ends;
+            self.arch.set_timer(hart.timer);
+        }
+    }
+
+    #[inline(always)]
+    fn short_notification(
+        &self,
+        hart: &Hart,
+        handle: u64,
+        right: Rights,
+    ) -> Option<(Guard<'_, Notification>, Id<Notification>)> {
+        // SAFETY: the process of the thread that runs is alive, and so is its table.
+        let entry = unsafe { self.memory.entry_of_live(self.process_of_hart(hart), Handle(handle)) };
+        let id = entry?.0.plain(Kind::Notification, right)?;
+        // SAFETY: a capability names what lives or has lived.
+        Some((unsafe { self.memory.try_lock_issued(id) }?, id))
+    }
+}
+
+/// What became of a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// These bits were there.
+    Bits(u64),
+    /// The thread waits and has stopped running.
+    Waits,
 }

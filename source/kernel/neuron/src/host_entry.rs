@@ -1,6 +1,7 @@
 //! The way in on a host: what the machine's assembly does with a system call, for tests and the simulator.
 
 use crate::arch::Arch;
+use crate::fast_path::{Sent, Wait};
 use crate::kernel::{Hart, Kernel};
 use crate::memory::Id;
 use crate::object::Thread;
@@ -46,12 +47,45 @@ impl<A: Arch> Kernel<A> {
         let asked =
             self.lock(held, thread).map(|(body, _)| (body.context.argument(7), body.context.message()));
         let Some((number, mut message)) = asked else { return false };
-        let next = match SystemCall::from_number(number) {
-            Some(SystemCall::Call) => self.fast_call(hart, &mut message),
-            Some(SystemCall::ReplyReceive) => self.fast_reply_receive(hart, &mut message),
-            _ => {
-                let arguments = [message.target, message.header.0];
-                let Some(outcome) = self.short_call(hart, number, arguments) else { return false };
+        let sent = Sent {
+            target: message.target,
+            header: message.header.0,
+            reply: message.reply.0,
+            buffers: message.buffers,
+            deadline: message.deadline,
+        };
+        let words = &mut message.words;
+        let delivered = match (SystemCall::from_number(number), sent.is_long()) {
+            (Some(SystemCall::Call), false) => self.fast_call::<false>(hart, &sent, words),
+            (Some(SystemCall::Call), true) => self.fast_call::<true>(hart, &sent, words),
+            (Some(SystemCall::ReplyReceive), false) => self.fast_reply_receive::<false>(hart, &sent, words),
+            (Some(SystemCall::ReplyReceive), true) => self.fast_reply_receive::<true>(hart, &sent, words),
+            (Some(SystemCall::NotificationWait), _) => {
+                let arguments = [message.target, message.header.0, message.reply.0];
+                let Some(outcome) = self.fast_wait(hart, arguments) else { return false };
+                if let Some((mut body, _)) = self.lock(held, thread) {
+                    body.context.step_over_call();
+                    if let Wait::Bits(bits) = outcome {
+                        set_outcome(&mut body, Ok(bits));
+                    }
+                }
+                if outcome == Wait::Waits {
+                    self.go_on(hart, held);
+                }
+                return true;
+            }
+            (number, _) => {
+                let [target, second] = [message.target, message.header.0];
+                let outcome = match number {
+                    Some(SystemCall::NotificationPoll) => self.short_poll(hart, target, second),
+                    Some(SystemCall::NotificationSignal) => self.short_signal(hart, target, second),
+                    Some(SystemCall::ThreadYield) => {
+                        self.short_yield(hart);
+                        Some(Ok(0))
+                    }
+                    _ => None,
+                };
+                let Some(outcome) = outcome else { return false };
                 if let Some((mut body, _)) = self.lock(held, thread) {
                     body.context.step_over_call();
                     set_outcome(&mut body, outcome);
@@ -59,9 +93,11 @@ impl<A: Arch> Kernel<A> {
                 return true;
             }
         };
-        if next.is_none() {
-            return false;
-        }
+        let Some(delivered) = delivered else { return false };
+        message.target = 0;
+        message.header = Header(delivered.header);
+        (message.reply, message.buffers) = (Handle(delivered.reply), delivered.badge);
+        (message.deadline, message.process_id) = (delivered.service_id, delivered.process_id);
         if let Some((mut body, _)) = self.lock(held, thread) {
             body.context.step_over_call();
         }

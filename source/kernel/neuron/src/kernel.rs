@@ -5,6 +5,7 @@
 
 use crate::arch::{AddressSpace, Arch};
 use crate::deadline::{Deadlines, Entry};
+use crate::harts::HartShared;
 use crate::memory::list::LinksOf;
 use crate::memory::{Granule, Guard, Id, List, Memory, Object};
 use crate::object::device::AllDevices;
@@ -15,6 +16,7 @@ use crate::ring::{RING_BYTES, Ring};
 use crate::schedule::RunQueue;
 use crate::sync::{Before, Held, SpinGuard, SpinLock, Structure};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use hart_locks::Entrance;
 use nexus_abi::limits::HARTS_MAX;
 
 /// Interrupt lines that the kernel can tell apart.
@@ -71,6 +73,8 @@ pub struct Figures {
     pub kernel_pages: u64,
     /// Threads that there can be.
     pub threads_max: u64,
+    /// Harts that the machine has.
+    pub harts: u64,
     /// Whether printed lines begin with their author.
     pub print_origin: bool,
 }
@@ -89,6 +93,14 @@ pub struct Kernel<A: Arch> {
     pub counters: Counters,
     /// Raw id of the first process, once it exists.
     pub(crate) init: AtomicU64,
+    /// Who is inside.
+    pub entrance: Entrance,
+    /// Index of the hart that is alone inside, or was last.
+    pub(crate) alone: AtomicU32,
+    /// The harts that found nothing to do and are outside until they are interrupted, one bit each.
+    pub(crate) asleep: AtomicU32,
+    /// What harts know of each other.
+    pub harts: [HartShared; HARTS_MAX],
     pub(crate) ring: SpinLock<Ring>,
     pub(crate) run_queues: [SpinLock<RunQueue>; HARTS_MAX],
     /// When each hart entered the kernel, or looked at interrupts last.
@@ -107,7 +119,9 @@ pub struct Kernel<A: Arch> {
 
 /// Memory that boot keeps for good, for what is too large to be moved about.
 pub struct Storage {
-    /// Places of the boot hart's deadline heap.
+    /// Harts that there may be, from 1 on.
+    pub harts: usize,
+    /// Places of their deadline heaps, as many for each.
     pub deadlines: &'static mut [Entry],
     /// The kernel's ring.
     pub ring: &'static mut [u8; RING_BYTES],
@@ -129,6 +143,8 @@ pub struct Hart {
     pub(crate) handoff: Option<Id<Thread>>,
     /// Whether somebody more urgent than `current` is ready.
     pub(crate) reschedule: bool,
+    /// Harts that must look when this one leaves, one bit each.
+    pub(crate) calls: u32,
     /// Messages that went the fast path here.
     pub(crate) messages: u64,
     /// Since when `payer` is charged.
@@ -152,6 +168,7 @@ impl Hart {
             messages: 0,
             handoff: None,
             reschedule: false,
+            calls: 0,
             running_since: 0,
             turn_ends: 0,
             timer: u64::MAX,
@@ -170,7 +187,10 @@ impl<A: Arch> Kernel<A> {
     /// A kernel over memory whose pool is filled, with the kernel's own account.
     pub fn new(arch: A, memory: Memory, root: Id<Process>, figures: Figures, storage: Storage) -> Self {
         let mut deadlines = [const { SpinLock::new(Deadlines::empty()) }; HARTS_MAX];
-        deadlines[0] = SpinLock::new(Deadlines::new(storage.deadlines));
+        let places = storage.deadlines.len() / storage.harts;
+        for (hart, entries) in storage.deadlines.chunks_exact_mut(places).take(HARTS_MAX).enumerate() {
+            deadlines[hart] = SpinLock::new(Deadlines::new(hart, entries));
+        }
         Kernel {
             arch,
             memory,
@@ -178,6 +198,10 @@ impl<A: Arch> Kernel<A> {
             figures,
             counters: Counters::default(),
             init: AtomicU64::new(0),
+            entrance: Entrance::new(),
+            alone: AtomicU32::new(0),
+            asleep: AtomicU32::new(0),
+            harts: core::array::from_fn(|_| HartShared::default()),
             ring: SpinLock::new(Ring::new(storage.ring)),
             run_queues: [const { SpinLock::new(RunQueue::new()) }; HARTS_MAX],
             looked: [const { AtomicU64::new(u64::MAX) }; HARTS_MAX],

@@ -23,6 +23,7 @@ pub mod boot;
 pub mod deadline;
 pub mod fast_path;
 pub mod fault;
+pub mod harts;
 #[cfg(feature = "host")]
 mod host_entry;
 pub mod kernel;

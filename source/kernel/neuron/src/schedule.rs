@@ -5,7 +5,7 @@
 //! is set only for deadlines, and for the end of a turn while somebody else is ready.
 
 use crate::arch::Arch;
-use crate::deadline::Node;
+use crate::deadline::{self, Node};
 use crate::kernel::{Hart, Kernel};
 use crate::memory::list::LinksOf;
 use crate::memory::{Granule, Guard, Id, List, Memory};
@@ -77,6 +77,11 @@ impl RunQueue {
         queued
     }
 
+    /// Whoever is ready of a class, in turn.
+    pub fn of_class<'m>(&self, memory: &'m Memory, class: Qos) -> impl Iterator<Item = Id<Thread>> + use<'m> {
+        self.classes[class as usize].iter(memory)
+    }
+
     /// Whoever is ready, most urgent class first.
     #[cfg(feature = "host")]
     pub fn iter<'m>(&self, memory: &'m Memory) -> impl Iterator<Item = Id<Thread>> + use<'m> {
@@ -139,9 +144,16 @@ impl<A: Arch> Kernel<A> {
     /// Puts a ready thread into the run queue of its class, or of the lowest while its process's time is used up
     /// and it works for nobody else.
     pub(crate) fn enqueue(&self, hart: &mut Hart, id: Id<Thread>, thread: &Guard<'_, Thread>) {
-        let class = if self.is_out_of_time(thread) { Qos::Idle } else { thread.shared().urgency() };
-        self.with_queue(hart.index, |queue| queue.push(&self.memory, id, class));
-        self.look_up_to(hart, class);
+        let shared = thread.shared();
+        let class = if self.is_out_of_time(thread) { Qos::Idle } else { shared.urgency() };
+        let home = self.hart_for(hart, shared);
+        shared.home.store(home as u32, Relaxed);
+        self.with_queue(home, |queue| queue.push(&self.memory, id, class));
+        if home == hart.index {
+            self.look_up_to(hart, class);
+        } else {
+            hart.calls |= 1 << home;
+        }
     }
 
     /// Takes a call that waits out of the endpoint's queue.
@@ -186,10 +198,24 @@ impl<A: Arch> Kernel<A> {
         }
         let shared = self.memory.shared_at::<Thread>(id.granule());
         if deadline < shared.heap_key.load(Relaxed) {
-            let mut heap = self.deadlines[hart.index].lock();
-            // The heap has a place for every thread that there can be.
-            let placed = heap.at_latest(&self.memory, Node::Thread(id.granule()), deadline);
-            assert!(placed, "the deadline heap is smaller than the number of threads");
+            self.remember_deadline(hart, Node::Thread(id.granule()), deadline);
+        }
+    }
+
+    /// Has a node come up on this hart at a deadline or earlier.
+    pub(crate) fn remember_deadline(&self, hart: &Hart, node: Node, deadline: u64) {
+        if deadline::hart_of(&self.memory, node).is_some_and(|other| other != hart.index) {
+            self.forget_deadline(node);
+        }
+        // Each heap has a place for every thread and every timer that there can be.
+        let placed = self.deadlines[hart.index].lock().at_latest(&self.memory, node, deadline);
+        assert!(placed, "the deadline heap is smaller than the number of threads and timers");
+    }
+
+    /// A node no longer comes up anywhere.
+    pub(crate) fn forget_deadline(&self, node: Node) {
+        if let Some(hart) = deadline::hart_of(&self.memory, node) {
+            self.deadlines[hart].lock().remove(&self.memory, node);
         }
     }
 
@@ -197,7 +223,8 @@ impl<A: Arch> Kernel<A> {
     pub(crate) fn stop_running(&self, hart: &mut Hart, thread: &mut Guard<'_, Thread>) {
         self.arch.leave_float(&mut thread.context);
         self.count_time(hart);
-        hart.current = None;
+        self.note_running(hart, None);
+        thread.shared().home.store(hart.index as u32, Relaxed);
     }
 
     /// Charges the time since the current thread, or the chain of calls that it works in, began to run.
@@ -324,11 +351,11 @@ impl<A: Arch> Kernel<A> {
     /// Whether an interrupt waits to be taken: asked between the steps of longer work.
     pub(crate) fn interrupt_pending(&self, hart: usize) -> bool {
         self.look(hart);
-        self.arch.interrupt_pending()
+        self.arch.interrupt_pending() || self.entrance.is_awaited()
     }
 
     /// What the hart does next: yields the thread to run, with its address space loaded and its turn
-    /// begun. Idle moments zero free frames and wait for interrupts.
+    /// begun. Idle moments are spent outside: they zero free frames and wait for interrupts.
     pub fn leave(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) -> Id<Thread> {
         loop {
             if let Some(next) = self.choose(hart, held) {
@@ -356,20 +383,26 @@ impl<A: Arch> Kernel<A> {
                 self.run(hart, held, next);
                 continue;
             }
-            if !more && !self.memory.clean_one() {
+            if !more {
                 return None;
             }
             self.look(hart.index);
             self.take_interrupts(hart, held);
+            self.let_others_in(hart, held);
         }
     }
 
-    /// Waits for an interrupt and takes it.
+    /// Waits outside of the kernel for an interrupt, and takes it.
     pub(crate) fn idle(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) {
         self.set_timer(hart);
+        self.load_kernel_space(hart);
         self.look(hart.index);
+        self.asleep.fetch_or(1 << hart.index, Relaxed);
+        self.go_out(hart);
+        while !self.arch.interrupt_pending() && self.memory.clean_one() {}
         self.arch.wait_for_interrupt();
-        self.mark_entry(hart);
+        self.come_in(hart, held);
+        self.asleep.fetch_and(!(1 << hart.index), Relaxed);
         self.take_interrupts(hart, held);
     }
 
@@ -378,14 +411,18 @@ impl<A: Arch> Kernel<A> {
             && let Some((thread, _)) = self.lock(held, next)
             && thread.state == State::Ready
             && !self.is_somebody_above(hart.index, thread.shared().urgency())
+            && self.may_run(thread.shared(), hart.index)
+            // Another hart may have taken it over, while this one went on with whoever handed off.
+            && self.with_queue_of(next, |queue| queue.remove_if_queued(&self.memory, next))
         {
-            self.with_queue(hart.index, |queue| queue.remove(&self.memory, next));
             return Some(next);
         }
-        self.with_queue(hart.index, |queue| queue.pop(&self.memory))
+        let next = self.with_queue(hart.index, |queue| queue.pop(&self.memory));
+        next.or_else(|| self.steal(hart.index))
     }
 
-    fn run(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>, id: Id<Thread>) {
+    /// A thread that is in no queue begins its turn, unless its process has ended.
+    pub(crate) fn run(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>, id: Id<Thread>) {
         let Some((thread, _)) = self.lock(held, id) else { return };
         let Some(process) = self.memory.shared(thread.process) else { return };
         if process.has_ended() {
@@ -398,8 +435,10 @@ impl<A: Arch> Kernel<A> {
             hart.loaded = Some(space);
         }
         self.arch.enter_float(&thread.context);
+        self.make_known(hart, thread.shared(), process);
         let now = self.arch.now();
-        (hart.current, hart.process, hart.payer) = (Some(id), thread.process.granule(), Some(thread.payer));
+        self.note_running(hart, Some(id));
+        (hart.process, hart.payer) = (thread.process.granule(), Some(thread.payer));
         hart.running_since = now;
         hart.turn_ends = now + self.turn(thread.payer);
         // Whoever ran as Idle because its time was used up is itself again.

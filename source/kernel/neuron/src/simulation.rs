@@ -140,8 +140,12 @@ impl<A: Arch + 'static> Simulation<A> {
         };
         // SAFETY: `lent` outlives the kernel, and hands each out once.
         let (memory, storage) = unsafe {
-            let storage =
-                Storage { deadlines: &mut *lent.deadlines, ring: &mut *lent.ring, lines: &*lent.lines };
+            let storage = Storage {
+                harts: 1,
+                deadlines: &mut *lent.deadlines,
+                ring: &mut *lent.ring,
+                lines: &*lent.lines,
+            };
             (Memory::new(window, RAM_BASE, &*lent.infos), storage)
         };
         let image_base = RAM_BASE + ((frames - image_frames) * PAGE_SIZE) as u64;
@@ -152,13 +156,17 @@ impl<A: Arch + 'static> Simulation<A> {
             ram_pages: frames as u64,
             kernel_pages: (frames as u64).saturating_sub(free),
             threads_max: boot::threads_for(frames as u64),
+            harts: 1,
             print_origin: arguments.split_ascii_whitespace().any(|word| word == "console.origin=1"),
         };
         arch.set_timer(u64::MAX);
         let kernel = Box::new(boot::build(arch, memory, 0, figures, storage)?);
         kernel.counters.harts_online.store(1, Relaxed);
-        let mut simulation =
-            Simulation { kernel, hart: Hart::new(0), held: Held::at_entry(), _storage: lent };
+        kernel.entrance.admit();
+        let (mut hart, mut held) = (Hart::new(0), Held::at_entry());
+        // Of one hart it makes no difference that it is inside also while programs run.
+        kernel.come_in(&mut hart, &mut held);
+        let mut simulation = Simulation { kernel, hart, held, _storage: lent };
         // SAFETY: the image's frames lie in the window (the caller's word) and never go to the pool.
         let image = unsafe {
             let start = window.wrapping_add((frames - image_frames) * PAGE_SIZE);

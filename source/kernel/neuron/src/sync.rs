@@ -12,7 +12,7 @@
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 /// A place in the lock order.
 pub trait Level {}
@@ -79,40 +79,6 @@ impl<L: Level> Held<'_, L> {
     }
 }
 
-/// A lock word: 0, or 1 while held.
-#[derive(Default)]
-pub struct LockWord(AtomicU32);
-
-/// How often a lock was found taken by another hart, in the whole system.
-pub static CONTENDED: AtomicU32 = AtomicU32::new(0);
-
-impl LockWord {
-    /// Waits for the lock and takes it.
-    #[inline]
-    pub fn acquire(&self) {
-        if self.0.swap(1, Ordering::Acquire) != 0 {
-            self.wait();
-        }
-    }
-
-    #[cold]
-    fn wait(&self) {
-        CONTENDED.fetch_add(1, Ordering::Relaxed);
-        let mut rounds = 0u64;
-        while self.0.swap(1, Ordering::Acquire) != 0 {
-            core::hint::spin_loop();
-            rounds += 1;
-            assert!(rounds < 1 << 32, "a lock was never released");
-        }
-    }
-
-    /// Gives the lock back.
-    #[inline]
-    pub fn release(&self) {
-        self.0.store(0, Ordering::Release);
-    }
-}
-
 /// A leaf lock with the value that it guards: nothing else is ever taken while it is held.
 pub struct SpinLock<T> {
     taken: AtomicBool,
@@ -134,38 +100,41 @@ impl<T> SpinLock<T> {
         while self.taken.swap(true, Ordering::Acquire) {
             core::hint::spin_loop();
         }
-        SpinGuard(self)
+        SpinGuard { lock: self, value: PhantomData }
     }
 
     /// Takes the lock if it is free: for the way out of a kernel bug, which must not wait.
     pub fn try_lock(&self) -> Option<SpinGuard<'_, T>> {
-        (!self.taken.swap(true, Ordering::Acquire)).then_some(SpinGuard(self))
+        (!self.taken.swap(true, Ordering::Acquire)).then_some(SpinGuard { lock: self, value: PhantomData })
     }
 }
 
-/// The value of a taken [`SpinLock`].
-pub struct SpinGuard<'l, T>(&'l SpinLock<T>);
+/// The value of a taken [`SpinLock`]. It gives out references to the value, so it is `Sync` only where that is.
+pub struct SpinGuard<'l, T> {
+    lock: &'l SpinLock<T>,
+    value: PhantomData<&'l mut T>,
+}
 
 impl<T> Deref for SpinGuard<'_, T> {
     type Target = T;
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: this guard is the only one.
-        unsafe { &*self.0.value.get() }
+        // SAFETY: the flag is set, so this guard is the only one, and `&self` lends it for as long as the reference.
+        unsafe { &*self.lock.value.get() }
     }
 }
 
 impl<T> DerefMut for SpinGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: this guard is the only one.
-        unsafe { &mut *self.0.value.get() }
+        // SAFETY: as in `deref`, and `&mut self` is the only way through it.
+        unsafe { &mut *self.lock.value.get() }
     }
 }
 
 impl<T> Drop for SpinGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.0.taken.store(false, Ordering::Release);
+        self.lock.taken.store(false, Ordering::Release);
     }
 }

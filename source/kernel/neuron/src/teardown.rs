@@ -45,6 +45,8 @@ impl<A: Arch> Kernel<A> {
             self.without_init(&body);
         }
         shared.ended.store(1, Relaxed);
+        // Its threads that run on other harts find no capability any more.
+        shared.table_pages.store(0, Relaxed);
         structure.push_ended(&self.memory, process);
         self.begin_reclaiming();
     }
@@ -116,6 +118,11 @@ impl<A: Arch> Kernel<A> {
     ) -> Option<Teardown> {
         let any = self.lock(held, process)?.0.account.any::<Thread>(&self.memory);
         let Some(thread) = any else { return Some(Teardown::Capabilities { next: 0 }) };
+        if self.call_off(hart, process) {
+            // It goes on once those harts have let go of its threads.
+            self.structure(held).0.ended.remove(&self.memory, process);
+            return None;
+        }
         if hart.current == Some(thread)
             && let Some((mut body, _)) = self.lock(held, thread)
         {
@@ -143,12 +150,10 @@ impl<A: Arch> Kernel<A> {
         {
             body.bound = None;
         }
-        for hart in 0..self.run_queues.len() {
-            if state == State::Ready {
-                self.with_queue(hart, |queue| queue.remove_if_queued(&self.memory, thread));
-            }
-            self.deadlines[hart].lock().remove(&self.memory, Node::Thread(thread.granule()));
+        if state == State::Ready {
+            self.with_queue_of(thread, |queue| queue.remove_if_queued(&self.memory, thread));
         }
+        self.forget_deadline(Node::Thread(thread.granule()));
         if entry != 0
             && let Some((mut body, _)) = self.lock(held, process)
         {
@@ -238,7 +243,7 @@ impl<A: Arch> Kernel<A> {
         } else if let Some(irq) = self.any_of::<Irq>(held, process) {
             self.end_irq(&mut self.structure(held).1, irq);
         } else if let Some(timer) = self.any_of::<Timer>(held, process) {
-            self.end_timer(hart, &mut self.structure(held).1, timer);
+            self.end_timer(&mut self.structure(held).1, timer);
         } else if let Some(device) = self.any_of::<Device>(held, process) {
             let (mut structure, mut held) = self.structure(held);
             self.end_device(&mut structure, &mut held, device);
@@ -325,7 +330,7 @@ impl<A: Arch> Kernel<A> {
         if hart.loaded == Some(shared.space()) {
             self.load_kernel_space(hart);
         }
-        self.arch.flush_space(asid);
+        self.flush_everywhere(shared);
         let (mut structure, mut held) = self.structure(held);
         structure.release_asid(asid);
         let (mut body, _) = self.lock(&mut held, process)?;
@@ -337,11 +342,13 @@ impl<A: Arch> Kernel<A> {
     }
 
     /// Leaves the space of a process that is gone for the kernel's own.
-    fn load_kernel_space(&self, hart: &mut Hart) {
+    pub(crate) fn load_kernel_space(&self, hart: &mut Hart) {
         let Some(shared) = self.memory.shared(self.root) else { return };
         let space = shared.space();
-        self.arch.load(space);
-        hart.loaded = Some(space);
+        if hart.loaded != Some(space) {
+            self.arch.load(space);
+            hart.loaded = Some(space);
+        }
     }
 
     /// All is back: the supervisor is told; without anybody who holds it the process object goes too.

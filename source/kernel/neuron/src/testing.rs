@@ -124,19 +124,18 @@ impl Machine {
             ..Figures::default()
         };
         let storage = Storage {
+            harts: 1,
             deadlines: Box::leak(vec![Entry::EMPTY; boot::deadlines_for(frames as u64)].into_boxed_slice()),
             ring: Box::leak(Box::new([0; RING_BYTES])),
             lines: Box::leak(Box::new([const { AtomicU64::new(0) }; LINES_MAX])),
         };
         let kernel = boot::build(Host::default(), memory, 0, figures, storage).expect("it has enough RAM");
         kernel.arch.timer.store(FOREVER, Relaxed);
-        Machine {
-            kernel: Box::leak(Box::new(kernel)),
-            hart: Hart::new(0),
-            held: Held::at_entry(),
-            next_service: 1,
-            begun: BTreeMap::new(),
-        }
+        kernel.counters.harts_online.store(1, Relaxed);
+        kernel.entrance.admit();
+        let (mut hart, mut held) = (Hart::new(0), Held::at_entry());
+        kernel.come_in(&mut hart, &mut held);
+        Machine { kernel: Box::leak(Box::new(kernel)), hart, held, next_service: 1, begun: BTreeMap::new() }
     }
 
     /// What a process is usually created with: rank 10, 256 pages, 64 capabilities, 4 open calls.
@@ -387,7 +386,8 @@ impl Machine {
         self.take_off_queue(actor);
         self.run_on_hart(actor);
         self.kernel.enter(&mut self.hart, &mut self.held);
-        let runs = self.hart.current.take().is_some();
+        let runs = self.hart.current.is_some();
+        self.kernel.note_running(&mut self.hart, None);
         (self.hart.reschedule, self.hart.handoff) = (false, None);
         let Some(state) = self.state(actor) else { return Some(Step::Ended) };
         if self.has_ended(actor.process) {
@@ -404,11 +404,16 @@ impl Machine {
 
     fn take_off_queue(&self, actor: Actor) {
         let memory = &self.kernel.memory;
-        self.kernel.with_queue(0, |queue| queue.remove_if_queued(memory, actor.thread));
+        self.kernel.with_queue_of(actor.thread, |queue| queue.remove_if_queued(memory, actor.thread));
     }
 
     fn run_on_hart(&mut self, actor: Actor) {
-        self.hart.current = Some(actor.thread);
+        self.kernel.note_running(&mut self.hart, Some(actor.thread));
+        if let Some((thread, process)) =
+            self.kernel.memory.shared(actor.thread).zip(self.kernel.memory.shared(actor.process))
+        {
+            self.kernel.make_known(&self.hart, thread, process);
+        }
         self.hart.process = actor.process.granule();
         self.hart.payer = self.kernel.lock(&mut self.held, actor.thread).map(|(thread, _)| thread.payer);
     }
@@ -505,7 +510,7 @@ impl Machine {
         self.take_off_queue(actor);
         self.run_on_hart(actor);
         self.kernel.user_fault(&mut self.hart, &mut self.held, fault);
-        self.hart.current = None;
+        self.kernel.note_running(&mut self.hart, None);
     }
 
     /// Pulls an interrupt line and lets the kernel take it.

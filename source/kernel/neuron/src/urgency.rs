@@ -66,13 +66,17 @@ impl<A: Arch> Kernel<A> {
                 }
             }
             State::Ready => {
-                let queued = self.with_queue(hart.index, |queue| queue.remove_if_queued(&self.memory, id));
+                let queued = self.with_queue_of(id, |queue| queue.remove_if_queued(&self.memory, id));
                 if queued {
                     shared.set_urgency(class);
                     self.enqueue(hart, id, thread);
                     return;
                 }
-                hart.reschedule |= hart.current == Some(id) && self.is_somebody_above(hart.index, class);
+                if hart.current == Some(id) {
+                    hart.reschedule |= self.is_somebody_above(hart.index, class);
+                } else if let Some(other) = self.runs_elsewhere(hart, id) {
+                    hart.calls |= 1 << other;
+                }
             }
             _ => {}
         }

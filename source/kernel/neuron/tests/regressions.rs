@@ -1,12 +1,13 @@
 //! Bugs that were found: each test tells the story, and fails on the kernel that had it.
 
 use neuron::object::thread::State;
-use neuron::sync::Held;
+use neuron::sync::{Held, SpinGuard};
 use neuron::testing::{Actor, Machine, PAGE, SCRATCH, Step};
 use nexus_abi::limits::FOREVER;
 use nexus_abi::message::{Buffers, CapabilityTransfer, Header, Registers};
 use nexus_abi::records::ProcessParameters;
 use nexus_abi::{Error, Handle, Kind, Rights, SystemCall};
+use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Timers were bounded by nothing but the quota. Armed, they took the places in the deadline heap that
@@ -420,4 +421,19 @@ fn what_ended_is_reclaimed_beside_a_thread_that_never_waits() {
         machine.leave();
     }
     assert_eq!(machine.counts().processes, before - 2);
+}
+
+/// A guard gives out references to what it guards. It was `Sync` wherever the lock is, which only asks that the value
+/// may move to another hart: two of them could then change a `Cell` at once. This does not compile if it is again.
+#[test]
+fn test_reject_sharing_the_guard_of_what_cannot_be_shared() {
+    trait IsNotSync<Because> {
+        fn holds() -> bool {
+            true
+        }
+    }
+    struct ItIs;
+    impl<T> IsNotSync<()> for T {}
+    impl<T: Sync> IsNotSync<ItIs> for T {}
+    assert!(<SpinGuard<'_, Cell<u32>> as IsNotSync<_>>::holds());
 }

@@ -18,6 +18,13 @@ pub trait Bench {
     /// Puts a copy of a capability from one process into another; only before the first event.
     fn hand(&mut self, handle: u64, from: usize, to: usize, rights: Rights) -> u64;
 
+    /// Gives a process a capability that none of them can have made: to a process, a thread, the control of the
+    /// system, or an authority; only before the first event.
+    fn give(&mut self, object: Object, to: usize, rights: Rights) -> u64;
+
+    /// The service ids that [`Object::Identities`] may name: the first and the last.
+    fn identities(&self) -> (u64, u64);
+
     /// Hears of an object that a process just created.
     fn created(&mut self, _object: Object, _process: usize, _handle: u64) {}
 

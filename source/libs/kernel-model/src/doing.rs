@@ -1,8 +1,9 @@
 //! Events as system calls: what a thread puts into its memory and its registers.
 
-use crate::model::{CapId, Event, LeaseCopy, Message, NEVER, ROOM};
+use crate::model::{CapId, Event, LeaseCopy, Message, NEVER, Plain, ROOM};
 use crate::{Bench, LABEL, Lockstep, PAGE, SCRATCH, THREADS};
 use alloc::vec;
+use alloc::vec::Vec;
 use nexus_abi::message::{Buffers, CAP_COPY, CAP_MOVE, CapabilityTransfer, Header, Lease, Registers};
 use nexus_abi::{Handle, SystemCall};
 use zerocopy::IntoBytes;
@@ -115,12 +116,72 @@ impl<B: Bench> Lockstep<B> {
             Event::Close { thread, cap } => (thread, SystemCall::CapClose, vec![handle(cap)]),
             Event::Seal { thread, cap } => (thread, SystemCall::EndpointSeal, vec![handle(cap)]),
             Event::Revoke { thread, cap } => (thread, SystemCall::CapRevoke, vec![handle(cap)]),
+            Event::Sleep { thread, deadline } => {
+                (thread, SystemCall::ThreadSleep, vec![self.deadline(*deadline)])
+            }
+            Event::Exit { thread, code, .. } => (thread, SystemCall::ProcessExit, vec![*code]),
+            Event::Plain { thread, call } => {
+                let (call, arguments) = self.plain(*thread, call);
+                return self.bench.start(*thread, call, &arguments);
+            }
             Event::Kill { process, .. } => {
                 return self.bench.kill(*process);
             }
             Event::TimePasses => return self.bench.time_passes(&self.model),
         };
         self.bench.start(*thread, call, &arguments);
+    }
+
+    /// A call that wakes nobody, and its arguments. What it reads or writes stands where messages are sent from.
+    fn plain(&mut self, thread: usize, call: &Plain) -> (SystemCall, Vec<u64>) {
+        let [_, own, _] = Self::places(thread);
+        if let Plain::Write { word, .. } = call {
+            self.bench.put(thread, own, &word.to_le_bytes());
+        }
+        let handle = |cap: &CapId| self.handles[cap];
+        let or_none = |cap: &Option<CapId>| cap.as_ref().map_or(0, handle);
+        let number = |process: &usize| self.bench.identity(*process).1;
+        match call {
+            Plain::Transfer { process, cap, rights } => {
+                (SystemCall::CapTransferTo, vec![handle(process), handle(cap), rights.bits().into()])
+            }
+            Plain::Query { cap } => (SystemCall::CapQuery, vec![handle(cap), own]),
+            Plain::Holders { control, process, cap, holder, first, .. } => {
+                let of = [handle(control), number(process), handle(cap)];
+                let from = [number(holder), u64::from(*first), own];
+                (SystemCall::CapHolders, [of, from].concat())
+            }
+            Plain::List { control, process, first, .. } => {
+                (SystemCall::CapList, vec![handle(control), number(process), u64::from(*first), own])
+            }
+            Plain::Status { process } => (SystemCall::ProcessStatus, vec![handle(process), own]),
+            Plain::Class { thread } => (SystemCall::ThreadQos, vec![or_none(thread)]),
+            Plain::SetClass { thread, class, authority } => {
+                (SystemCall::ThreadSetQos, vec![or_none(thread), *class, or_none(authority)])
+            }
+            Plain::Budget { process, ticks, period } => {
+                (SystemCall::ProcessSetBudget, vec![handle(process), *ticks, *period])
+            }
+            Plain::Narrow { authority, first, last } => {
+                (SystemCall::AuthorityNarrow, vec![handle(authority), *first, *last])
+            }
+            Plain::Resize { memory, bytes } => (SystemCall::VmoResize, vec![handle(memory), *bytes]),
+            Plain::Read { memory, offset, bytes } => {
+                (SystemCall::VmoRead, vec![handle(memory), *offset, own, *bytes])
+            }
+            Plain::Write { memory, offset, bytes, .. } => {
+                (SystemCall::VmoWrite, vec![handle(memory), *offset, own, *bytes])
+            }
+            Plain::LeaseQuery { reply, index } => {
+                (SystemCall::LeaseQuery, vec![handle(reply), *index as u64])
+            }
+            Plain::CreateEndpoint { rank, bytes, caps } => {
+                (SystemCall::EndpointCreate, [*rank, *bytes, *caps].map(u64::from).to_vec())
+            }
+            Plain::CreateNotification => (SystemCall::NotificationCreate, Vec::new()),
+            Plain::CreateMemory { bytes } => (SystemCall::VmoCreate, vec![0, *bytes]),
+            Plain::Kill { process, code, .. } => (SystemCall::ProcessKill, vec![handle(process), *code]),
+        }
     }
 
     fn send(&mut self, thread: usize, call: SystemCall, registers: &Registers) {

@@ -1,10 +1,18 @@
-//! What the kernel's contract promises of messages, capabilities and leases, as a small model, and the comparison
-//! of a kernel with it, event by event.
+//! What the kernel's contract promises of messages, capabilities, leases, classes and memory objects, as a small
+//! model, and the comparison of a kernel with it, event by event.
 //!
 //! What it is: [`Lockstep`] draws events out of bytes, has them happen in four processes with two threads each on
 //! a [`Bench`], and compares who was answered what. A bench is the kernel's core on a host, or real processes
 //! on the machine; the same [`sequence`] makes the same events on both.
 //! What it is not: nothing that a running system needs. A difference is a panic that says which.
+//!
+//! Calls of the table that no event makes, and why: `vmo_map`, `vmo_unmap`, `vmo_protect` and all of devices
+//! (`device_cap_create` to `irq_ack`, `dma_create` to `dma_release`), because the model has neither addresses nor
+//! devices; `timer_create`, `timer_arm`, `thread_yield` and what a budget does, because its clock has epochs and no
+//! order within one; `process_create`, `thread_create`, `thread_exit` and `process_report`, because who there is
+//! stays; `ring_read`, `ring_write`, `ring_bind`, `system_info` and `process_list`, because what else the machine does
+//! shows in them; `system_reset`; `thread_set_affinity`, because on which hart something happens is not to be seen.
+//! [`NOT_MODELLED`] is that list, and [`MODELLED`] the others.
 //!
 //! Where to start reading: [`Lockstep::step`], then the model.
 #![no_std]
@@ -19,19 +27,87 @@ mod model;
 pub use bench::{Bench, Late};
 pub use model::{Model, Notification, Object, Process, Thread, Wait};
 
+/// Calls that events make.
+pub const MODELLED: &[SystemCall] = &[
+    SystemCall::Call,
+    SystemCall::Receive,
+    SystemCall::Reply,
+    SystemCall::ReplyReceive,
+    SystemCall::Post,
+    SystemCall::EndpointCreate,
+    SystemCall::EndpointMint,
+    SystemCall::EndpointSeal,
+    SystemCall::NotificationCreate,
+    SystemCall::NotificationSignal,
+    SystemCall::NotificationWait,
+    SystemCall::NotificationPoll,
+    SystemCall::NotificationBind,
+    SystemCall::CapDup,
+    SystemCall::CapTransferTo,
+    SystemCall::CapQuery,
+    SystemCall::CapClose,
+    SystemCall::CapRevoke,
+    SystemCall::VmoCreate,
+    SystemCall::VmoRead,
+    SystemCall::VmoWrite,
+    SystemCall::ThreadSleep,
+    SystemCall::ProcessExit,
+    SystemCall::ProcessKill,
+    SystemCall::ProcessStatus,
+    SystemCall::CapList,
+    SystemCall::LeaseCopy,
+    SystemCall::LeaseQuery,
+    SystemCall::VmoResize,
+    SystemCall::CapHolders,
+    SystemCall::ThreadQos,
+    SystemCall::ThreadSetQos,
+    SystemCall::ProcessSetBudget,
+    SystemCall::AuthorityNarrow,
+];
+/// Calls that none makes; why stands at the head of this crate.
+pub const NOT_MODELLED: &[SystemCall] = &[
+    SystemCall::VmoMap,
+    SystemCall::VmoUnmap,
+    SystemCall::VmoProtect,
+    SystemCall::ProcessCreate,
+    SystemCall::ThreadCreate,
+    SystemCall::ThreadExit,
+    SystemCall::ThreadYield,
+    SystemCall::ProcessReport,
+    SystemCall::DeviceCapCreate,
+    SystemCall::IrqCapCreate,
+    SystemCall::MmioMap,
+    SystemCall::IrqBind,
+    SystemCall::IrqAck,
+    SystemCall::TimerCreate,
+    SystemCall::TimerArm,
+    SystemCall::RingRead,
+    SystemCall::RingWrite,
+    SystemCall::RingBind,
+    SystemCall::SystemInfo,
+    SystemCall::ProcessList,
+    SystemCall::SystemReset,
+    SystemCall::ThreadSetAffinity,
+    SystemCall::DmaCreate,
+    SystemCall::DmaAddress,
+    SystemCall::DmaRelease,
+];
+
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use model::{Answer, CapId, Event};
+use model::{Answer, CapId, Event, Info, Status};
+use nexus_abi::capability::Qos;
 use nexus_abi::grammar::Random;
 use nexus_abi::limits::PAGE_SIZE;
 use nexus_abi::message::{Arrival, Buffers, Header, Registers};
-use nexus_abi::{Rights, SystemCall};
+use nexus_abi::records::{CapabilityInfo, ProcessStatus};
+use nexus_abi::{Handle, Kind, Rights, SystemCall};
 use zerocopy::IntoBytes;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 const LABEL: u16 = 0x4e58;
 /// Of each process: its rank, the entries that its table can hold, the calls that it can hold unanswered.
-pub const PROCESSES: [(u32, u32, u32); 4] = [(10, 40, 2), (5, 28, 2), (20, 24, 2), (20, 16, 1)];
+pub const PROCESSES: [(u32, u32, u32); 4] = [(10, 52, 2), (5, 32, 2), (20, 24, 2), (20, 16, 1)];
 /// Threads of each process. Thread `n` is of process `n / THREADS`.
 pub const THREADS: usize = 2;
 /// Where each process has memory for its messages.
@@ -108,10 +184,40 @@ impl<B: Bench> Lockstep<B> {
         self.bind(cap, handle, 1);
         for (process, index) in [(2, 0), (3, 1)] {
             let handle = self.create(process, SystemCall::VmoCreate, &[0, PAGE]);
-            let rights = nexus_abi::Kind::Vmo.rights() - Rights::PHYSICAL;
-            let cap = self.model.add_cap(process, Object::Memory(index), rights, None);
+            let cap = self.model.add_memory(process, 1);
             self.bench.created(Object::Memory(index), process, handle);
             self.bind(cap, handle, process);
+        }
+        self.give_what_none_can_make();
+        // Two that serve lower themselves, so that callers lend them urgency, and so do they in turn.
+        for thread in [1, THREADS] {
+            let lowered = self.bench.call(thread, SystemCall::ThreadSetQos, &[0, Qos::Idle as u64, 0]);
+            lowered.expect("it is free");
+            (self.model.threads[thread].class, self.model.threads[thread].urgency) = (Qos::Idle, Qos::Idle);
+        }
+    }
+
+    /// Process 0 manages the others and one thread of each, and has the authorities; 1 may look at who there is.
+    fn give_what_none_can_make(&mut self) {
+        let (first, last) = self.bench.identities();
+        let managing = Kind::Process.rights();
+        let given = [
+            (Object::Process(1), 0, managing),
+            (Object::Process(2), 0, managing),
+            (Object::Process(3), 0, managing),
+            (Object::Thread(0), 0, Rights::MANAGE),
+            (Object::Thread(THREADS), 0, Rights::MANAGE),
+            (Object::Thread(2 * THREADS + 1), 0, Rights::MANAGE),
+            (Object::Identities(first, last), 0, Rights::CREATE),
+            (Object::Urgency(Qos::Normal as u64), 0, Rights::MANAGE),
+            (Object::Control, 0, Rights::INSPECT),
+            (Object::Process(0), 1, Rights::INSPECT),
+            (Object::Control, 1, Rights::INSPECT),
+        ];
+        for (object, to, rights) in given {
+            let handle = self.bench.give(object, to, rights);
+            let cap = self.model.add_cap(to, object, rights, None);
+            self.bind(cap, handle, to);
         }
     }
 
@@ -177,9 +283,31 @@ impl<B: Bench> Lockstep<B> {
             Answer::Failed(error) => assert_eq!(outcome, Err(*error), "thread {thread}"),
             Answer::Value(value) if *value != 0 => assert_eq!(outcome, Ok(*value), "thread {thread}"),
             Answer::Value(_) => assert!(outcome.is_ok(), "thread {thread}: {outcome:?}"),
+            Answer::Exactly(value) => assert_eq!(outcome, Ok(*value), "thread {thread}"),
             Answer::New(cap) => {
                 let handle = outcome.expect("a new handle");
-                self.bind(*cap, handle, self.model.threads[thread].process);
+                self.bind(*cap, handle, self.model.caps[cap].holder);
+            }
+            Answer::Created(cap) => {
+                let (handle, holder) = (outcome.expect("a new handle"), self.model.caps[cap].holder);
+                self.bench.created(self.model.caps[cap].object, holder, handle);
+                self.bind(*cap, handle, holder);
+            }
+            Answer::Word(word) => {
+                assert!(outcome.is_ok(), "thread {thread}: {outcome:?}");
+                assert_eq!(self.word(thread, Self::places(thread)[1]), *word);
+            }
+            Answer::Info(info) => {
+                assert!(outcome.is_ok(), "thread {thread}: {outcome:?}");
+                self.compare_info(thread, info);
+            }
+            Answer::Holder(process, info) => {
+                assert_eq!(outcome, Ok(self.bench.identity(*process).1), "thread {thread}");
+                self.compare_info(thread, info);
+            }
+            Answer::Status(status) => {
+                assert!(outcome.is_ok(), "thread {thread}: {outcome:?}");
+                self.compare_status(thread, status);
             }
             Answer::Call { from, badge, tag, bytes, caps, leases, reply } => {
                 assert_eq!(registers.header.leases(), *leases);
@@ -206,6 +334,37 @@ impl<B: Bench> Lockstep<B> {
                 self.compare_message(thread, &registers, Arrival::Call, (*tag, *bytes), caps);
             }
         }
+    }
+
+    fn compare_info(&mut self, thread: usize, info: &Info) {
+        let mut expected = CapabilityInfo {
+            handle: Handle(self.handles[&info.cap]),
+            kind: info.object.kind() as u32,
+            ..CapabilityInfo::default()
+        };
+        if !info.is_gone {
+            expected.rights = info.rights.bits();
+            (expected.base, expected.badge) = match info.object {
+                Object::Process(process) => (0, self.bench.identity(process).1),
+                Object::Identities(first, last) => (first, last),
+                Object::Urgency(most) => (0, most),
+                _ => (0, info.badge),
+            };
+            expected.bytes = info.bytes;
+        }
+        let mut told = CapabilityInfo::default();
+        self.bench.get(thread, Self::places(thread)[1], told.as_mut_bytes());
+        assert_eq!(told, expected, "thread {thread}");
+    }
+
+    fn compare_status(&mut self, thread: usize, status: &Status) {
+        let mut told = ProcessStatus::default();
+        self.bench.get(thread, Self::places(thread)[1], told.as_mut_bytes());
+        let (service_id, process_id) = self.bench.identity(status.process);
+        assert_eq!((told.service_id, told.process_id), (service_id, process_id));
+        let figures = (told.state, told.exit_code, told.rank, told.threads, told.capabilities);
+        let Status { state, exit_code, rank, threads, capabilities, .. } = *status;
+        assert_eq!(figures, (state, exit_code, rank, threads, capabilities), "process {}", status.process);
     }
 
     fn compare_sender(&self, registers: &Registers, from: usize) {

@@ -10,13 +10,18 @@
 mod delivery;
 mod ending;
 mod lease;
+mod plain;
+mod urgency;
 
 pub(crate) use delivery::ROOM;
 pub(crate) use lease::{Lease, LeaseCopy, Lent};
+pub(crate) use plain::{Info, PERIODS, Plain, Status};
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
-use nexus_abi::{Error, Rights};
+use nexus_abi::capability::Qos;
+use nexus_abi::records::{STATE_EXITED, STATE_KILLED};
+use nexus_abi::{Error, Kind, Rights};
 
 /// Capabilities are numbered through, over all processes; no number is used twice.
 pub(crate) type CapId = u32;
@@ -32,10 +37,37 @@ pub enum Object {
     Endpoint(usize),
     /// A notification, by its place in [`Model::notifications`].
     Notification(usize),
-    /// Memory of a page, in the order in which it was created.
+    /// Memory, by its place in the order in which it was created.
     Memory(usize),
+    /// A process, by its place.
+    Process(usize),
+    /// A thread, by its place.
+    Thread(usize),
+    /// The right to create processes of these service ids, the first and the last.
+    Identities(u64, u64),
+    /// The right to raise threads up to a class.
+    Urgency(u64),
+    /// The right to look at the system.
+    Control,
     /// The answer owed to a thread for its call of this sequence.
     Reply(usize, u64),
+}
+
+impl Object {
+    /// Of which kind its capabilities are.
+    pub fn kind(self) -> Kind {
+        match self {
+            Object::Endpoint(_) => Kind::Endpoint,
+            Object::Notification(_) => Kind::Notification,
+            Object::Memory(_) => Kind::Vmo,
+            Object::Process(_) => Kind::Process,
+            Object::Thread(_) => Kind::Thread,
+            Object::Identities(..) => Kind::ProcessAuthority,
+            Object::Urgency(_) => Kind::QosAuthority,
+            Object::Control => Kind::SystemControl,
+            Object::Reply(..) => Kind::Reply,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -98,6 +130,8 @@ pub enum Wait {
     Listening(usize),
     /// One of these bits of a notification.
     Bits(usize, u64),
+    /// Time alone.
+    Sleeping,
 }
 
 /// A thread.
@@ -122,10 +156,18 @@ pub struct Thread {
     pub(crate) sequence: u64,
     /// What its call lends.
     pub(crate) leases: Vec<Lease>,
+    /// Its own class.
+    pub(crate) class: Qos,
+    /// At which it runs.
+    pub urgency: Qos,
+    /// Who owes the answer to its call.
+    pub(crate) served_by: Option<usize>,
+    /// The endpoint that it received from last.
+    pub(crate) serves: Option<usize>,
 }
 
 /// A process.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Process {
     /// Whether it was not killed.
     pub alive: bool,
@@ -138,6 +180,18 @@ pub struct Process {
     pub(crate) open_calls_max: u32,
     /// Threads that wait for something else than a call, in the order in which they began to.
     pub(crate) listeners: VecDeque<usize>,
+    /// How it ended, and its last word.
+    pub(crate) state: u32,
+    pub(crate) exit_code: u64,
+}
+
+/// Memory by pages.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    pub(crate) owner: usize,
+    pub(crate) pages: u64,
+    /// What is not zero, by offset.
+    pub(crate) words: BTreeMap<u64, u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -166,6 +220,8 @@ pub struct Endpoint {
     /// Sessions whose end nobody has heard of.
     pub(crate) gone: VecDeque<usize>,
     pub(crate) calls_first: bool,
+    /// Who received from it last.
+    pub(crate) server: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -273,6 +329,22 @@ pub enum Event {
         process: usize,
         order: Vec<CapId>,
     },
+    /// A thread waits for time alone.
+    Sleep {
+        thread: usize,
+        deadline: u64,
+    },
+    /// A thread ends its process; the capabilities are closed in this order.
+    Exit {
+        thread: usize,
+        order: Vec<CapId>,
+        code: u64,
+    },
+    /// A call that wakes nobody.
+    Plain {
+        thread: usize,
+        call: Plain,
+    },
     /// The clock goes on to the next deadline.
     TimePasses,
 }
@@ -282,8 +354,20 @@ pub enum Event {
 pub enum Answer {
     Failed(Error),
     Value(u64),
-    /// A new capability of its process.
+    /// This value, also when it is 0.
+    Exactly(u64),
+    /// A new capability, of its own process or of the one that it was put into.
     New(CapId),
+    /// The first capability to a new object.
+    Created(CapId),
+    /// A word in its memory.
+    Word(u64),
+    /// What there is to tell of a capability.
+    Info(Info),
+    /// That, and who holds it.
+    Holder(usize, Info),
+    /// What there is to tell of a process.
+    Status(Status),
     Call {
         from: usize,
         badge: u64,
@@ -323,6 +407,7 @@ pub struct Model {
     /// Where bits are signalled.
     pub notifications: Vec<Notification>,
     pub(crate) sessions: Vec<Session>,
+    pub(crate) memories: Vec<Memory>,
     pub(crate) caps: BTreeMap<CapId, Cap>,
     /// The epoch: deadlines are counted in these.
     pub now: u64,
@@ -334,9 +419,7 @@ pub struct Model {
 
 impl Model {
     pub(crate) fn add_process(&mut self, rank: u32, used_max: u32, open_calls_max: u32) -> usize {
-        let listeners = VecDeque::new();
-        let process =
-            Process { alive: true, rank, used: 0, used_max, open_calls: 0, open_calls_max, listeners };
+        let process = Process { alive: true, rank, used_max, open_calls_max, ..Process::default() };
         self.processes.push(process);
         self.processes.len() - 1
     }
@@ -353,6 +436,10 @@ impl Model {
             receives_via: 0,
             sequence: 0,
             leases: Vec::new(),
+            class: Qos::Normal,
+            urgency: Qos::Normal,
+            served_by: None,
+            serves: None,
         });
         self.threads.len() - 1
     }
@@ -372,6 +459,7 @@ impl Model {
             posts: VecDeque::new(),
             gone: VecDeque::new(),
             calls_first: true,
+            server: None,
         });
         let object = Object::Endpoint(self.endpoints.len() - 1);
         self.add_cap(owner, object, nexus_abi::Kind::Endpoint.rights(), None)
@@ -508,7 +596,24 @@ impl Model {
             Event::Close { thread, cap } => (*thread, done(self.close_call(*thread, *cap).map(|()| 0))),
             Event::Seal { thread, cap } => (*thread, done(self.seal(*thread, *cap).map(|()| 0))),
             Event::Revoke { thread, cap } => (*thread, done(self.revoke(*thread, *cap).map(|()| 0))),
+            Event::Sleep { thread, deadline } => {
+                if *deadline > self.now {
+                    self.begin_wait(*thread, Wait::Sleeping, *deadline);
+                    return None;
+                }
+                (*thread, Ok(Some(Answer::Exactly(0))))
+            }
+            Event::Exit { thread, order, code } => {
+                let process = self.threads[*thread].process;
+                self.kill(process, order);
+                (self.processes[process].state, self.processes[process].exit_code) = (STATE_EXITED, *code);
+                return None;
+            }
+            Event::Plain { thread, call } => (*thread, self.plain(*thread, call)),
             Event::Kill { process, order } => {
+                if self.processes[*process].alive {
+                    self.processes[*process].state = STATE_KILLED;
+                }
                 self.kill(*process, order);
                 return None;
             }
@@ -573,9 +678,11 @@ impl Model {
         match object {
             Object::Endpoint(endpoint) => self.endpoints[endpoint].alive,
             Object::Notification(notification) => self.notifications[notification].alive,
-            // The bench has processes 2 and 3 create one each; it goes with who created it.
-            Object::Memory(memory) => self.processes[memory + 2].alive,
-            Object::Reply(thread, _) => self.threads[thread].alive,
+            // It goes with who created it.
+            Object::Memory(memory) => self.processes[self.memories[memory].owner].alive,
+            Object::Reply(thread, _) | Object::Thread(thread) => self.threads[thread].alive,
+            // One that has ended stays as long as somebody has a capability to it; authorities have no object.
+            Object::Process(_) | Object::Identities(..) | Object::Urgency(_) | Object::Control => true,
         }
     }
 
@@ -592,6 +699,19 @@ impl Model {
     }
 
     fn copy(&mut self, thread: usize, cap: CapId, rights: Rights) -> Result<CapId, Error> {
+        let object = self.attenuated(thread, cap, rights)?;
+        let holder = self.threads[thread].process;
+        self.check_room(holder)?;
+        Ok(self.add_cap(holder, object, rights, Some(cap)))
+    }
+
+    fn check_room(&self, process: usize) -> Result<(), Error> {
+        let process = &self.processes[process];
+        if process.used >= process.used_max { Err(Error::NoSlots) } else { Ok(()) }
+    }
+
+    /// What a copy with at most these rights names.
+    fn attenuated(&self, thread: usize, cap: CapId, rights: Rights) -> Result<Object, Error> {
         let source = self.held(thread, cap)?;
         if source.frozen {
             return Err(Error::StaleHandle);
@@ -602,14 +722,7 @@ impl Model {
         if !source.rights.contains(rights) {
             return Err(Error::NotPermitted);
         }
-        let (holder, object) = (source.holder, source.object);
-        if !self.is_alive(object) {
-            return Err(Error::StaleHandle);
-        }
-        if self.processes[holder].used >= self.processes[holder].used_max {
-            return Err(Error::NoSlots);
-        }
-        Ok(self.add_cap(holder, object, rights, Some(cap)))
+        if self.is_alive(source.object) { Ok(source.object) } else { Err(Error::StaleHandle) }
     }
 
     fn mint(&mut self, thread: usize, cap: CapId, badge: u64, rights: Rights) -> Result<CapId, Error> {
@@ -625,9 +738,7 @@ impl Model {
         if !self.endpoints[endpoint].alive {
             return Err(Error::StaleHandle);
         }
-        if self.processes[owner].used >= self.processes[owner].used_max {
-            return Err(Error::NoSlots);
-        }
+        self.check_room(owner)?;
         let generation = self.endpoints[endpoint].generation;
         self.sessions.push(Session { owner, endpoint, badge, generation, references: 1, alive: true });
         let new = self.add_cap(owner, Object::Endpoint(endpoint), rights, Some(cap));

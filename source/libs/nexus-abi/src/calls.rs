@@ -766,4 +766,27 @@ system_calls! {
         InvalidArgument: "`ticks` is 0 or above `period`, or `period` is not between a millisecond and ten seconds",
         PeerGone: "the process has ended",
     }
+    /// Makes a copy of an authority that covers less: a `ProcessAuthority` over the service ids `first` to `last`, or a `QosAuthority` (`first` is 0) up to the class `last`.
+    AuthorityNarrow = 58, "authority_narrow";
+    ("authority": AnyCapability, "first": Number, "last": Number) -> "the copy, with the same rights";
+    {
+        InvalidHandle: "`authority` names no entry",
+        StaleHandle: "`authority` was closed or is under way",
+        WrongKind: "`authority` is neither a ProcessAuthority nor a QosAuthority",
+        NotPermitted: "the range reaches beyond that of `authority`",
+        InvalidArgument: "`first` is above `last`, is not 0 for a QosAuthority, or `last` is no class",
+        NoMemory: "the caller's quota has no page for its table",
+        NoSlots: "the caller's table is full",
+        Revoked: "the capability is being revoked",
+    }
+    /// Changes on which harts a thread (0: the caller's own) may run: one bit each. Threads that it creates in its process inherit it.
+    ThreadSetAffinity = 59, "thread_set_affinity";
+    ("thread": ThreadOrSelf(Rights::MANAGE), "harts": Number) -> "0";
+    {
+        InvalidHandle: "`thread` names no entry",
+        StaleHandle: "`thread` was closed or is gone",
+        WrongKind: "`thread` is not a thread",
+        NotPermitted: "the capability lacks MANAGE",
+        InvalidArgument: "no hart of `harts` is online",
+    }
 }

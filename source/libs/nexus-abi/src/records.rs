@@ -52,9 +52,9 @@ record! {
         /// Bits of the [`crate::Rights`].
         pub rights: u32,
         /// Badge of an endpoint; process id of a process; line of an interrupt; pages in quarantine of a
-        /// device; 0 otherwise.
+        /// device; last service id of a `ProcessAuthority`; highest class of a `QosAuthority`; 0 otherwise.
         pub badge: u64,
-        /// Physical base of a device window; 0 otherwise.
+        /// Physical base of a device window; first service id of a `ProcessAuthority`; 0 otherwise.
         pub base: u64,
         /// Bytes of a `Vmo` or a device window; 0 otherwise.
         pub bytes: u64,
@@ -134,6 +134,12 @@ record! {
         /// The longest that a hart ran in the kernel without a look at interrupts since init was entered, in
         /// ticks. The fast path of messages and short calls are not among it.
         pub longest_ticks: u64,
+        /// How often one hart interrupted another, so that it looks at its queue.
+        pub hart_calls: u64,
+        /// Threads that an idle hart took over from another.
+        pub threads_stolen: u64,
+        /// How often a message or a short call found a lock taken.
+        pub locks_contended: u64,
     }
 }
 

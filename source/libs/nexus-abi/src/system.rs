@@ -200,6 +200,11 @@ pub fn cap_dup(capability: Handle, rights: Rights) -> Result<Handle> {
     invoke(SystemCall::CapDup, [capability.0, rights.bits().into(), 0, 0, 0, 0]).map(handle)
 }
 
+/// Makes a copy of an authority over the service ids, or the classes from 0, `first` to `last`.
+pub fn authority_narrow(authority: Handle, first: u64, last: u64) -> Result<Handle> {
+    invoke(SystemCall::AuthorityNarrow, [authority.0, first, last, 0, 0, 0]).map(handle)
+}
+
 /// Puts a copy of a capability into a process; yields the handle that it has there.
 pub fn cap_transfer_to(process: Handle, capability: Handle, rights: Rights) -> Result<Handle> {
     let arguments = [process.0, capability.0, rights.bits().into(), 0, 0, 0];
@@ -312,6 +317,11 @@ pub fn thread_qos(thread: Handle) -> Result<u64> {
 /// Changes the class of a thread ([`Handle::NONE`]: the caller's own); `authority` may be none.
 pub fn thread_set_qos(thread: Handle, class: u64, authority: Handle) -> Result<()> {
     invoke(SystemCall::ThreadSetQos, [thread.0, class, authority.0, 0, 0, 0]).map(drop)
+}
+
+/// Changes on which harts, one bit each, a thread ([`Handle::NONE`]: the caller's own) may run.
+pub fn thread_set_affinity(thread: Handle, harts: u64) -> Result<()> {
+    invoke(SystemCall::ThreadSetAffinity, [thread.0, harts, 0, 0, 0, 0]).map(drop)
 }
 
 /// Bounds the time that a process is charged to `ticks` of every `period`; 0 and 0 is no bound.

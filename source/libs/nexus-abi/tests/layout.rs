@@ -37,9 +37,10 @@ fn layout_of_the_records_that_calls_read_and_fill_in() {
     assert_layout!(ProcessStatus: 80, 8; process_id 0, service_id 8, cpu_ticks 16, quota_pages 24,
         reserved_pages 32, populated_pages 40, exit_code 48, state 56, rank 60, threads 64, capabilities 68,
         reclaiming 72, reserved 76);
-    assert_layout!(SystemInfo: 112, 8; ticks_per_second 0, boot_ticks 8, init_ticks 16, ram_pages 24,
+    assert_layout!(SystemInfo: 136, 8; ticks_per_second 0, boot_ticks 8, init_ticks 16, ram_pages 24,
         kernel_pages 32, quota_pages 40, used_pages 48, threads 56, processes 64, harts_online 72,
-        messages 80, interrupts 88, quarantined_pages 96, longest_ticks 104);
+        messages 80, interrupts 88, quarantined_pages 96, longest_ticks 104,
+        hart_calls 112, threads_stolen 120, locks_contended 128);
     assert_layout!(FaultReport: 576, 8; process_id 0, service_id 8, ticks 16, program_counter 24, address 32,
         registers 40, backtrace 288, region_base 544, region_bytes 552, region_protection 560, cause 564,
         detail 568, backtrace_length 572);
@@ -176,6 +177,9 @@ fn bytes_of_the_records_that_describe_machine_faults_and_ring() {
         interrupts: 10,
         quarantined_pages: 11,
         longest_ticks: 12,
+        hart_calls: 13,
+        threads_stolen: 14,
+        locks_contended: 15,
     };
     assert_bytes(
         &info,
@@ -183,7 +187,8 @@ fn bytes_of_the_records_that_describe_machine_faults_and_ring() {
             (0, "8096980000000000 0100000000000000 0200000000000000 0080000000000000"),
             (32, "0300000000000000 0400000000000000 0500000000000000 0600000000000000"),
             (64, "0700000000000000 0800000000000000 0900000000000000 0a00000000000000"),
-            (96, "0b00000000000000 0c00000000000000"),
+            (96, "0b00000000000000 0c00000000000000 0d00000000000000 0e00000000000000"),
+            (128, "0f00000000000000"),
         ],
     );
     let mut report = FaultReport {

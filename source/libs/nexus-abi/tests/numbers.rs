@@ -68,6 +68,8 @@ const CALLS: &[(u64, &str)] = &[
     (55, "thread_qos"),
     (56, "thread_set_qos"),
     (57, "process_set_budget"),
+    (58, "authority_narrow"),
+    (59, "thread_set_affinity"),
 ];
 
 /// Every error: number and name.

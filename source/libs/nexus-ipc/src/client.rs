@@ -159,7 +159,7 @@ impl Along<'_> {
 
 impl<E> CallError<E> {
     /// What a request that could not be encoded says.
-    fn of_request(error: MessageError) -> Self {
+    pub(crate) fn of_request(error: MessageError) -> Self {
         match error {
             MessageError::TooLarge => CallError::RequestTooLarge,
             MessageError::Malformed => CallError::RequestMalformed,
@@ -224,7 +224,7 @@ fn call_with_buffers<Q: Message, A: Message, E: Message>(
 
 /// What an answer with this label and payload says.
 #[inline(always)]
-fn decoded<A: Message, E: Message>(label: u16, payload: &[u8]) -> Result<A, CallError<E>> {
+pub(crate) fn decoded<A: Message, E: Message>(label: u16, payload: &[u8]) -> Result<A, CallError<E>> {
     if is_answer(label)? {
         A::decode(payload).map_err(|_| CallError::AnswerMalformed)
     } else {

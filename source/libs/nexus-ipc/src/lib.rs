@@ -21,18 +21,22 @@ extern crate alloc;
 mod access;
 mod client;
 mod clock;
+mod heartbeat;
 mod lease;
 mod message;
 mod receiver;
 mod service;
+mod session;
 
 pub use access::{Access, AccessEntry};
 pub use client::{ATTEMPTS_MAX, CallError, NotHandedOn, Retry, call, call_handing_on, call_lending};
 pub use clock::{Clock, Deadline};
+pub use heartbeat::{ALIVE_LABEL, BEAT, Heartbeat, RESTING_LABEL};
 pub use lease::{Leases, Lent, LentMemory};
 pub use message::{Bytes, Message, MessageError};
 pub use receiver::{Answer, Call, Caller, Event, Pending, Receiver};
 pub use service::{OperationReference, ServiceReference};
+pub use session::call_opening;
 
 /// What an answer's label says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The server's side: waiting for arrivals, answering at once or later.
 
 use crate::message::{Message, MessageError};
-use crate::{Access, Deadline, Leases, Status};
+use crate::{Access, Deadline, Heartbeat, Leases, Status};
 use alloc::vec::Vec;
 use core::marker::PhantomData;
 use nexus_abi::limits::{MESSAGE_BYTES_MAX, MESSAGE_CAPABILITIES_MAX, REGISTER_BYTES, REGISTER_WORDS};
@@ -289,6 +289,8 @@ pub struct Receiver {
     /// Room for larger ones: `max_bytes` of capacity while this waits.
     received: Vec<u8>,
     takes_capabilities: bool,
+    /// What it says of itself to its supervisor, if that wants to know.
+    heartbeat: Option<Heartbeat>,
     /// Capabilities that came with the last call; what nobody claims is closed before the next wait.
     came: [Handle; MESSAGE_CAPABILITIES_MAX],
     pending: Pending,
@@ -302,7 +304,23 @@ impl Receiver {
         let max_bytes = if max_bytes <= REGISTER_BYTES { 0 } else { max_bytes.min(MESSAGE_BYTES_MAX) };
         let (came, pending) = ([Handle::NONE; MESSAGE_CAPABILITIES_MAX], Pending::default());
         let (words, received) = ([0; REGISTER_WORDS], Vec::new());
-        Receiver { endpoint, access, max_bytes, words, received, takes_capabilities: false, came, pending }
+        let (takes_capabilities, heartbeat) = (false, None);
+        Receiver {
+            endpoint,
+            access,
+            max_bytes,
+            words,
+            received,
+            takes_capabilities,
+            heartbeat,
+            came,
+            pending,
+        }
+    }
+
+    /// The same, of a server whose supervisor hears that it lives.
+    pub fn with_heartbeat(self, heartbeat: Option<Heartbeat>) -> Self {
+        Receiver { heartbeat, ..self }
     }
 
     /// The same, for an endpoint whose messages carry capabilities.
@@ -313,7 +331,7 @@ impl Receiver {
     /// Sends the answer that waits, if one does, and waits for what comes next.
     #[inline(always)]
     pub fn next(&mut self, deadline: Deadline) -> Result<Event<'_>, Error> {
-        let in_registers = self.max_bytes == 0 && !self.takes_capabilities;
+        let in_registers = self.max_bytes == 0 && !self.takes_capabilities && self.heartbeat.is_none();
         if !in_registers || self.pending.reply.is_none() || self.pending.header.bytes() > REGISTER_BYTES {
             return self.next_of_any_size(None, deadline);
         }
@@ -342,7 +360,16 @@ impl Receiver {
         deadline: Deadline,
     ) -> Result<Event<'_>, Error> {
         loop {
-            let registers = match arrived.take().unwrap_or_else(|| self.wait_with_buffers(deadline)) {
+            let until = self.heartbeat.as_ref().map_or(deadline, |heartbeat| heartbeat.limit(deadline));
+            let arrived = arrived.take().unwrap_or_else(|| self.wait_with_buffers(until));
+            if let Some(heartbeat) = &mut self.heartbeat {
+                if matches!(arrived, Err(Error::TimedOut)) && until < deadline && !deadline.has_passed() {
+                    heartbeat.quiet();
+                    continue;
+                }
+                heartbeat.stir();
+            }
+            let registers = match arrived {
                 Ok(registers) => registers,
                 Err(Error::TimedOut) => return Ok(Event::TimedOut),
                 Err(error) => return Err(error),

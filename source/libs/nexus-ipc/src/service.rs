@@ -72,6 +72,8 @@ impl core::fmt::Display for ServiceReference {
 /// ([`crate::Lent`]) until the call returns, and the server is given [`crate::Leases`] (a deferred operation has
 /// them of its answer). With `takes (A, E)` the client moves an [`crate::Answer`] along, to another call that took
 /// an `A` or an `E`; the receiver must be one that takes capabilities ([`crate::Receiver::taking_capabilities`]).
+/// With `opens Client` the answer brings a capability: a session with the server, of which the client makes that
+/// `Client`; the server's method yields what it minted.
 /// `idempotent` ones are repeated by the client when the server died, `once` ones are not.
 /// Expands to `Client`, `Server`, `dispatch`, `MAX_BYTES` and `REFERENCE` where it stands: one module a service.
 #[macro_export]
@@ -82,7 +84,8 @@ macro_rules! service {
         $(
             $(#[doc = $doc:literal])+
             $kind:ident $retry:ident $name:ident($request:ty)
-                $(lends $leases:literal)? $(takes ($owed:ty, $refused:ty))? -> $answer:ty = $number:literal;
+                $(lends $leases:literal)? $(takes ($owed:ty, $refused:ty))? $(opens $opened:ident)?
+                -> $answer:ty = $number:literal;
         )+
     ) => {
         /// Bytes of the largest request.
@@ -119,8 +122,13 @@ macro_rules! service {
                 Client { endpoint }
             }
 
+            /// The capability that it calls through.
+            pub const fn endpoint(&self) -> $crate::reexports::nexus_abi::Handle {
+                self.endpoint
+            }
+
             $( $crate::service!(@client ($($doc)+), $retry, $name, $request, $answer, $error, $number,
-                [$($leases)?], [$($owed, $refused)?]); )+
+                [$($leases)?], [$($owed, $refused)?], [$($opened)?]); )+
         }
 
         $(#[doc = $meaning])+
@@ -128,7 +136,7 @@ macro_rules! service {
         /// The server: what each operation does.
         pub trait Server {
             $( $crate::service!(@method $kind, ($($doc)+), $name, $request, $answer, $error,
-                [$($leases)?], [$($owed, $refused)?]); )+
+                [$($leases)?], [$($owed, $refused)?], [$($opened)?]); )+
         }
 
         /// Decodes a call, has the server do it, and answers or keeps it.
@@ -137,7 +145,7 @@ macro_rules! service {
             match call.operation() {
                 $( $number => match call.request::<$request>() {
                     Ok(request) => $crate::service!(@invoke $kind, server, call, $name, request,
-                        [$($leases)?], [$($owed, $refused)?]),
+                        [$($leases)?], [$($owed, $refused)?], [$($opened)?]),
                     Err(_) => call.refuse($crate::Status::Malformed),
                 }, )+
                 _ => call.refuse($crate::Status::UnknownOperation),
@@ -147,7 +155,7 @@ macro_rules! service {
     (@retry idempotent) => { $crate::Retry::Idempotent };
     (@retry once) => { $crate::Retry::Once };
     (@client ($($doc:literal)+), $retry:ident, $name:ident, $request:ty, $answer:ty, $error:ty, $number:literal,
-        [], []) => {
+        [], [], []) => {
         $(#[doc = $doc])+
         #[inline]
         pub fn $name(
@@ -159,7 +167,7 @@ macro_rules! service {
         }
     };
     (@client ($($doc:literal)+), $retry:ident, $name:ident, $request:ty, $answer:ty, $error:ty, $number:literal,
-        [$leases:literal], []) => {
+        [$leases:literal], [], []) => {
         $(#[doc = $doc])+
         pub fn $name(
             &self,
@@ -172,7 +180,7 @@ macro_rules! service {
         }
     };
     (@client ($($doc:literal)+), once, $name:ident, $request:ty, $answer:ty, $error:ty, $number:literal,
-        [], [$owed:ty, $refused:ty]) => {
+        [], [$owed:ty, $refused:ty], []) => {
         $(#[doc = $doc])+
         pub fn $name(
             &self,
@@ -183,11 +191,31 @@ macro_rules! service {
             $crate::call_handing_on(self.endpoint, $number, request, answer, deadline)
         }
     };
-    (@method immediate, ($($doc:literal)+), $name:ident, $request:ty, $answer:ty, $error:ty, [], []) => {
+    (@client ($($doc:literal)+), once, $name:ident, $request:ty, $answer:ty, $error:ty, $number:literal,
+        [], [], [$opened:ident]) => {
+        $(#[doc = $doc])+
+        pub fn $name(
+            &self,
+            request: &$request,
+            deadline: $crate::Deadline,
+        ) -> Result<$opened, $crate::CallError<$error>> {
+            $crate::call_opening(self.endpoint, $number, request, deadline).map($opened::new)
+        }
+    };
+    (@method immediate, ($($doc:literal)+), $name:ident, $request:ty, $answer:ty, $error:ty, [], [], []) => {
         $(#[doc = $doc])+
         fn $name(&mut self, caller: $crate::Caller, request: $request) -> Result<$answer, $error>;
     };
-    (@method immediate, ($($doc:literal)+), $name:ident, $request:ty, $answer:ty, $error:ty, [$leases:literal], [])
+    (@method immediate, ($($doc:literal)+), $name:ident, $request:ty, $answer:ty, $error:ty, [], [], [$opened:ident])
+    => {
+        $(#[doc = $doc])+
+        fn $name(
+            &mut self,
+            caller: $crate::Caller,
+            request: $request,
+        ) -> Result<$crate::reexports::nexus_abi::Handle, $error>;
+    };
+    (@method immediate, ($($doc:literal)+), $name:ident, $request:ty, $answer:ty, $error:ty, [$leases:literal], [], [])
     => {
         $(#[doc = $doc])+
         fn $name(
@@ -198,7 +226,7 @@ macro_rules! service {
         ) -> Result<$answer, $error>;
     };
     (@method immediate, ($($doc:literal)+), $name:ident, $request:ty, $answer:ty, $error:ty, [],
-        [$owed:ty, $refused:ty]) => {
+        [$owed:ty, $refused:ty], []) => {
         $(#[doc = $doc])+
         fn $name(
             &mut self,
@@ -208,20 +236,24 @@ macro_rules! service {
         ) -> Result<$answer, $error>;
     };
     (@method deferred, ($($doc:literal)+), $name:ident, $request:ty, $answer:ty, $error:ty,
-        [$($leases:literal)?], []) => {
+        [$($leases:literal)?], [], []) => {
         $(#[doc = $doc])+
         fn $name(&mut self, caller: $crate::Caller, request: $request, answer: $crate::Answer<$answer, $error>);
     };
-    (@invoke immediate, $server:ident, $call:ident, $name:ident, $request:ident, [], []) => {{
+    (@invoke immediate, $server:ident, $call:ident, $name:ident, $request:ident, [], [], []) => {{
         let outcome = $server.$name($call.caller(), $request);
         $call.answer(outcome)
     }};
-    (@invoke immediate, $server:ident, $call:ident, $name:ident, $request:ident, [$leases:literal], []) => {{
+    (@invoke immediate, $server:ident, $call:ident, $name:ident, $request:ident, [], [], [$opened:ident]) => {{
+        let outcome = $server.$name($call.caller(), $request);
+        $call.answer_opening(outcome)
+    }};
+    (@invoke immediate, $server:ident, $call:ident, $name:ident, $request:ident, [$leases:literal], [], []) => {{
         let outcome = $server.$name($call.caller(), $request, &$call.leases());
         $call.answer(outcome)
     }};
     (@invoke immediate, $server:ident, $call:ident, $name:ident, $request:ident, [],
-        [$owed:ty, $refused:ty]) => {
+        [$owed:ty, $refused:ty], []) => {
         match $call.handed_on() {
             Ok(owed) => {
                 let outcome = $server.$name($call.caller(), $request, owed);
@@ -230,7 +262,7 @@ macro_rules! service {
             Err(_) => $call.refuse($crate::Status::Malformed),
         }
     };
-    (@invoke deferred, $server:ident, $call:ident, $name:ident, $request:ident, [$($leases:literal)?], []) => {{
+    (@invoke deferred, $server:ident, $call:ident, $name:ident, $request:ident, [$($leases:literal)?], [], []) => {{
         let caller = $call.caller();
         $server.$name(caller, $request, $call.keep())
     }};

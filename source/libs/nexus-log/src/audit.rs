@@ -85,18 +85,17 @@ impl AuditSlot<'_, '_> {
         let resource = cut(audit.resource, RESOURCE_BYTES_MAX);
         let rule = cut(audit.rule, RULE_BYTES_MAX);
         let head = memory.counters.written.head.load(Ordering::Relaxed);
-        let lengths = action.len() | resource.len() << 8 | rule.len() << 16;
-        memory.put(head.wrapping_add(1), lengths as u32);
-        memory.put(head.wrapping_add(2), ticks as u32);
-        memory.put(head.wrapping_add(3), (ticks >> 32) as u32);
-        memory.put(head.wrapping_add(4), audit.subject as u32);
-        memory.put(head.wrapping_add(5), (audit.subject >> 32) as u32);
-        let mut behind = head.wrapping_add(HEAD_WORDS);
-        for text in [action, resource, rule] {
-            behind = memory.put_text(behind, text);
+        let texts = [action, resource, rule];
+        let words = texts.iter().fold(HEAD_WORDS, |words, text| words + text_words(text.len()));
+        let mut writer = memory.writer(head);
+        writer.put(words | (audit.decision as u32) << 16);
+        writer.put((action.len() | resource.len() << 8 | rule.len() << 16) as u32);
+        writer.put_long(ticks);
+        writer.put_long(audit.subject);
+        for text in texts {
+            writer.put_text(text);
         }
-        memory.put(head, behind.wrapping_sub(head) | (audit.decision as u32) << 16);
-        memory.publish(head, behind, Reader::Journal.bit()) != 0
+        memory.publish(head, head.wrapping_add(words), Reader::Journal.bit()) != 0
     }
 }
 

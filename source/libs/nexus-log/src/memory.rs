@@ -145,27 +145,11 @@ impl<'a> Memory<'a> {
         dropped.store(dropped.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
-    /// Puts a word at this place of the stream.
+    /// Writes words from this place of the stream on, once around at the most.
     #[inline(always)]
-    pub(crate) fn put(&self, place: u32, word: u32) {
-        self.word(place).store(word, Ordering::Relaxed);
-    }
-
-    /// Puts text from this place on, padded with zeroes to whole words; yields the place behind it.
-    #[inline(always)]
-    pub(crate) fn put_text(&self, mut place: u32, text: &[u8]) -> u32 {
-        let (whole, rest) = text.as_chunks::<4>();
-        for bytes in whole {
-            self.put(place, u32::from_le_bytes(*bytes));
-            place = place.wrapping_add(1);
-        }
-        if !rest.is_empty() {
-            let mut bytes = [0; 4];
-            bytes[..rest.len()].copy_from_slice(rest);
-            self.put(place, u32::from_le_bytes(bytes));
-            place = place.wrapping_add(1);
-        }
-        place
+    pub(crate) fn writer(&self, place: u32) -> Writer<'a> {
+        let (before, from) = self.words.split_at(place as usize & (self.words.len() - 1));
+        Writer { now: from.iter(), next: before.iter() }
     }
 
     /// Makes everything up to `head` readable; yields which of `readers` must be rung, since it had read all before.
@@ -180,6 +164,48 @@ impl<'a> Memory<'a> {
             if had_all { readers & reader.bit() } else { 0 }
         };
         rung(Reader::Console) | rung(Reader::Journal)
+    }
+}
+
+/// Where the next words of the stream go. Room for them was made sure of before.
+pub(crate) struct Writer<'a> {
+    now: core::slice::Iter<'a, AtomicU32>,
+    /// What follows at the end of the ring: its beginning.
+    next: core::slice::Iter<'a, AtomicU32>,
+}
+
+impl Writer<'_> {
+    /// Writes a word.
+    #[inline(always)]
+    pub fn put(&mut self, value: u32) {
+        if self.now.as_slice().is_empty() {
+            self.now = core::mem::take(&mut self.next);
+        }
+        if let Some(word) = self.now.next() {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes two words, the lower half first.
+    #[inline(always)]
+    pub fn put_long(&mut self, value: u64) {
+        self.put(value as u32);
+        self.put((value >> 32) as u32);
+    }
+
+    /// Writes text, padded with zeroes to whole words.
+    #[inline(always)]
+    pub fn put_text(&mut self, text: &[u8]) {
+        let (whole, rest) = text.as_chunks::<4>();
+        for bytes in whole {
+            self.put(u32::from_le_bytes(*bytes));
+        }
+        match *rest {
+            [] => {}
+            [first] => self.put(u32::from_le_bytes([first, 0, 0, 0])),
+            [first, second] => self.put(u32::from_le_bytes([first, second, 0, 0])),
+            [first, second, third, ..] => self.put(u32::from_le_bytes([first, second, third, 0])),
+        }
     }
 }
 

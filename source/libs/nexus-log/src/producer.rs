@@ -1,6 +1,6 @@
 //! The writing side of a log ring.
 
-use crate::memory::{Memory, Ordering, Reader, text_words};
+use crate::memory::{Memory, Ordering, Reader, Writer, text_words};
 use crate::{FIELD_WORDS_MAX, Level, MESSAGE_BYTES_MAX, SCOPE_BYTES_MAX};
 
 /// Words before the texts of a record: words and level, lengths, then the ticks.
@@ -97,16 +97,16 @@ impl<'a> Producer<'a> {
             memory.count_dropped();
             return Written::Dropped;
         }
-        memory.put(head, words | (level as u32) << 16);
-        memory.put(head.wrapping_add(1), (scope.len() | message.len() << 8) as u32);
-        memory.put(head.wrapping_add(2), ticks as u32);
-        memory.put(head.wrapping_add(3), (ticks >> 32) as u32);
-        let mut behind = memory.put_text(head.wrapping_add(HEAD_WORDS), scope);
-        behind = memory.put_text(behind, message);
+        let mut writer = memory.writer(head);
+        writer.put(words | (level as u32) << 16);
+        writer.put((scope.len() | message.len() << 8) as u32);
+        writer.put_long(ticks);
+        writer.put_text(scope);
+        writer.put_text(message);
         for (key, value) in fields {
-            behind = put_field(memory, behind, key.as_bytes(), value);
+            put_field(&mut writer, key.as_bytes(), value);
         }
-        Written::Kept(memory.publish(head, behind, readers))
+        Written::Kept(memory.publish(head, head.wrapping_add(words), readers))
     }
 }
 
@@ -129,20 +129,17 @@ fn fitting<'f, 'v>(fields: &'f [(&'v str, Value<'v>)]) -> (&'f [(&'v str, Value<
 }
 
 #[inline(always)]
-fn put_field(memory: &Memory<'_>, place: u32, key: &[u8], value: &Value<'_>) -> u32 {
+fn put_field(writer: &mut Writer<'_>, key: &[u8], value: &Value<'_>) {
     let kind = match value {
         Value::Unsigned(_) => 0,
         Value::Signed(_) => SIGNED,
         Value::Text(text) => TEXT | (text.len() as u32) << 16,
     };
-    memory.put(place, key.len() as u32 | kind);
-    let behind = memory.put_text(place.wrapping_add(1), key);
-    let number = match value {
-        Value::Unsigned(number) => *number,
-        Value::Signed(number) => *number as u64,
-        Value::Text(text) => return memory.put_text(behind, text),
-    };
-    memory.put(behind, number as u32);
-    memory.put(behind.wrapping_add(1), (number >> 32) as u32);
-    behind.wrapping_add(2)
+    writer.put(key.len() as u32 | kind);
+    writer.put_text(key);
+    match value {
+        Value::Unsigned(number) => writer.put_long(*number),
+        Value::Signed(number) => writer.put_long(*number as u64),
+        Value::Text(text) => writer.put_text(text),
+    }
 }

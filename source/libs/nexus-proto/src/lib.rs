@@ -13,9 +13,11 @@
 extern crate alloc;
 
 pub mod bell;
+pub mod block;
 pub mod bulk;
 pub mod busy;
 pub mod console;
+pub mod drill;
 pub mod helper;
 pub mod init;
 pub mod log;
@@ -30,9 +32,11 @@ pub mod soak;
 /// The reference of every service.
 pub const SERVICES: &[&nexus_ipc::ServiceReference] = &[
     &bell::REFERENCE,
+    &block::REFERENCE,
     &bulk::REFERENCE,
     &busy::REFERENCE,
     &console::REFERENCE,
+    &drill::REFERENCE,
     &helper::REFERENCE,
     &init::REFERENCE,
     &log::REFERENCE,

@@ -3,7 +3,7 @@
 
 use nexus_abi::Handle;
 use nexus_ipc::{Bytes, Call, Caller, Message, MessageError, Pending, Status};
-use nexus_proto::{console, init, log, peer, policy, pong, rng};
+use nexus_proto::{block, console, init, log, peer, policy, pong, rng};
 use proptest::prelude::*;
 
 fn comes_back<M: Message + PartialEq + std::fmt::Debug>(message: M) {
@@ -90,6 +90,8 @@ proptest! {
             assert_eq!(question.resource(), Some(text.as_bytes()));
             comes_back(question);
         }
+        comes_back(block::Extent { first: number, blocks: !number });
+        comes_back(block::Geometry { blocks: number, unit_bytes: 4096, flags: block::HAS_CACHE });
         comes_back(pong::Pong { number, answered: !number });
         comes_back(peer::Identity { service_id: number, process_id: 1, generation: 2 });
         comes_back(Bytes::<{ console::WRITE_BYTES_MAX }>(bytes));
@@ -110,6 +112,8 @@ proptest! {
         let _ = init::Ended::decode(&bytes);
         let _ = console::Recent::decode(&bytes);
         let _ = console::ConsoleError::decode(&bytes);
+        let _ = block::BlockError::decode(&bytes);
+        let _ = block::Extent::decode(&bytes);
         let _ = pong::Ping::decode(&bytes);
         let _ = rng::Request::decode(&bytes);
         let _ = rng::RngError::decode(&bytes);

@@ -9,7 +9,7 @@ use core::fmt;
 use nexus_abi::limits::TRANSFER_BYTES_MAX;
 use nexus_abi::start_page::StartPageError;
 use nexus_abi::{Error, Handle, Kind, system};
-use nexus_ipc::{Access, Receiver};
+use nexus_ipc::{Access, Heartbeat, Receiver};
 
 /// In the memory of a file that init hands out, its length in bytes comes first, then its contents.
 pub const FILE_LENGTH_BYTES: usize = size_of::<u64>();
@@ -79,6 +79,10 @@ impl Environment {
         let bytes = system::cap_query(table)?.bytes as usize;
         let mut contents = vec![0; bytes.min(TRANSFER_BYTES_MAX)];
         system::vmo_read(table, 0, &mut contents)?;
-        Ok(Receiver::new(handle, max_bytes, Some(Access::from_bytes(&contents))))
+        // Only whoever is missed when it hangs was given this.
+        let supervisor = self.capability("alive", Kind::Endpoint).ok();
+        let heartbeat = supervisor.map(|supervisor| Heartbeat::new(supervisor, &self.clock()));
+        let receiver = Receiver::new(handle, max_bytes, Some(Access::from_bytes(&contents)));
+        Ok(receiver.with_heartbeat(heartbeat))
     }
 }

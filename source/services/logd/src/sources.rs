@@ -15,7 +15,7 @@ use nexus_rt::{Environment, SetupError};
 /// Bytes of the kernel's ring that are read at a time.
 const KERNEL_BYTES: usize = 16 * 1024;
 /// Items that one source gives in a turn; what is left comes with the next.
-const ITEMS_A_TURN: usize = 256;
+const ITEMS_A_TURN: usize = 32;
 /// The journal's number of a warning.
 const WARNING: u8 = 1;
 /// The journal's number of ordinary life.

@@ -40,8 +40,12 @@ pub(super) struct SourceService {
     pub restart_budget: u32,
     #[serde(default = "default_ready_ms")]
     pub ready_ms: u32,
+    #[serde(default)]
+    pub heartbeat_ms: u32,
     #[serde(default = "default_qos")]
     pub qos: Spanned<String>,
+    #[serde(default)]
+    pub affinity: Vec<Spanned<u32>>,
     #[serde(default)]
     pub limits: SourceLimits,
     #[serde(default)]
@@ -58,7 +62,14 @@ pub(super) struct SourceService {
     #[serde(default)]
     pub audits: bool,
     #[serde(default)]
-    pub creates_processes: bool,
+    pub creates_processes: Option<SourceServiceIds>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SourceServiceIds {
+    pub first: u64,
+    pub last: u64,
 }
 
 /// A device by its `compatible` alone, or with what else there is to say.

@@ -97,7 +97,7 @@ impl Supervisor<'_> {
                 Purpose::Start { index, device } => self.hear_of_device(index, device, permission),
                 Purpose::Run { request, answer } => self.hear_of_run(request, answer, permission),
                 Purpose::Kill { target, answer } => {
-                    let outcome = may(permission).and_then(|()| self.end(&target));
+                    let outcome = may(permission).and_then(|()| self.end_on_request(&target));
                     // Whoever asked may have given up meanwhile.
                     let _ = answer.send(outcome);
                 }
@@ -223,7 +223,7 @@ impl Supervisor<'_> {
         service.map(|service| service.name.to_string()).ok_or(InitError::NotRunning)
     }
 
-    fn end(&self, target: &Target) -> Result<(), InitError> {
+    fn end_on_request(&self, target: &Target) -> Result<(), InitError> {
         let index = self.find(target)?;
         let process = self.slots.get(index).and_then(|slot| slot.process).ok_or(InitError::NotRunning)?;
         system::process_kill(process.0, KILLED_ON_REQUEST).map_err(|_| InitError::NotRunning)

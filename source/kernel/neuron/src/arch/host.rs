@@ -23,6 +23,8 @@ pub struct Host {
     pub enabled: Mutex<BTreeSet<u32>>,
     /// What the last reset was asked to do: reboot or not.
     pub reset: Mutex<Option<bool>>,
+    /// Harts that were interrupted by others.
+    pub interrupted: Mutex<BTreeSet<usize>>,
     /// Whether every long copy finds an interrupt pending.
     pub always_interrupted: AtomicBool,
 }
@@ -84,6 +86,16 @@ impl Arch for Host {
     fn flush_page(&self, _: u16, _: u64) {}
     fn flush_space(&self, _: u16) {}
     fn flush_instructions(&self) {}
+    fn flush_space_of(&self, _: u32, _: u16) {}
+    fn flush_instructions_of(&self, _: u32) {}
+
+    fn interrupt(&self, hart: usize) {
+        self.interrupted.lock().unwrap().insert(hart);
+    }
+
+    fn quiet(&self) -> bool {
+        false
+    }
 
     fn last_asid(&self) -> u16 {
         1023

@@ -41,12 +41,20 @@ pub trait Arch {
     fn space(&self, root: u64, asid: u16) -> AddressSpace;
     /// Makes user addresses mean those of this space on this hart.
     fn load(&self, space: AddressSpace);
-    /// Forgets translations of one page.
+    /// Forgets translations of one page, on this hart.
     fn flush_page(&self, asid: u16, address: u64);
-    /// Forgets all translations of a space.
+    /// Forgets all translations of a space, on this hart.
     fn flush_space(&self, asid: u16);
     /// Makes freshly written instructions visible to this hart.
     fn flush_instructions(&self);
+    /// Has other harts, one bit each, forget all translations of a space; comes back when they have.
+    fn flush_space_of(&self, harts: u32, asid: u16);
+    /// Makes freshly written instructions visible to other harts.
+    fn flush_instructions_of(&self, harts: u32);
+    /// Interrupts another hart, by its index, so that it comes into the kernel.
+    fn interrupt(&self, hart: usize);
+    /// Takes back whatever interrupted this hart in that way; yields whether something had.
+    fn quiet(&self) -> bool;
     /// Highest number that an address space can have.
     fn last_asid(&self) -> u16;
 

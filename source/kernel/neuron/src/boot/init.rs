@@ -115,12 +115,12 @@ impl<A: Arch> Loader<'_, A> {
         segment: &ProgramHeader,
         bytes: &[u8],
     ) -> Result<(), BootError> {
-        let outside = BootError::InitFormat("a segment lies outside user memory");
+        let outside = || BootError::InitFormat("a segment lies outside user memory");
         let base = segment.p_vaddr & !(PAGE - 1);
-        let end = segment.p_vaddr.checked_add(segment.p_memsz).ok_or(outside)?;
-        let total = end.checked_next_multiple_of(PAGE).ok_or(outside)? - base;
+        let end = segment.p_vaddr.checked_add(segment.p_memsz).ok_or_else(outside)?;
+        let total = end.checked_next_multiple_of(PAGE).ok_or_else(outside)? - base;
         if !crate::memory::user::in_user_range(base, total) || bytes.len() as u64 > segment.p_memsz {
-            return Err(outside);
+            return Err(outside());
         }
         let mut rights = Rights::empty();
         for (flag, right) in [(PF_R, Rights::READ), (PF_W, Rights::WRITE), (PF_X, Rights::EXECUTE)] {

@@ -27,7 +27,7 @@ pub const RAM_KIB_MIN: u64 = 8 * 1024;
 const FRAMES_A_THREAD: u64 = 16;
 
 /// Why the machine cannot be started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BootError {
     /// The device tree lacks something.
     Tree(TreeError),
@@ -51,7 +51,7 @@ pub enum BootError {
 impl core::fmt::Display for BootError {
     fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            BootError::Tree(error) => formatter.write_str(error.message()),
+            BootError::Tree(error) => write!(formatter, "{error}"),
             BootError::TooLittleRam { needed_kib, free_kib } => write!(
                 formatter,
                 "too little RAM: {needed_kib} KiB are needed beside firmware, kernel and initial image, \

@@ -73,7 +73,10 @@ impl FrameInfo {
 struct Pool {
     clean: FrameNumber,
     dirty: FrameNumber,
+    /// Free frames, the one that is being cleaned included.
     free: u32,
+    /// Whether a hart is about to put a cleaned frame back.
+    cleaning: bool,
 }
 
 impl Pool {
@@ -82,22 +85,108 @@ impl Pool {
     }
 }
 
-/// Words and bytes that are copied at a time.
-const BLOCK_WORDS: usize = 8;
-const BLOCK_BYTES: usize = BLOCK_WORDS * size_of::<u64>();
+/// Bytes of a word.
+const WORD_BYTES: usize = size_of::<u64>();
+/// Words that are copied at a time.
+const BLOCK_WORDS: usize = 16;
+/// Words that are put together at a time.
+const SHIFTED_WORDS: usize = 8;
 
-/// Copies a block; word by word, for user code may change the source meanwhile.
+/// Copies words; each is read once, for user code may change the source meanwhile.
 ///
 /// # Safety
-/// Both are valid for a block and aligned, and nothing refers to what the target holds.
+/// Both are valid for so many words and aligned, and nothing refers to what the target holds.
 #[inline(always)]
-unsafe fn copy_block(source: *const u64, target: *mut u64) {
+unsafe fn copy_words<const WORDS: usize>(source: *const u8, target: *mut u8) {
+    let (source, target) = (source.cast::<u64>(), target.cast::<u64>());
     // SAFETY: the caller's.
-    let words: [u64; BLOCK_WORDS] = core::array::from_fn(|word| unsafe { source.add(word).read_volatile() });
+    let words: [u64; WORDS] = core::array::from_fn(|word| unsafe { source.add(word).read_volatile() });
     for (word, value) in words.into_iter().enumerate() {
         // SAFETY: the caller's.
         unsafe { target.add(word).write_volatile(value) };
     }
+}
+
+/// Copies single bytes, fewer than a word.
+///
+/// # Safety
+/// As [`copy_apart`].
+#[inline(always)]
+unsafe fn copy_bytes(source: *const u8, target: *mut u8, bytes: usize) {
+    for at in 0..bytes {
+        // SAFETY: the caller's.
+        unsafe { target.add(at).write_volatile(source.add(at).read_volatile()) };
+    }
+}
+
+/// Copies user memory: by words, as soon as the target is on a boundary.
+///
+/// # Safety
+/// Both ranges lie in frames of the window, in different ones, that hold user memory.
+unsafe fn copy_apart(mut source: *const u8, mut target: *mut u8, mut bytes: usize) {
+    let head = target.align_offset(WORD_BYTES).min(bytes);
+    // SAFETY: the caller's, here and below; `bytes` is what is left of each range, and each copy is of no more.
+    unsafe { copy_bytes(source, target, head) };
+    (source, target, bytes) = (source.wrapping_add(head), target.wrapping_add(head), bytes - head);
+    let rest = bytes % WORD_BYTES;
+    let words_end = target.wrapping_add(bytes - rest);
+    if source.addr().is_multiple_of(WORD_BYTES) {
+        let blocks_end = target.wrapping_add(bytes - bytes % (BLOCK_WORDS * WORD_BYTES));
+        while target != blocks_end {
+            // SAFETY: a block is left, and both are aligned.
+            unsafe { copy_words::<BLOCK_WORDS>(source, target) };
+            (source, target) = (
+                source.wrapping_add(BLOCK_WORDS * WORD_BYTES),
+                target.wrapping_add(BLOCK_WORDS * WORD_BYTES),
+            );
+        }
+        while target != words_end {
+            // SAFETY: a word is left, and both are aligned.
+            unsafe { copy_words::<1>(source, target) };
+            (source, target) = (source.wrapping_add(WORD_BYTES), target.wrapping_add(WORD_BYTES));
+        }
+    } else if target != words_end {
+        // SAFETY: at least a word is left of both.
+        source = unsafe { copy_shifted(source, target, words_end) };
+        target = words_end;
+    }
+    // SAFETY: fewer bytes than a word are left.
+    unsafe { copy_bytes(source, target, rest) };
+}
+
+/// Copies words from a source that is on no boundary: each is put together from two. Yields where the source ends.
+///
+/// # Safety
+/// As [`copy_apart`]; the target is aligned, the source is not, and there is at least a word.
+unsafe fn copy_shifted(source: *const u8, mut target: *mut u8, end: *mut u8) -> *const u8 {
+    let skew = source.addr() % WORD_BYTES;
+    let source_end = source.wrapping_add(end.addr() - target.addr());
+    let (low, high) = (8 * skew as u32, 8 * (WORD_BYTES - skew) as u32);
+    let mut aligned = source.wrapping_sub(skew).cast::<u64>();
+    // SAFETY: aligned words that hold a byte of the range lie in the frame with it; the last word that is read
+    // holds the last byte of the last word that is put together. So much is left of the target.
+    unsafe {
+        let mut word = aligned.read_volatile();
+        let mut put_together = |words: usize| {
+            for at in 0..words {
+                let next = aligned.wrapping_add(at + 1).read_volatile();
+                let value = word.wrapping_shr(low) | next.wrapping_shl(high);
+                target.cast::<u64>().wrapping_add(at).write_volatile(value);
+                word = next;
+            }
+            aligned = aligned.wrapping_add(words);
+            target = target.wrapping_add(words * WORD_BYTES);
+            end.addr() - target.addr()
+        };
+        let mut left = put_together(0);
+        while left >= SHIFTED_WORDS * WORD_BYTES {
+            left = put_together(SHIFTED_WORDS);
+        }
+        while left != 0 {
+            left = put_together(1);
+        }
+    }
+    source_end
 }
 
 /// Frames that one step of [`Memory::extend_row`] looks at.
@@ -121,6 +210,7 @@ pub struct Memory {
     ram_base: u64,
     infos: &'static [FrameInfo],
     pool: SpinLock<Pool>,
+    contended: AtomicU64,
 }
 
 // SAFETY: `window` is a constant address of memory that lives as long as the machine; what is shared
@@ -136,7 +226,19 @@ impl Memory {
     /// `window` must be valid for reads and writes of `infos.len()` pages for ever, and nothing else may
     /// use frames that are given to [`Memory::release`].
     pub const unsafe fn new(window: *mut u8, ram_base: u64, infos: &'static [FrameInfo]) -> Self {
-        Memory { window, ram_base, infos, pool: SpinLock::new(Pool { clean: 0, dirty: 0, free: 0 }) }
+        let pool = SpinLock::new(Pool { clean: 0, dirty: 0, free: 0, cleaning: false });
+        Memory { window, ram_base, infos, pool, contended: AtomicU64::new(0) }
+    }
+
+    /// An object's lock was found taken by another hart.
+    #[cold]
+    pub(crate) fn count_contended(&self) {
+        self.contended.fetch_add(1, Relaxed);
+    }
+
+    /// How often that happened.
+    pub fn contended(&self) -> u64 {
+        self.contended.load(Relaxed)
     }
 
     /// The number of frames, reserved ones included.
@@ -161,6 +263,7 @@ impl Memory {
     }
 
     /// The frame that holds an address, if it is of RAM.
+    #[inline]
     pub fn frame(&self, address: PhysicalAddress) -> Option<FrameNumber> {
         let frame = address.0.checked_sub(self.ram_base)? / PAGE_SIZE as u64;
         (frame < self.infos.len() as u64).then_some(frame as FrameNumber)
@@ -181,6 +284,12 @@ impl Memory {
     /// Takes a zeroed frame out of the pool; `None` when it is empty, which reservations rule out.
     pub fn take(&self, kind: u8) -> Option<FrameNumber> {
         let mut pool = self.pool.lock();
+        while pool.clean == 0 && pool.cleaning {
+            // The last free frame may be the one in another hart's hands.
+            drop(pool);
+            core::hint::spin_loop();
+            pool = self.pool.lock();
+        }
         let frame = if pool.clean != 0 { pool.clean } else { pool.dirty };
         if frame == 0 {
             return None;
@@ -200,16 +309,27 @@ impl Memory {
         self.link(&mut self.pool.lock(), frame, FrameKind::Free);
     }
 
-    /// Zeroes one free frame ahead of time; yields whether there was one to zero. For idle moments.
+    /// Zeroes one free frame ahead of time; yields whether there was one to zero that no other hart is at. For
+    /// idle moments: the caller need not be inside of the kernel.
     pub fn clean_one(&self) -> bool {
-        let mut pool = self.pool.lock();
-        let frame = pool.dirty;
-        if frame != 0 {
+        let frame = {
+            let mut pool = self.pool.lock();
+            let frame = pool.dirty;
+            if frame == 0 || pool.cleaning {
+                return false;
+            }
             self.unlink(&mut pool, frame);
-            self.zero(frame);
-            self.link(&mut pool, frame, FrameKind::Clean);
-        }
-        frame != 0
+            self.info(frame).set_kind(FrameKind::Reserved as u8);
+            pool.free += 1;
+            pool.cleaning = true;
+            frame
+        };
+        self.zero(frame);
+        let mut pool = self.pool.lock();
+        pool.free -= 1;
+        pool.cleaning = false;
+        self.link(&mut pool, frame, FrameKind::Clean);
+        true
     }
 
     /// One bounded step towards a row of so many zeroed neighbours, marked with `kind`. Yields the first
@@ -308,29 +428,38 @@ impl Memory {
     #[inline]
     pub fn word(&self, frame: FrameNumber, index: usize) -> &AtomicU64 {
         assert!(index < PAGE_SIZE / 8);
-        // SAFETY: the frame lies in the window (`pointer` checks), the index in the frame, and words of
-        // such frames are only ever reached as atomics.
+        // SAFETY: the frame lies in the window (`pointer` checks), the index in the frame. Callers name frames that
+        // hold words alone (page tables, indices of tables and of memory), which are reached as atomics only.
         unsafe { &*self.pointer(frame).cast::<AtomicU64>().add(index) }
     }
 
     /// Copies bytes from one frame to another; the ranges must lie in their frames.
+    #[inline]
     pub fn copy(&self, from: (FrameNumber, usize), to: (FrameNumber, usize), bytes: usize) {
-        assert!(from.1 + bytes <= PAGE_SIZE && to.1 + bytes <= PAGE_SIZE);
+        assert!(bytes <= PAGE_SIZE && from.1 + bytes <= PAGE_SIZE && to.1 + bytes <= PAGE_SIZE);
         let (source, target) =
             (self.pointer(from.0).wrapping_add(from.1), self.pointer(to.0).wrapping_add(to.1));
-        // Within one frame the ranges may overlap.
-        let mut done = 0;
-        if from.0 != to.0 && (source.addr() | target.addr()).is_multiple_of(size_of::<u64>()) {
-            while done + BLOCK_BYTES <= bytes {
-                // SAFETY: as below; both are aligned, and a block is left of each.
-                unsafe { copy_block(source.wrapping_add(done).cast(), target.wrapping_add(done).cast()) };
-                done += BLOCK_BYTES;
-            }
+        if from.0 == to.0 {
+            // SAFETY: both ranges lie in a frame of the window (checked above). Callers name frames of user
+            // memory, which the kernel never has references into; should a program write one meanwhile, the
+            // bytes are that program's own loss. `copy` allows that they overlap.
+            unsafe { core::ptr::copy(source, target, bytes) }
+        } else {
+            // SAFETY: as above, in two frames.
+            unsafe { copy_apart(source, target, bytes) }
         }
-        let (source, target) = (source.wrapping_add(done), target.wrapping_add(done));
-        // SAFETY: both ranges lie in frames of the window. They hold user memory, which the kernel never
-        // has references into; `copy` allows that both are the same frame.
-        unsafe { core::ptr::copy(source, target, bytes - done) }
+    }
+
+    /// Words of user memory, if they lie in the frame on their boundary.
+    #[inline]
+    pub fn read_words<const WORDS: usize>(&self, frame: FrameNumber, offset: usize) -> Option<[u64; WORDS]> {
+        if !offset.is_multiple_of(WORD_BYTES) || offset > PAGE_SIZE - WORDS * WORD_BYTES {
+            return None;
+        }
+        let source = self.pointer(frame).wrapping_add(offset).cast::<u64>();
+        // SAFETY: they lie in a frame of the window, aligned; user code may change them meanwhile, so each is
+        // read once.
+        Some(core::array::from_fn(|word| unsafe { source.add(word).read_volatile() }))
     }
 
     /// Copies bytes of user memory out of a frame.
@@ -350,7 +479,8 @@ impl Memory {
     }
 
     fn zero(&self, frame: FrameNumber) {
-        // SAFETY: the frame is free, so nobody has a reference into it.
+        // SAFETY: callers took the frame off the pool's lists, or hold them locked: it is free, so nobody has a
+        // reference into it.
         unsafe { core::ptr::write_bytes(self.pointer(frame).cast::<u64>(), 0, PAGE_SIZE / 8) }
     }
 }

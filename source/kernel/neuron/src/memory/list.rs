@@ -5,7 +5,7 @@
 //! the assertions here find.
 
 use super::frame::Memory;
-use super::slab::{Granule, Guard, Id, Object};
+use super::slab::{Granule, Id, Object};
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -24,6 +24,7 @@ impl Links {
     }
 
     /// Forgets everything, for an object that begins.
+    #[inline]
     pub fn reset(&self) {
         self.next.store(0, Relaxed);
         self.previous.store(0, Relaxed);
@@ -66,29 +67,39 @@ impl<T: Object, L: LinksOf<T>> List<T, L> {
         self.first
     }
 
-    /// Takes the first member, whose lock is held, off the list.
+    /// Takes the first member off the list, by its links; `of` yields those of a member.
     #[inline(always)]
-    pub(crate) fn pop_known(&mut self, memory: &Memory, first: &Guard<'_, T>, id: Id<T>) {
-        let links = L::links(first.shared());
-        if links.next.load(Relaxed) == self.first {
-            links.reset();
+    pub(crate) fn pop_known<'l>(&mut self, first: &Links, of: impl Fn(Granule) -> &'l Links) {
+        let (next, previous) = (first.next.load(Relaxed), first.previous.load(Relaxed));
+        first.reset();
+        if next == self.first {
             self.first = 0;
         } else {
-            self.remove(memory, id);
+            of(previous).next.store(next, Relaxed);
+            of(next).previous.store(previous, Relaxed);
+            self.first = next;
         }
     }
 
-    /// Puts an object whose lock is held at the end.
+    /// Puts an object that is on no list at the end, by its links; `of` yields those of a member.
     #[inline(always)]
-    pub(crate) fn push_known(&mut self, memory: &Memory, member: &Guard<'_, T>, id: Id<T>) {
-        let links = L::links(member.shared());
-        if self.first == 0 && !links.linked() {
-            self.first = id.granule();
-            links.next.store(self.first, Relaxed);
-            links.previous.store(self.first, Relaxed);
+    pub(crate) fn push_known<'l>(
+        &mut self,
+        granule: Granule,
+        links: &Links,
+        of: impl Fn(Granule) -> &'l Links,
+    ) {
+        let (mut next, mut previous) = (granule, granule);
+        if self.first == 0 {
+            self.first = granule;
         } else {
-            self.push_back(memory, id);
+            next = self.first;
+            previous = of(next).previous.load(Relaxed);
+            of(next).previous.store(granule, Relaxed);
+            of(previous).next.store(granule, Relaxed);
         }
+        links.next.store(next, Relaxed);
+        links.previous.store(previous, Relaxed);
     }
 
     /// The first member.

@@ -58,6 +58,7 @@ impl Protection {
     }
 
     /// Whether an access with these rights is allowed.
+    #[inline]
     pub fn allows(self, rights: Rights) -> bool {
         (!rights.contains(Rights::READ) || self.0 & READ != 0)
             && (!rights.contains(Rights::WRITE) || self.0 & WRITE != 0)
@@ -134,6 +135,7 @@ impl PageTable {
     }
 
     /// Finds the page that an address of user memory leads to.
+    #[inline]
     pub fn walk(self, memory: &Memory, virtual_address: u64) -> Option<Leaf> {
         let mut table = self.root;
         for level in [2, 1] {

@@ -11,13 +11,14 @@
 #![allow(unsafe_code)] // it makes typed objects out of frames
 
 use super::frame::{FrameKind, FrameNumber, Memory};
-use crate::sync::{Level, LockWord};
+use crate::sync::Level;
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::num::NonZeroU64;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use hart_locks::LockWord;
 use nexus_abi::limits::PAGE_SIZE;
 
 /// An address in units of [`GRANULE_BYTES`] from the base of RAM; 0 is none.
@@ -144,7 +145,7 @@ impl<T: Object> Deref for Guard<'_, T> {
     fn deref(&self) -> &T {
         // SAFETY: the guard holds the slot's lock, and slots that a guard can exist for are initialized:
         // `lock_slot` checks the generation, which `remove` changes before the body goes, and the callers of
-        // `lock_live` answer for it.
+        // `try_lock_live` answer for it.
         unsafe { (*self.slot.body.get()).assume_init_ref() }
     }
 }
@@ -216,6 +217,8 @@ impl Memory {
     #[inline(always)]
     unsafe fn slot_at<T: Object>(&self, granule: Granule) -> &Slot<T> {
         let address = self.window().wrapping_add(granule as usize * GRANULE_BYTES);
+        // SAFETY: the window begins above 0 and does not wrap.
+        unsafe { core::hint::assert_unchecked(!address.is_null()) };
         // SAFETY: by the contract above this is a `Slot<T>` in the window, whose head and shared part were
         // written when the frame became one of the slab; they are atomics, the body is behind its cell.
         unsafe { &*address.cast::<Slot<T>>() }
@@ -242,16 +245,35 @@ impl Memory {
         unsafe { self.slot_at::<T>(granule) }.body.get().cast()
     }
 
-    /// Takes the lock of an object that is known to live at a granule.
+    /// Takes the lock of an object that is known to live at a granule; `None` if somebody holds it.
     ///
     /// # Safety
-    /// As [`Memory::shared_of_live`]; and no lock of a later level is held.
-    #[inline]
-    pub(crate) unsafe fn lock_live<T: Object>(&self, granule: Granule) -> Guard<'_, T> {
+    /// As [`Memory::shared_of_live`].
+    #[inline(always)]
+    pub(crate) unsafe fn try_lock_live<T: Object>(&self, granule: Granule) -> Option<Guard<'_, T>> {
         // SAFETY: the caller's.
         let slot = unsafe { self.slot_at::<T>(granule) };
-        slot.head.lock.acquire();
-        Guard { slot }
+        if slot.head.lock.try_acquire() {
+            return Some(Guard { slot });
+        }
+        self.count_contended();
+        None
+    }
+
+    /// As [`Memory::lock_slot`], but `None` also if somebody holds the lock.
+    ///
+    /// # Safety
+    /// The id is that of an object which lives or has lived: its place is one where a slot of `T` can begin.
+    #[inline(always)]
+    pub(crate) unsafe fn try_lock_issued<T: Object>(&self, id: Id<T>) -> Option<Guard<'_, T>> {
+        // SAFETY: the caller's: the place lies in RAM.
+        let info = unsafe { self.infos().get_unchecked(Self::frame_of(id.granule()) as usize) };
+        if info.kind() != frame_kind::<T>() {
+            return None;
+        }
+        // SAFETY: the frame is one of this slab, and a slot begins there.
+        let guard = unsafe { self.try_lock_live::<T>(id.granule()) }?;
+        (guard.slot.head.generation.load(Relaxed) == id.generation()).then_some(guard)
     }
 
     #[inline]
@@ -286,7 +308,9 @@ impl Memory {
     #[inline]
     pub(crate) fn lock_slot<T: Object>(&self, id: Id<T>) -> Option<Guard<'_, T>> {
         let slot = self.slot::<T>(id.granule())?;
-        slot.head.lock.acquire();
+        if slot.head.lock.acquire() {
+            self.count_contended();
+        }
         if slot.head.generation.load(Relaxed) != id.generation() {
             slot.head.lock.release();
             return None;

@@ -22,6 +22,8 @@ const RESERVED: u32 = 1 << 9;
 const REVOKING: u32 = 1 << 10;
 /// The entry counts among the open calls, not among the ordinary entries.
 const OPEN_CALL: u32 = 1 << 11;
+/// Its badge belongs to a session.
+const SESSION: u32 = 1 << 12;
 const KIND: u32 = 0xff;
 const PAGE_SHIFT: u32 = PAGE_SIZE.trailing_zeros();
 /// An entry that is freed with this generation, the last that a handle can have, is never used again.
@@ -31,12 +33,11 @@ const GENERATION_LAST: u32 = u32::MAX - 1;
 #[derive(Default)]
 #[repr(C, align(64))]
 pub struct CapabilitySlot {
-    generation: AtomicU32,
+    /// The handle that names the entry now.
+    handle: AtomicU64,
     rights: AtomicU32,
     /// The kind's number (0: free) and the flags above.
     kind: AtomicU32,
-    /// Granule of the process whose table this is.
-    owner: AtomicU32,
     pub(super) node: Node,
     object: AtomicU64,
     badge: AtomicU64,
@@ -46,8 +47,8 @@ pub struct CapabilitySlot {
     session_generation: AtomicU32,
     /// Posts under way.
     posts: AtomicU32,
-    /// The entry's index in its table.
-    index: AtomicU32,
+    /// Granule of the process whose table this is.
+    owner: AtomicU32,
 }
 
 const _: () = assert!(
@@ -65,7 +66,8 @@ pub struct Capability {
     pub rights: Rights,
     /// The object's raw id; the first service id of a `ProcessAuthority`.
     pub object: u64,
-    /// The badge; the call's sequence of a Reply; the last service id of a `ProcessAuthority`.
+    /// The badge; the call's sequence of a Reply; the last service id of a `ProcessAuthority`; the highest class of
+    /// a `QosAuthority`.
     pub badge: u64,
     /// The badge's session; it may be over.
     pub session: Option<Id<Session>>,
@@ -121,8 +123,15 @@ impl Table {
 
 impl CapabilitySlot {
     /// The handle that names the entry now.
+    #[inline]
     pub fn handle(&self) -> Handle {
-        Handle::new(self.index.load(Relaxed), self.generation.load(Relaxed))
+        Handle(self.handle.load(Relaxed))
+    }
+
+    /// Has the entry named by another handle from here on: those that were given are stale.
+    #[inline]
+    fn renew(&self) {
+        self.handle.store(self.handle.load(Relaxed).wrapping_add(Handle::new(0, 1).0), Relaxed);
     }
 
     /// What the entry holds; `None` when it is free or reserved.
@@ -151,7 +160,8 @@ impl CapabilitySlot {
         self.session_generation.store((session >> 32) as u32, Relaxed);
         self.posts.store(0, Relaxed);
         let open_call = self.kind.load(Relaxed) & OPEN_CALL;
-        self.kind.store(capability.kind as u32 | open_call, Relaxed);
+        let in_session = if session == 0 { 0 } else { SESSION };
+        self.kind.store(capability.kind as u32 | open_call | in_session, Relaxed);
     }
 
     /// Granule of the process whose table the entry is in.
@@ -196,15 +206,13 @@ impl CapabilitySlot {
 
     /// The entry's generation.
     pub fn generation(&self) -> u32 {
-        self.generation.load(Relaxed)
+        self.handle().generation()
     }
 
     /// The object of a capability of this kind that has this right, belongs to no session and is not under way.
     #[inline]
     pub(crate) fn plain<T>(&self, kind: Kind, right: Rights) -> Option<Id<T>> {
-        let plain = self.kind.load(Relaxed) == kind as u32
-            && self.rights.load(Relaxed) & right.bits() != 0
-            && self.link.load(Relaxed) == 0;
+        let plain = self.kind.load(Relaxed) == kind as u32 && self.rights.load(Relaxed) & right.bits() != 0;
         if plain { Id::from_raw(self.object.load(Relaxed)) } else { None }
     }
 
@@ -217,8 +225,8 @@ impl CapabilitySlot {
     /// The caller and the sequence of a Reply that was received with a call, and can be used again for the next.
     #[inline]
     pub(crate) fn open_call(&self) -> Option<(Id<Thread>, u64)> {
-        let fits = self.kind.load(Relaxed) == Kind::Reply as u32 | OPEN_CALL
-            && self.generation.load(Relaxed) < GENERATION_LAST;
+        let fits =
+            self.kind.load(Relaxed) == Kind::Reply as u32 | OPEN_CALL && self.generation() < GENERATION_LAST;
         fits.then(|| Id::from_raw(self.object.load(Relaxed)))?.map(|id| (id, self.badge.load(Relaxed)))
     }
 
@@ -233,7 +241,7 @@ impl CapabilitySlot {
     /// Makes every handle that was given for the entry of a received call stale, and reserves it for the next.
     #[inline]
     pub(crate) fn renew_reservation(&self) {
-        self.generation.store(self.generation.load(Relaxed).wrapping_add(1), Relaxed);
+        self.renew();
         self.kind.store(RESERVED | OPEN_CALL, Relaxed);
     }
 
@@ -251,7 +259,7 @@ impl Memory {
     ///
     /// # Safety
     /// The process is alive and the caller holds what keeps it so: its table's pages stay while it is.
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn entry_of_live(
         &self,
         process: &ProcessShared,
@@ -267,14 +275,14 @@ impl Memory {
         let granule = ((frame as FrameNumber) << GRANULES.trailing_zeros()) | (handle.index() % GRANULES);
         // SAFETY: the word names a page of entries.
         let entry = unsafe { self.entry_at_live(granule) };
-        (entry.generation() == handle.generation()).then_some((entry, granule))
+        if entry.handle() == handle { Some((entry, granule)) } else { None }
     }
 
     /// The entry at a granule.
     ///
     /// # Safety
     /// It is one of the table of a process that is alive.
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn entry_at_live(&self, granule: Granule) -> &CapabilitySlot {
         let offset = granule as usize * GRANULE_BYTES;
         // SAFETY: the caller's; entries are atomics throughout.
@@ -307,7 +315,7 @@ impl Memory {
         let frame = self.word(process.table_index.load(Relaxed), page as usize).load(Relaxed) as FrameNumber;
         let granule = Memory::first_granule(frame) + index % GRANULES;
         let slot = self.capability_slot(granule);
-        if slot.generation.load(Relaxed) != handle.generation() {
+        if slot.handle() != handle {
             return Err(Error::StaleHandle);
         }
         let capability = slot.read(granule).ok_or(Error::InvalidHandle)?;
@@ -394,7 +402,9 @@ impl Process {
             self.table.used -= 1;
         }
         slot.node.reset();
-        if slot.generation.fetch_add(1, Relaxed) < GENERATION_LAST {
+        let is_last = slot.generation() >= GENERATION_LAST;
+        slot.renew();
+        if !is_last {
             slot.link.store(self.table.first_free, Relaxed);
             self.table.first_free = granule;
         }
@@ -410,9 +420,8 @@ impl Process {
         let first = Memory::first_granule(frame);
         for place in (0..GRANULES).rev() {
             let slot = memory.capability_slot(first + place);
-            slot.generation.store(1, Relaxed);
+            slot.handle.store(Handle::new(page * GRANULES + place, 1).0, Relaxed);
             slot.owner.store(owner, Relaxed);
-            slot.index.store(page * GRANULES + place, Relaxed);
             slot.link.store(self.table.first_free, Relaxed);
             self.table.first_free = first + place;
         }

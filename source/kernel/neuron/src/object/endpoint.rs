@@ -63,11 +63,17 @@ impl Endpoint {
         }
     }
 
-    /// Whether nothing is there to be received, and whatever comes will fit into registers.
+    /// Whether it is open and nothing is there to be received.
     #[inline]
     pub fn is_quiet(&self) -> bool {
         let waiting = self.callers.first_granule() | self.posts.first_granule() | self.gone.first_granule();
-        waiting | self.flags == 0
+        waiting | (self.flags & SEALED) == 0
+    }
+
+    /// Whether what comes may not fit into registers.
+    #[inline]
+    pub fn is_long(&self) -> bool {
+        self.flags & LONG != 0
     }
 
     /// Whether it is over for good.

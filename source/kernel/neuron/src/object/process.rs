@@ -146,6 +146,8 @@ pub struct ProcessShared {
     pub asid: AtomicU32,
     /// The address space as the machine is told of it.
     pub space: AtomicU64,
+    /// The harts that may know translations of the space, one bit each.
+    pub harts: AtomicU32,
     /// Frame of the capability table's index.
     pub table_index: AtomicU32,
     /// Pages of the capability table.
@@ -204,6 +206,7 @@ impl Object for Process {
             &shared.budget,
             &shared.root,
             &shared.asid,
+            &shared.harts,
             &shared.table_index,
             &shared.table_pages,
         ] {

@@ -228,7 +228,7 @@ pub struct Thread {
 pub struct ThreadShared {
     queue: Links,
     listening: Links,
-    /// Place in the deadline heap plus 1; 0: not in it. Guarded by the heap's lock.
+    /// Its place in a deadline heap, and which hart's. Guarded by that heap's lock.
     pub heap_place: AtomicU32,
     /// The class at which it runs now: its own, or a higher one that was lent to it. While it is ready it
     /// is in the run queue of this class, while it calls it is counted under it at the endpoint.
@@ -239,6 +239,12 @@ pub struct ThreadShared {
     pub process: AtomicU32,
     /// The deadline under which it is in the heap.
     pub heap_key: AtomicU64,
+    /// Index of the hart in whose run queue it stands, or on which it ran last.
+    pub home: AtomicU32,
+    /// The harts on which it may run, one bit each.
+    pub affinity: AtomicU32,
+    /// Those of them that were told of its address space: there a message may have it run at once.
+    pub known_on: AtomicU32,
 }
 
 /// The links of run queues, and of an endpoint's callers and receivers.
@@ -269,6 +275,24 @@ impl ThreadShared {
         }
     }
 
+    /// The number of the class at which the thread runs now.
+    #[inline(always)]
+    pub fn urgency_number(&self) -> u32 {
+        self.urgency.load(Relaxed)
+    }
+
+    /// As [`ThreadShared::set_urgency`], by the number of a class that a thread has.
+    #[inline(always)]
+    pub(crate) fn raise_urgency(&self, class: u32) {
+        self.urgency.store(class, Relaxed);
+    }
+
+    /// Whether a hart was told of the thread's address space, and may run it.
+    #[inline(always)]
+    pub fn is_known_on(&self, hart: usize) -> bool {
+        self.known_on.load(Relaxed).wrapping_shr(hart as u32) & 1 != 0
+    }
+
     /// Changes it. Whoever does has seen to the list that the thread is counted in.
     #[inline]
     pub fn set_urgency(&self, class: Qos) {
@@ -290,6 +314,9 @@ impl Object for Thread {
         shared.served_by.store(0, Relaxed);
         shared.process.store(0, Relaxed);
         shared.heap_key.store(FOREVER, Relaxed);
+        shared.home.store(0, Relaxed);
+        shared.affinity.store(u32::MAX, Relaxed);
+        shared.known_on.store(0, Relaxed);
     }
 }
 

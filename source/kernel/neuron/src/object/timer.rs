@@ -17,7 +17,7 @@ pub struct Timer {
 /// Its place in the deadline heap; as in `ThreadShared`.
 #[derive(Default)]
 pub struct TimerShared {
-    /// Place plus 1; 0: not in the heap.
+    /// Place and hart; 0: in no heap.
     pub heap_place: AtomicU32,
     /// The deadline under which it is there.
     pub heap_key: AtomicU64,

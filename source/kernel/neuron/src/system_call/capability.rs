@@ -10,6 +10,7 @@ use crate::object::derivation::NodeOf;
 use crate::object::{Device, Endpoint, Irq, Mapping, Notification, Process, Thread, Timer, Vmo};
 use crate::sync::{Before, Held, Nothing, Structure};
 use core::sync::atomic::Ordering::Relaxed;
+use nexus_abi::capability::Qos;
 use nexus_abi::records::CapabilityInfo;
 use nexus_abi::{Error, Handle, Kind, Rights};
 
@@ -125,6 +126,25 @@ impl<A: Arch> Kernel<A> {
         Ok(self.insert(request.held, &request.caller, copy.granule, copy)?.0)
     }
 
+    pub(super) fn authority_narrow(&self, request: Request<'_, '_, '_>) -> Outcome {
+        let [source, first, last, ..] = request.arguments;
+        let caller = &request.caller;
+        let (_, found) = self.memory.find_capability(caller.shared, Handle(source))?;
+        if !matches!(found.kind, Kind::ProcessAuthority | Kind::QosAuthority) {
+            return Err(Error::WrongKind.into());
+        }
+        let mut copy = self.attenuated(caller, source, found.rights.bits().into())?;
+        let is_no_class = found.kind == Kind::QosAuthority && Qos::from_number(last).is_none();
+        if first > last || (found.kind == Kind::QosAuthority && first != 0) || is_no_class {
+            return Err(Error::InvalidArgument.into());
+        }
+        if first < copy.object || last > copy.badge {
+            return Err(Error::NotPermitted.into());
+        }
+        (copy.object, copy.badge) = (first, last);
+        Ok(self.insert(request.held, caller, copy.granule, copy)?.0)
+    }
+
     pub(super) fn cap_transfer_to(&self, request: Request<'_, '_, '_>) -> Outcome {
         let [process, source, rights, ..] = request.arguments;
         let caller = &request.caller;
@@ -215,6 +235,8 @@ impl<A: Arch> Kernel<A> {
                 let (device, _) = self.lock(held, Id::<Device>::from_raw(capability.object)?)?;
                 (info.base, info.bytes, info.badge) = (device.base, device.bytes, device.quarantined);
             }
+            Kind::ProcessAuthority => (info.base, info.badge) = (capability.object, capability.badge),
+            Kind::QosAuthority => info.badge = capability.badge,
             _ => {}
         }
         Some(info)
@@ -288,7 +310,7 @@ impl<A: Arch> Kernel<A> {
                 self.device_unreferenced(structure, held, id);
             }),
             Kind::Irq => self.release_last::<Irq>(raw, |id| self.end_irq(held, id)),
-            Kind::Timer => self.release_last::<Timer>(raw, |id| self.end_timer(hart, held, id)),
+            Kind::Timer => self.release_last::<Timer>(raw, |id| self.end_timer(held, id)),
             // A thread nobody holds goes on until it ends; the roots have no object.
             Kind::Thread => self.release_last::<Thread>(raw, |_| {}),
             Kind::DeviceAuthority | Kind::ProcessAuthority | Kind::QosAuthority | Kind::SystemControl => {}

@@ -165,10 +165,10 @@ impl<A: Arch> Kernel<A> {
     }
 
     /// A timer that nobody holds any more: it is disarmed.
-    pub(crate) fn end_timer(&self, hart: &mut Hart, held: &mut Held<'_, Structure>, id: Id<Timer>) {
+    pub(crate) fn end_timer(&self, held: &mut Held<'_, Structure>, id: Id<Timer>) {
         if let Some((guard, mut inner)) = self.lock(held, id) {
             let node = crate::deadline::Node::Timer(id.granule());
-            self.deadlines[hart.index].lock().remove(&self.memory, node);
+            self.forget_deadline(node);
             self.destroy(&mut inner, id, guard);
             self.counters.timers.fetch_sub(1, Relaxed);
         }

@@ -156,7 +156,7 @@ impl<A: Arch> Kernel<A> {
             vmo.mappings.push_back(&self.memory, id);
         }
         if wanted.rights.contains(Rights::EXECUTE) {
-            self.arch.flush_instructions();
+            self.flush_instructions_everywhere();
         }
         Ok(())
     }
@@ -223,15 +223,9 @@ impl<A: Arch> Kernel<A> {
             body.removed = 0;
         }
         if rights.contains(Rights::EXECUTE) {
-            self.arch.flush_instructions();
+            self.flush_instructions_everywhere();
         }
         Ok(0)
-    }
-
-    fn flush(&self, process: Id<Process>) {
-        if let Some(shared) = self.memory.shared(process) {
-            self.arch.flush_space(shared.asid.load(Relaxed) as u16);
-        }
     }
 
     /// Removes a mapping, at most [`PAGES_A_STEP`] pages now; yields whether it is gone.
@@ -300,6 +294,10 @@ impl<A: Arch> Kernel<A> {
             }
             page += PAGE;
         }
+        let others = self.others_that_know(shared);
+        if others != 0 {
+            self.arch.flush_space_of(others, asid);
+        }
         mapping.removed = page.min(end) - base;
         page >= end
     }
@@ -323,7 +321,9 @@ impl<A: Arch> Kernel<A> {
         if !self.is_torn_down(process) {
             let released = self.release_tables(body.page_table, (base, end), (below, above));
             body.account.populated -= released;
-            self.flush(process);
+            if let Some(shared) = self.memory.shared(process) {
+                self.flush_everywhere(shared);
+            }
         }
         body.regions.remove(&self.memory, id);
         body.region_count -= 1;

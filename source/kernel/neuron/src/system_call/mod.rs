@@ -186,6 +186,8 @@ impl<A: Arch> Kernel<A> {
             SystemCall::ThreadQos => self.thread_qos(request),
             SystemCall::ThreadSetQos => self.thread_set_qos(request),
             SystemCall::ProcessSetBudget => self.process_set_budget(request),
+            SystemCall::AuthorityNarrow => self.authority_narrow(request),
+            SystemCall::ThreadSetAffinity => self.thread_set_affinity(request),
         }
     }
 

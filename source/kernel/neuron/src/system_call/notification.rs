@@ -207,11 +207,9 @@ impl<A: Arch> Kernel<A> {
         let timer: Id<Timer> = self.object(&request.caller, target, Kind::Timer, Rights::ARM)?;
         let _guard = self.lock(request.held, timer).ok_or(Error::StaleHandle)?;
         let node = Node::Timer(timer.granule());
-        let mut heap = self.deadlines[request.hart.index].lock();
-        heap.remove(&self.memory, node);
+        self.forget_deadline(node);
         if deadline != nexus_abi::limits::FOREVER {
-            let placed = heap.at_latest(&self.memory, node, deadline);
-            assert!(placed, "the deadline heap is smaller than the number of threads and timers");
+            self.remember_deadline(request.hart, node, deadline);
         }
         Ok(0)
     }

@@ -164,6 +164,13 @@ impl<A: Arch> Kernel<A> {
             }
         };
         if let Some((mut guard, _)) = self.lock(request.held, thread) {
+            let shared = guard.shared();
+            shared.home.store(request.hart.index as u32, Relaxed);
+            if process == request.caller.process
+                && let Some(own) = self.memory.shared(request.caller.thread)
+            {
+                shared.affinity.store(own.affinity.load(Relaxed), Relaxed);
+            }
             self.make_ready(request.hart, thread, &mut guard);
         }
         Ok(handle.0)

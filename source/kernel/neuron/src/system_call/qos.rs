@@ -93,6 +93,18 @@ impl<A: Arch> Kernel<A> {
         self.say(request.hart, request.held, RingLevel::Info, &line);
     }
 
+    pub(super) fn thread_set_affinity(&self, request: Request<'_, '_, '_>) -> Outcome {
+        let [thread, harts, ..] = request.arguments;
+        let thread = self.thread_or_self(&request, thread)?;
+        let online = (1u64 << self.online()) - 1;
+        if harts & online == 0 {
+            return Err(Error::InvalidArgument.into());
+        }
+        let (body, _) = self.lock(request.held, thread).ok_or(Error::StaleHandle)?;
+        self.set_affinity(request.hart, thread, &body, (harts & online) as u32);
+        Ok(0)
+    }
+
     pub(super) fn process_set_budget(&self, request: Request<'_, '_, '_>) -> Outcome {
         let [process, ticks, period, ..] = request.arguments;
         let process: Id<Process> = self.object(&request.caller, process, Kind::Process, Rights::MANAGE)?;

@@ -120,6 +120,9 @@ impl<A: Arch> Kernel<A> {
             interrupts: self.counters.interrupts.load(Relaxed),
             quarantined_pages: self.counters.quarantined_pages.load(Relaxed),
             longest_ticks: self.counters.longest_ticks.load(Relaxed),
+            hart_calls: self.harts.iter().map(|hart| hart.sent.load(Relaxed)).sum(),
+            threads_stolen: self.harts.iter().map(|hart| hart.stolen.load(Relaxed)).sum(),
+            locks_contended: u64::from(self.entrance.contended()) + self.memory.contended(),
         };
         let (process, to) = (request.caller.process, request.arguments[1]);
         self.write_record(&mut request.user(), process, to, &info)?;
@@ -161,7 +164,16 @@ impl<A: Arch> Kernel<A> {
         let target = self.numbered(request.held, number).ok_or(Error::InvalidArgument)?;
         let shared = self.memory.shared(target).ok_or(Error::InvalidArgument)?;
         let (_, wanted) = self.memory.find_capability(shared, Handle(handle))?;
-        let same = |other: &Capability| (other.kind, other.object) == (wanted.kind, wanted.object);
+        let same = |other: &Capability| {
+            let is_same = match wanted.kind {
+                // An authority has no object: its ranges are parts of one.
+                Kind::ProcessAuthority => true,
+                // Another call of the same thread is owed another answer.
+                Kind::Reply => (other.object, other.badge) == (wanted.object, wanted.badge),
+                _ => other.object == wanted.object,
+            };
+            other.kind == wanted.kind && is_same
+        };
         let next = {
             let (structure, _) = self.structure(request.held);
             structure.processes.iter(&self.memory).find(|id| self.number_of(*id) >= holder)

@@ -43,7 +43,7 @@ proptest! {
                 account.create(&memory, 1, thread).expect("room").granule()
             })
             .collect();
-        let mut heap = Deadlines::new(Box::leak(vec![Entry::EMPTY; PLACES].into_boxed_slice()));
+        let mut heap = Deadlines::new(3, Box::leak(vec![Entry::EMPTY; PLACES].into_boxed_slice()));
         let mut model: BTreeMap<Granule, u64> = BTreeMap::new();
         for step in steps {
             match step {

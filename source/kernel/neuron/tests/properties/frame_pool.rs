@@ -48,6 +48,26 @@ fn is_zero(memory: &Memory, frame: FrameNumber) -> bool {
 }
 
 proptest! {
+    #[test]
+    fn a_copy_moves_its_bytes_and_no_others(
+        content in prop::collection::vec(any::<u8>(), PAGE as usize),
+        (source, target, bytes) in (0..PAGE as usize, 0..PAGE as usize)
+            .prop_flat_map(|(from, to)| (Just(from), Just(to), 0..=PAGE as usize - from.max(to))),
+    ) {
+        let memory = memory(4);
+        let stained = [0xa5; PAGE as usize];
+        memory.write(1, 0, &content);
+        (2..4).for_each(|frame| memory.write(frame, 0, &stained));
+        memory.copy((1, source), (2, target), bytes);
+        let mut seen = [0; PAGE as usize];
+        memory.read(2, 0, &mut seen);
+        prop_assert_eq!(&seen[target..target + bytes], &content[source..source + bytes]);
+        prop_assert_eq!(&seen[..target], &stained[..target]);
+        prop_assert_eq!(&seen[target + bytes..], &stained[target + bytes..]);
+    }
+}
+
+proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]

@@ -1,8 +1,9 @@
 //! What copying, handing over, querying and closing refuse.
 
 use crate::stage::{BUFFERS, HOLE, READ, forever, header};
-use neuron::testing::Actor;
+use neuron::testing::{Actor, SCRATCH};
 use nexus_abi::message::{CapabilityTransfer, Registers};
+use nexus_abi::records::ProcessParameters;
 use nexus_abi::{Handle, Rights};
 
 /// Uses up the pages of the child.
@@ -35,6 +36,61 @@ refusals! {
     test_reject_copy_of_what_is_being_revoked: CapDup, Revoked => |s| {
         s.begin_revoking(s.vmo, READ);
         s.call(SystemCall::CapDup, &[s.vmo, READ])
+    };
+
+    test_reject_narrowing_what_never_was: AuthorityNarrow, InvalidHandle => |s| {
+        s.call(SystemCall::AuthorityNarrow, &[9_999, 1, 2])
+    };
+    test_reject_narrowing_what_was_closed: AuthorityNarrow, StaleHandle => |s| {
+        s.make(SystemCall::CapClose, &[s.processes]);
+        s.call(SystemCall::AuthorityNarrow, &[s.processes, 1, 2])
+    };
+    test_reject_narrowing_what_has_no_range: AuthorityNarrow, WrongKind => |s| {
+        s.call(SystemCall::AuthorityNarrow, &[s.devices, 0, 0])
+    };
+    test_reject_narrowing_to_ids_below: AuthorityNarrow, NotPermitted => |s| {
+        let narrow = s.make(SystemCall::AuthorityNarrow, &[s.processes, 10, 20]);
+        s.call(SystemCall::AuthorityNarrow, &[narrow, 9, 20])
+    };
+    test_reject_narrowing_to_ids_above: AuthorityNarrow, NotPermitted => |s| {
+        let narrow = s.make(SystemCall::AuthorityNarrow, &[s.processes, 10, 20]);
+        s.call(SystemCall::AuthorityNarrow, &[narrow, 10, 21])
+    };
+    test_reject_narrowing_to_a_higher_class: AuthorityNarrow, NotPermitted => |s| {
+        s.call(SystemCall::AuthorityNarrow, &[s.urgency, 0, 3])
+    };
+    test_reject_narrowing_to_nobody: AuthorityNarrow, InvalidArgument => |s| {
+        s.call(SystemCall::AuthorityNarrow, &[s.processes, 3, 2])
+    };
+    test_reject_narrowing_to_no_class: AuthorityNarrow, InvalidArgument => |s| {
+        s.call(SystemCall::AuthorityNarrow, &[s.urgency, 0, 4])
+    };
+    test_reject_narrowing_classes_from_below: AuthorityNarrow, InvalidArgument => |s| {
+        s.call(SystemCall::AuthorityNarrow, &[s.urgency, 1, 2])
+    };
+    test_reject_narrowing_without_a_page: AuthorityNarrow, NoMemory => |s| {
+        s.exhaust_quota_for(SystemCall::AuthorityNarrow, &[s.processes, 1, 2]);
+        s.call(SystemCall::AuthorityNarrow, &[s.processes, 1, 2])
+    };
+    test_reject_narrowing_in_a_full_table: AuthorityNarrow, NoSlots => |s| {
+        s.fill_table(s.me);
+        s.call(SystemCall::AuthorityNarrow, &[s.processes, 1, 2])
+    };
+    test_reject_narrowing_what_is_being_revoked: AuthorityNarrow, Revoked => |s| {
+        s.begin_revoking(s.processes, Rights::CREATE.bits().into());
+        s.call(SystemCall::AuthorityNarrow, &[s.processes, 1, 2])
+    };
+    test_reject_a_process_outside_a_narrowed_range: ProcessCreate, NotPermitted => |s| {
+        let narrow = s.make(SystemCall::AuthorityNarrow, &[s.processes, 0x70, 0x73]);
+        s.put_parameters(ProcessParameters { service_id: 0x73, ..ProcessParameters::default() });
+        s.make(SystemCall::ProcessCreate, &[narrow, SCRATCH]);
+        s.put_parameters(ProcessParameters { service_id: 0x74, ..ProcessParameters::default() });
+        s.call(SystemCall::ProcessCreate, &[narrow, SCRATCH])
+    };
+    test_reject_a_class_above_a_narrowed_authority: ThreadSetQos, NotPermitted => |s| {
+        let narrow = s.make(SystemCall::AuthorityNarrow, &[s.urgency, 0, 1]);
+        s.make(SystemCall::ThreadSetQos, &[s.thread, 1, narrow]);
+        s.call(SystemCall::ThreadSetQos, &[s.thread, 2, narrow])
     };
 
     test_reject_transfer_of_a_reply: CapTransferTo, InvalidArgument => |s| {

@@ -59,6 +59,16 @@ refusals! {
     test_reject_thread_set_qos_with_a_stale_handle: ThreadSetQos, StaleHandle => |s| s.stale_handle(SystemCall::ThreadSetQos);
     test_reject_thread_set_qos_with_a_handle_of_another_kind: ThreadSetQos, WrongKind => |s| s.wrong_kind(SystemCall::ThreadSetQos);
     test_reject_thread_set_qos_with_a_missing_right: ThreadSetQos, NotPermitted => |s| s.right_missing(SystemCall::ThreadSetQos);
+    test_reject_affinity_to_no_hart: ThreadSetAffinity, InvalidArgument => |s| {
+        s.call(SystemCall::ThreadSetAffinity, &[0, 0])
+    };
+    test_reject_affinity_to_a_hart_that_is_not_online: ThreadSetAffinity, InvalidArgument => |s| {
+        s.call(SystemCall::ThreadSetAffinity, &[0, 1 << 63 | 1 << 32 | 2])
+    };
+    test_reject_affinity_with_an_unknown_handle: ThreadSetAffinity, InvalidHandle => |s| s.no_handle(SystemCall::ThreadSetAffinity);
+    test_reject_affinity_with_a_stale_handle: ThreadSetAffinity, StaleHandle => |s| s.stale_handle(SystemCall::ThreadSetAffinity);
+    test_reject_affinity_with_a_handle_of_another_kind: ThreadSetAffinity, WrongKind => |s| s.wrong_kind(SystemCall::ThreadSetAffinity);
+    test_reject_affinity_with_a_missing_right: ThreadSetAffinity, NotPermitted => |s| s.right_missing(SystemCall::ThreadSetAffinity);
     test_reject_budget_with_an_unknown_handle: ProcessSetBudget, InvalidHandle => |s| s.no_handle(SystemCall::ProcessSetBudget);
     test_reject_budget_with_a_stale_handle: ProcessSetBudget, StaleHandle => |s| s.stale_handle(SystemCall::ProcessSetBudget);
     test_reject_budget_with_a_handle_of_another_kind: ProcessSetBudget, WrongKind => |s| s.wrong_kind(SystemCall::ProcessSetBudget);

@@ -280,6 +280,7 @@ impl Stage {
             | SystemCall::NotificationPoll
             | SystemCall::NotificationBind => vec![self.notification, 1, 0],
             SystemCall::CapDup => vec![self.vmo, 0],
+            SystemCall::AuthorityNarrow => vec![self.processes, 1, 2],
             SystemCall::CapTransferTo => vec![self.child, self.vmo, 0],
             SystemCall::CapQuery => vec![self.vmo, SCRATCH],
             SystemCall::CapClose | SystemCall::CapRevoke => vec![self.vmo],
@@ -308,6 +309,7 @@ impl Stage {
             SystemCall::SystemReset => vec![self.control, 0],
             SystemCall::ThreadQos => vec![self.thread],
             SystemCall::ThreadSetQos => vec![self.thread, 0, self.urgency],
+            SystemCall::ThreadSetAffinity => vec![self.thread, 1],
             SystemCall::ProcessSetBudget => vec![self.child, 1_000, 100_000],
             SystemCall::LeaseCopy | SystemCall::LeaseQuery => vec![self.owe_leases(&[]).1, 0],
             SystemCall::VmoResize => vec![self.vmo, PAGE],

@@ -2,6 +2,7 @@
 
 use super::{Answer, CREDIT, CapId, Message, Model, Object, Post, Sent, Wait};
 use alloc::vec::Vec;
+use nexus_abi::capability::Qos;
 use nexus_abi::{Error, Rights};
 
 /// Room for a payload that every thread of the model gives.
@@ -56,7 +57,11 @@ impl Model {
         while let Some(&receiver) = self.endpoints[endpoint].receivers.front() {
             self.leave(endpoint, receiver);
             match self.deliver(thread, receiver, message) {
-                Ok(caps) => {
+                Ok((caps, handed_on)) => {
+                    self.works_for(receiver, thread);
+                    if handed_on {
+                        self.fall_back(thread);
+                    }
                     self.begin_wait(thread, Wait::Called, deadline);
                     self.received(thread, receiver, badge, message, caps);
                     return Ok(());
@@ -76,6 +81,7 @@ impl Model {
         let wait = Wait::Calling { endpoint, message: message.clone(), via, badge };
         self.begin_wait(thread, wait, deadline);
         self.endpoints[endpoint].callers.push_back(thread);
+        self.lend_urgency(self.threads[thread].urgency, self.endpoints[endpoint].server);
         Ok(())
     }
 
@@ -123,7 +129,13 @@ impl Model {
     }
 
     /// The one step after which everything is the receiver's; before it nothing has changed.
-    fn deliver(&mut self, sender: usize, receiver: usize, message: &Message) -> Result<Vec<CapId>, Refused> {
+    /// Yields the new capabilities, and whether the sender handed on what it owes somebody.
+    fn deliver(
+        &mut self,
+        sender: usize,
+        receiver: usize,
+        message: &Message,
+    ) -> Result<(Vec<CapId>, bool), Refused> {
         let room = if self.threads[receiver].plain { REGISTER_BYTES } else { ROOM };
         if message.bytes > room || (self.threads[receiver].plain && !message.caps.is_empty()) {
             return Err(Refused::Sender(Error::TooLarge));
@@ -136,13 +148,19 @@ impl Model {
         if self.processes[to].used + message.caps.len() as u32 > self.processes[to].used_max {
             return Err(Refused::Receiver(Error::NoSlots));
         }
-        let mut new = Vec::new();
+        let (mut new, mut handed_on) = (Vec::new(), false);
         for one in &message.caps {
             self.cap(one.cap).frozen = false;
             let object = self.caps[&one.cap].object;
             let rights = self.caps[&one.cap].rights & one.rights;
             new.push(self.add_cap(to, object, rights, Some(one.cap)));
             if one.moved {
+                if let Object::Reply(caller, _) = object {
+                    handed_on = true;
+                    if self.threads[caller].alive {
+                        self.works_for(receiver, caller);
+                    }
+                }
                 let was_open_call = self.caps[&one.cap].open_call;
                 self.take_place(one.cap, new[new.len() - 1]);
                 if was_open_call {
@@ -152,7 +170,7 @@ impl Model {
                 }
             }
         }
-        Ok(new)
+        Ok((new, handed_on))
     }
 
     /// Whether an object is a Reply whose caller does not rank strictly above a process.
@@ -203,6 +221,9 @@ impl Model {
     }
 
     fn receive(&mut self, thread: usize, endpoint: usize, deadline: u64) -> Result<(), Error> {
+        self.threads[thread].serves = Some(endpoint);
+        self.endpoints[endpoint].server = Some(thread);
+        self.fall_back(thread);
         let process = &mut self.processes[self.threads[thread].process];
         if !self.threads[thread].reserved && process.open_calls < process.open_calls_max {
             process.open_calls += 1;
@@ -255,8 +276,14 @@ impl Model {
             unreachable!("callers call")
         };
         match self.deliver(caller, thread, &message) {
-            Ok(caps) => {
+            Ok((caps, handed_on)) => {
                 self.leave(endpoint, caller);
+                self.works_for(thread, caller);
+                if handed_on {
+                    self.fall_back(caller);
+                }
+                let waiting = self.most_urgent(endpoint).unwrap_or(Qos::Idle);
+                self.at_least(thread, waiting);
                 let deadline = self.threads[caller].deadline;
                 self.begin_wait(caller, Wait::Called, deadline);
                 self.received(caller, thread, badge, &message, caps);
@@ -283,7 +310,8 @@ impl Model {
             return Err(Error::PeerGone);
         }
         match self.deliver(thread, caller, message) {
-            Ok(caps) => {
+            Ok((caps, _)) => {
+                self.fall_back(thread);
                 self.drop_reply(reply);
                 self.answer(caller, Answer::Reply { tag: message.tag, bytes: message.bytes, caps });
                 Ok(())

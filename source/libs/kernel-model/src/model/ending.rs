@@ -52,7 +52,7 @@ impl Model {
             match closed.object {
                 Object::Endpoint(endpoint) => self.end_endpoint(endpoint),
                 Object::Notification(notification) => self.end_notification(notification),
-                Object::Memory(_) | Object::Reply(..) => {}
+                _ => {}
             }
         }
     }
@@ -161,7 +161,7 @@ impl Model {
             }
             Wait::Receiving(endpoint) | Wait::Listening(endpoint) => self.leave(endpoint, thread),
             Wait::Bits(notification, _) => self.notifications[notification].waiter = None,
-            Wait::Called | Wait::Nothing => {}
+            Wait::Called | Wait::Nothing | Wait::Sleeping => {}
         }
     }
 
@@ -174,8 +174,12 @@ impl Model {
         for thread in 0..self.threads.len() {
             let state = &self.threads[thread];
             if state.alive && state.deadline <= self.now && !matches!(state.wait, Wait::Nothing) {
+                let answer = match self.threads[thread].wait {
+                    Wait::Sleeping => Answer::Exactly(0),
+                    _ => Answer::Failed(Error::TimedOut),
+                };
                 self.stop_waiting(thread);
-                self.answer(thread, Answer::Failed(Error::TimedOut));
+                self.answer(thread, answer);
             }
         }
     }

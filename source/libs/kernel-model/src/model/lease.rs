@@ -80,6 +80,16 @@ impl Model {
         Ok(Lease { lender, ..lease })
     }
 
+    /// How many bytes are lent, with bit 63 when they may be written and bit 62 when they may be read.
+    pub(super) fn lease_query(&self, thread: usize, reply: CapId, index: usize) -> Result<u64, Error> {
+        let lease = self.open_lease(thread, reply, index)?;
+        if !self.waits_for_answer(lease.lender) {
+            return Err(Error::PeerGone);
+        }
+        let bit = |right: Rights, bit: u32| u64::from(lease.rights.contains(right)) << bit;
+        Ok(lease.bytes | bit(Rights::WRITE, 63) | bit(Rights::READ, 62))
+    }
+
     fn waits_for_answer(&self, (thread, sequence): (usize, u64)) -> bool {
         let thread = &self.threads[thread];
         thread.alive && matches!(thread.wait, Wait::Called) && thread.sequence == sequence

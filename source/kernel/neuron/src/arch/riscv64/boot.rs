@@ -24,13 +24,15 @@ use core::arch::global_asm;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use csr::read;
 use nexus_abi::image::Image;
-use nexus_abi::limits::PAGE_SIZE;
+use nexus_abi::limits::{HARTS_MAX, PAGE_SIZE};
 use nexus_abi::records::RingLevel;
 
 const PAGE: u64 = PAGE_SIZE as u64;
+/// How long a hart may take from its start to its first word.
+const START_SECONDS: u64 = 10;
 /// Physical addresses that the coarse tables map: 64 GiB.
 const COARSE_GIB: u64 = 64;
 
@@ -133,7 +135,7 @@ __start_other:
     csrw satp, t2
     sfence.vma
     jr t4
-5:  mv a0, s1
+5:  mv a0, s2
     mv sp, s2
     mv s0, zero
     mv ra, zero
@@ -188,7 +190,10 @@ impl<T> Cell<T> {
 }
 
 static KERNEL: Cell<Kernel<Riscv64>> = Cell::new();
-static ONLINE: AtomicU32 = AtomicU32::new(0);
+/// Harts that have started, beside the one that boots.
+static STARTED: AtomicU32 = AtomicU32::new(0);
+/// Whether they may come in.
+static ADMITTED: AtomicBool = AtomicBool::new(false);
 
 /// Bytes of physical memory that the firmware left for the kernel.
 ///
@@ -230,7 +235,7 @@ fn tree_slice(address: u64) -> Result<&'static [u8], BootError> {
     if head[..4] != [0xd0, 0x0d, 0xfe, 0xed] || size > 2 << 20 {
         return Err(BootError::Tree(TreeError::NotATree));
     }
-    // SAFETY: as above, with the size that the header says.
+    // SAFETY: as above. How long it is is the firmware's word, which nothing here can check; it is RAM, and bytes.
     Ok(unsafe { physical_slice(Range { base: address, end: address + u64::from(size) }) })
 }
 
@@ -247,7 +252,8 @@ fn start(hart_id: u64, tree_address: u64, load_address: u64, started: u64) -> Re
     };
     let infos =
         keeper.take((frames * size_of::<FrameInfo>() as u64).div_ceil(PAGE)).ok_or_else(too_little)?;
-    let places = deadlines_for(frames) as u64;
+    let harts = machine.hart_count.max(1);
+    let places = (deadlines_for(frames) * harts) as u64;
     let deadlines =
         keeper.take((places * size_of::<Entry>() as u64).div_ceil(PAGE)).ok_or_else(too_little)?;
     let ring = keeper.take(RING_BYTES as u64 / PAGE).ok_or_else(too_little)?;
@@ -269,6 +275,7 @@ fn start(hart_id: u64, tree_address: u64, load_address: u64, started: u64) -> Re
     let (memory, storage) = unsafe {
         let infos = core::slice::from_raw_parts(seen(infos).cast::<FrameInfo>(), frames as usize);
         let storage = Storage {
+            harts,
             deadlines: core::slice::from_raw_parts_mut(seen(deadlines).cast::<Entry>(), places as usize),
             ring: &mut *seen(ring).cast(),
             lines: &*seen(lines).cast(),
@@ -284,6 +291,7 @@ fn start(hart_id: u64, tree_address: u64, load_address: u64, started: u64) -> Re
         ram_pages: frames,
         kernel_pages: frames.saturating_sub(free),
         threads_max: boot::threads_for(frames),
+        harts: machine.hart_count as u64,
         print_origin: machine.has_argument("console.origin"),
     };
     let boot_hart = machine.harts.iter().find(|hart| hart.id == hart_id);
@@ -296,17 +304,17 @@ fn start(hart_id: u64, tree_address: u64, load_address: u64, started: u64) -> Re
     first_words(kernel, &machine, hart_id, load_address)?;
     let image = open_image(kernel, &machine)?;
     let mut hart = Hart::new(0);
+    kernel.come_in(&mut hart, &mut Held::at_entry());
     if machine.has_argument("selftest") {
         crate::selftest::run(kernel, &mut hart, &mut Held::at_entry());
     }
     let origin = Origin { image: image.0, image_frames: image.1, tree, arguments: machine.arguments };
     boot::start_init(kernel, &mut hart, &mut Held::at_entry(), &origin)?;
-    let stack = stacks_start() + GUARD_BYTES + STACK_BYTES;
-    trap::run(&KERNEL, hart, stack)
+    trap::run(&KERNEL, hart, stack_of(0))
 }
 
 fn arch(machine: &Machine<'_>, hart: crate::boot::device_tree::HartNode) -> Riscv64 {
-    let registers = NonNull::new(seen(machine.controller.base)).unwrap_or(NonNull::dangling());
+    let registers = NonNull::new(seen(machine.controller.base)).expect("the window is not at address 0");
     let bytes = (machine.controller.end - machine.controller.base) as usize;
     // SAFETY: `make_tables` mapped the controller's window for good; the kernel keeps it to itself
     // (`is_kernel_device`).
@@ -318,6 +326,7 @@ fn arch(machine: &Machine<'_>, hart: crate::boot::device_tree::HartNode) -> Risc
         ticks_per_second: machine.ticks_per_second,
         has_supervisor_timer: hart.has_supervisor_timer,
         last_asid: csr::last_asid(),
+        hart_ids: [const { AtomicU64::new(0) }; HARTS_MAX],
     }
 }
 
@@ -338,50 +347,70 @@ fn first_words(
     let timer = if kernel.arch.has_supervisor_timer { "sstc" } else { "sbi" };
     let asids = kernel.arch.last_asid;
     kernel.say(&mut hart, held, RingLevel::Info, &line!("traps: ok, timer {timer}, {asids} asids"));
+    kernel.arch.hart_ids[0].store(hart_id, Ordering::Relaxed);
+    kernel.entrance.admit();
     let mut online = 1;
-    for (place, other) in machine.harts[..machine.hart_count].iter().enumerate() {
-        if other.id != hart_id && start_other(other.id, place, load_address) {
-            // Numbered as they come: which hart the firmware boots first is its own choice.
+    for other in machine.harts[..machine.hart_count].iter().filter(|other| other.id != hart_id) {
+        // Numbered as they come: which hart the firmware boots first is its own choice.
+        kernel.arch.hart_ids[online].store(other.id, Ordering::Relaxed);
+        if other.has_supervisor_timer == kernel.arch.has_supervisor_timer
+            && start_other(other.id, online, load_address)
+        {
+            kernel.entrance.admit();
             let text = line!("KINIT: cpu{online} online");
             online += 1;
             kernel.say(&mut hart, held, RingLevel::Info, &text);
         }
     }
-    kernel.counters.harts_online.store(online, Ordering::Relaxed);
+    kernel.counters.harts_online.store(online as u64, Ordering::Relaxed);
+    ADMITTED.store(true, Ordering::Release);
     Ok(())
 }
 
-/// Starts another hart and waits, for a bounded time, until it says so. It idles.
-fn start_other(id: u64, place: usize, load_address: u64) -> bool {
+/// The top of the stack of a hart, by its index.
+fn stack_of(index: usize) -> u64 {
+    stacks_start() + (index as u64 + 1) * (STACK_BYTES + GUARD_BYTES)
+}
+
+/// Starts another hart and waits, for a bounded time, until it says so.
+fn start_other(id: u64, index: usize, load_address: u64) -> bool {
     // SAFETY: the assembly above defines it; only its address is taken, never called from here.
     unsafe extern "C" {
         fn __start_other();
     }
     let entry = (__start_other as *const ()).addr() as u64 - IMAGE_BASE + load_address;
-    let stack = stacks_start() + (place as u64 + 1) * (STACK_BYTES + GUARD_BYTES);
-    let before = ONLINE.load(Ordering::Acquire);
-    if sbi_rt::hart_start(id as usize, entry as usize, stack as usize).is_err() {
+    let before = STARTED.load(Ordering::Acquire);
+    if sbi_rt::hart_start(id as usize, entry as usize, stack_of(index) as usize).is_err() {
         return false;
     }
-    let patience = read!("time") + KERNEL.get().arch.ticks_per_second;
+    let patience = read!("time") + START_SECONDS * KERNEL.get().arch.ticks_per_second;
     while read!("time") < patience {
-        if ONLINE.load(Ordering::Acquire) != before {
+        if STARTED.load(Ordering::Acquire) != before {
             return true;
         }
         core::hint::spin_loop();
     }
-    false
+    // It may still come: then onto a stack that must be nobody else's.
+    panic!("hart {id} was started and does not come")
 }
 
-extern "C" fn enter_other(_hart_id: u64) -> ! {
-    let root = KERNEL.get();
-    if let Some(shared) = root.memory.shared(root.root) {
+extern "C" fn enter_other(stack: u64) -> ! {
+    let kernel = KERNEL.get();
+    if let Some(shared) = kernel.memory.shared(kernel.root) {
         csr::load_table(shared.space().0);
     }
     // SAFETY: forgets the coarse tables' translations.
     unsafe { core::arch::asm!("sfence.vma", options(nostack)) };
-    ONLINE.fetch_add(1, Ordering::AcqRel);
-    stop()
+    trap::install();
+    kernel.arch.set_timer(u64::MAX);
+    STARTED.fetch_add(1, Ordering::AcqRel);
+    while !ADMITTED.load(Ordering::Acquire) {
+        core::hint::spin_loop();
+    }
+    let index = (stack - stacks_start()) / (STACK_BYTES + GUARD_BYTES) - 1;
+    let mut hart = Hart::new(index as usize);
+    kernel.come_in(&mut hart, &mut Held::at_entry());
+    trap::run(&KERNEL, hart, stack)
 }
 
 type OpenedImage = (Image<'static>, (crate::memory::FrameNumber, usize));
@@ -391,7 +420,8 @@ fn open_image(kernel: &'static Kernel<Riscv64>, machine: &Machine<'_>) -> Result
     if !range.base.is_multiple_of(PAGE) {
         return Err(BootError::ImageUnaligned);
     }
-    // SAFETY: the firmware loaded the image there; its frames never go to the pool.
+    // SAFETY: the range is of RAM (`Machine::read`); the firmware loaded the image there, and its frames never go to
+    // the pool.
     let image = Image::open(unsafe { physical_slice(range) }).map_err(BootError::Image)?;
     let first = kernel.memory.frame(PhysicalAddress(range.base)).ok_or(BootError::ImageUnaligned)?;
     let pages = (range.end - range.base).div_ceil(PAGE) as usize;

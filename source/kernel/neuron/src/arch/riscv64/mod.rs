@@ -13,9 +13,14 @@ pub mod trap;
 use super::{AddressSpace, Arch};
 use crate::object::thread::Context;
 use core::arch::asm;
-use core::sync::atomic::AtomicBool;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use csr::{clear, read, set, write};
+use nexus_abi::limits::HARTS_MAX;
 use plic::Plic;
+use sbi_rt::HartMask;
+
+/// Bit of `sip`: another hart interrupts.
+const SOFTWARE: u64 = 1 << 1;
 
 /// What boot found of the machine.
 pub struct Riscv64 {
@@ -25,6 +30,8 @@ pub struct Riscv64 {
     ticks_per_second: u64,
     has_supervisor_timer: bool,
     last_asid: u16,
+    /// The firmware's ids of the harts, by index. Each is written before its hart is online.
+    hart_ids: [AtomicU64; HARTS_MAX],
 }
 
 /// Whether the console is this hart's: set by a kernel bug, after which nobody else prints.
@@ -52,8 +59,11 @@ impl Arch for Riscv64 {
     }
 
     fn wait_for_interrupt(&self) {
-        // SAFETY: with interrupts off `wfi` only waits; it changes neither registers nor memory.
-        unsafe { asm!("wfi", options(nomem, nostack, preserves_flags)) };
+        // The machine may come back from waiting for no reason.
+        while !self.interrupt_pending() {
+            // SAFETY: with interrupts off `wfi` only waits; it changes neither registers nor memory.
+            unsafe { asm!("wfi", options(nomem, nostack, preserves_flags)) };
+        }
     }
 
     fn last_line(&self) -> u32 {
@@ -104,6 +114,31 @@ impl Arch for Riscv64 {
         unsafe { asm!("fence.i", options(nostack)) };
     }
 
+    fn flush_space_of(&self, others: u32, asid: u16) {
+        for hart in harts(others) {
+            let done = sbi_rt::remote_sfence_vma_asid(self.mask_of(hart), 0, usize::MAX, asid.into());
+            assert!(done.is_ok(), "a hart does not forget translations");
+        }
+    }
+
+    fn flush_instructions_of(&self, others: u32) {
+        for hart in harts(others) {
+            assert!(sbi_rt::remote_fence_i(self.mask_of(hart)).is_ok(), "a hart does not fetch anew");
+        }
+    }
+
+    fn interrupt(&self, hart: usize) {
+        assert!(sbi_rt::send_ipi(self.mask_of(hart)).is_ok(), "a hart cannot be interrupted");
+    }
+
+    fn quiet(&self) -> bool {
+        let was_called = read!("sip") & SOFTWARE != 0;
+        if was_called {
+            clear!("sip", SOFTWARE);
+        }
+        was_called
+    }
+
     fn last_asid(&self) -> u16 {
         self.last_asid
     }
@@ -140,6 +175,18 @@ impl Arch for Riscv64 {
             sbi_rt::system_reset(sbi_rt::Shutdown, sbi_rt::NoReason);
         }
     }
+}
+
+impl Riscv64 {
+    /// How the firmware names a hart.
+    fn mask_of(&self, hart: usize) -> HartMask {
+        HartMask::from_mask_base(1, self.hart_ids[hart].load(Relaxed) as usize)
+    }
+}
+
+/// The indices of the bits of a set.
+fn harts(set: u32) -> impl Iterator<Item = usize> {
+    (0..HARTS_MAX).filter(move |hart| set >> hart & 1 != 0)
 }
 
 /// Writes to the firmware's console, byte by byte; the firmware puts a carriage return before a new line.

@@ -5,17 +5,18 @@
 
 use super::boot::Cell;
 use super::{Riscv64, csr};
+use crate::fast_path::{Delivered, Sent, Wait};
 use crate::fault::Fault;
 use crate::kernel::{Hart, Kernel};
 use crate::object::Thread;
 use crate::object::thread::Context;
 use crate::sync::Held;
 use core::arch::{asm, global_asm};
-use core::ptr::NonNull;
 use csr::{clear, read, set, write};
-use nexus_abi::SystemCall;
+use nexus_abi::limits::{HARTS_MAX, REGISTER_WORDS};
 use nexus_abi::message::Registers;
 use nexus_abi::records::FaultCause;
+use nexus_abi::{Error, SystemCall};
 
 /// What a hart needs at the very beginning of a trap; the offsets are the assembly's.
 #[repr(C)]
@@ -24,13 +25,11 @@ pub struct HartBlock {
     stack: u64,
     /// Where the registers of the running thread go.
     context: *mut Context,
-    /// The number of the call, while it is a message or a short one.
-    number: u64,
     /// The user's stack pointer, during a short call.
     user_stack: u64,
     /// The user's thread pointer, during a short call.
     user_thread: u64,
-    /// The registers of a message; the first three of a short call.
+    /// The registers of a message; the first three of a wait, two of a short call.
     message: Registers,
     /// Everything else.
     hart: Hart,
@@ -38,24 +37,20 @@ pub struct HartBlock {
 }
 
 const _: () = assert!(
-    core::mem::offset_of!(HartBlock, message) == 40
+    core::mem::offset_of!(HartBlock, message) == 32
         && core::mem::offset_of!(Registers, words) == 32
         && core::mem::offset_of!(Registers, deadline) == 96
 );
 
-/// Calls that answer at once and touch no other thread as a rule: one bit a number.
-const SHORT_CALLS: u64 = 1 << SystemCall::NotificationPoll as u64
-    | 1 << SystemCall::NotificationSignal as u64
-    | 1 << SystemCall::ThreadYield as u64;
-
-// Three ways in. A system call is a function call to its caller: what a function may clobber is neither
+// Four ways in. A system call is a function call to its caller: what a function may clobber is neither
 // saved nor leaked.
 //  - A short call saves nothing: the functions of the kernel keep what a function keeps.
-//  - A message saves what a function keeps; its own registers go into the block and come out of it as those
-//    of whoever runs next.
+//  - A message saves what a function keeps; its payload goes into the block and comes out of it as that of
+//    whoever runs next.
+//  - A wait saves what a function keeps, before anybody can wake the thread.
 //  - Everything else saves all registers.
-// In the block: stack 0, context 8, number 16, user stack 24, user thread 32, message 40 (words 72, deadline
-// 136, process id 144). In the context: register n at 8n, the program counter at 0.
+// In the block: stack 0, context 8, user stack 16, user thread 24, message 32 (words 64, deadline 128). In the
+// context: register n at 8n, the program counter at 0.
 global_asm!(
     r#"
     .macro keep_calls_registers
@@ -66,19 +61,19 @@ global_asm!(
     .endr
     .endm
 
-    .macro message_call number, function
-    sd a0, 40(tp)
-    sd a1, 48(tp)
-    sd a2, 56(tp)
-    sd a3, 64(tp)
-    sd a4, 72(tp)
-    sd a5, 80(tp)
-    sd a6, 88(tp)
-    sd t1, 104(tp)
-    sd t2, 112(tp)
-    sd t3, 120(tp)
-    sd t4, 128(tp)
-    sd t5, 136(tp)
+    .macro message_call function
+    sd a0, 32(tp)
+    sd a1, 40(tp)
+    sd a2, 48(tp)
+    sd a3, 56(tp)
+    sd a4, 64(tp)
+    sd a5, 72(tp)
+    sd a6, 80(tp)
+    sd t1, 96(tp)
+    sd t2, 104(tp)
+    sd t3, 112(tp)
+    sd t4, 120(tp)
+    sd t5, 128(tp)
     ld t0, 8(tp)
     csrr t1, sepc
     addi t1, t1, 4
@@ -87,60 +82,69 @@ global_asm!(
     sd t1, 32(t0)
     keep_calls_registers
     ld sp, 0(tp)
-    mv a0, tp
-    call \function
-    bnez a0, __enter_message
-    li t1, \number
-    j 7f
+    mv a4, tp
+    j \function
     .endm
 
-    .section .text
-    .balign 4
-    .globl __trap
-__trap:
-    csrrw tp, sscratch, tp
-    beqz tp, 9f
-    sd t0, 96(tp)
-    csrr t0, scause
-    addi t0, t0, -{user_call}
-    bnez t0, 5f
-    addi t0, a7, -{call}
-    beqz t0, 2f
-    addi t0, a7, -{reply_receive}
-    beqz t0, 3f
-    li t0, {short_calls}
-    srl t0, t0, a7
-    andi t0, t0, 1
-    beqz t0, 5f
-
-    # A short call.
-    sd a0, 40(tp)
-    sd a1, 48(tp)
-    sd a7, 16(tp)
-    sd sp, 24(tp)
+    .macro short_call number, function
+    sd a0, 32(tp)
+    sd a1, 40(tp)
+    sd sp, 16(tp)
     csrrw t0, sscratch, zero
-    sd t0, 32(tp)
+    sd t0, 24(tp)
     ld sp, 0(tp)
     mv a2, tp
-    mv a3, a7
-    call {short}
-    ld sp, 24(tp)
-    bltz a0, 4f
+    call \function
+    ld sp, 16(tp)
+    li a2, \number
+    bltz a0, __long_short
     csrr t0, sepc
     addi t0, t0, 4
     csrw sepc, t0
-    ld t0, 32(tp)
+    ld t0, 24(tp)
     csrw sscratch, tp
     mv tp, t0
     .irp number, 1,5,6,7,12,13,14,15,16,17,28,29,30,31
     li x\number, 0
     .endr
     sret
+    .endm
 
-    # It was none, or somebody else runs next: the thread's registers are put away after all.
-4:  ld t0, 8(tp)
+    .section .text
+    .balign 4
+    .globl __trap
+    .globl __enter_message
+    .globl __long_message
+__trap:
+    csrrw tp, sscratch, tp
+    beqz tp, 9f
+    sd t0, 88(tp)
+    csrr t0, scause
+    addi t0, t0, -{user_call}
+    bnez t0, 8f
+    addi t0, a7, -{call}
+    beqz t0, 2f
+    addi t0, a7, -{reply_receive}
+    beqz t0, 3f
+    addi t0, a7, -{poll}
+    beqz t0, 4f
+    addi t0, a7, -{signal}
+    beqz t0, 5f
+    addi t0, a7, -{yield}
+    beqz t0, 6f
+    addi t0, a7, -{wait}
+    beqz t0, 7f
+    j 8f
+
+4:  short_call {poll}, {short_poll}
+5:  short_call {signal}, {short_signal}
+6:  short_call {yield}, {short_yield}
+
+    # It was none, or somebody else runs next: the thread's registers are put away after all. a2: the number.
+__long_short:
+    ld t0, 8(tp)
     keep_calls_registers
-    ld t1, 32(tp)
+    ld t1, 24(tp)
     sd t1, 32(t0)
     csrr t1, sepc
     sd t1, 0(t0)
@@ -151,23 +155,42 @@ __trap:
     call {after_short}
     j __enter_user
 
-    # Messages.
-2:  message_call {call}, {fast_call}
-3:  message_call {reply_receive}, {fast_reply_receive}
+    # A wait: once the thread waits somebody else may go on with it, so its registers are put away before.
+7:  sd a0, 32(tp)
+    sd a1, 40(tp)
+    sd a2, 48(tp)
+    ld t0, 8(tp)
+    keep_calls_registers
+    csrrw t1, sscratch, zero
+    sd t1, 32(t0)
+    csrr t1, sepc
+    addi t1, t1, 4
+    sd t1, 0(t0)
+    ld sp, 0(tp)
+    mv s0, zero
+    mv a0, tp
+    call {wait_call}
+    j __enter_user
 
-    # The long way: what the block has of the message goes where any call has it.
-7:  ld t0, 8(tp)
-    sd t1, 8*17(t0)
+    # Messages.
+2:  message_call {fast_call}
+3:  message_call {fast_reply}
+
+    # The long way: what the block has of the message goes where any call has it. a0: the call's number.
+__long_message:
+    ld sp, 0(tp)
+    ld t0, 8(tp)
+    sd a0, 8*17(t0)
     .irp place, 10,11,12,13,14,15,16
-    ld t1, 8*\place-40(tp)
+    ld t1, 8*\place-48(tp)
     sd t1, 8*\place(t0)
     .endr
     .irp place, 5,6,7
-    ld t1, 8*\place+56(tp)
+    ld t1, 8*\place+48(tp)
     sd t1, 8*\place(t0)
     .endr
     .irp place, 28,29,30
-    ld t1, 8*\place-104(tp)
+    ld t1, 8*\place-112(tp)
     sd t1, 8*\place(t0)
     .endr
     mv s0, zero
@@ -175,8 +198,9 @@ __trap:
     call {long_call}
     j __enter_user
 
-    # Whoever runs next gets its registers out of the block. a0: its context.
+    # Whoever runs next gets the payload out of the block. a0: its context; a1, a2, a3, t5 and t6 are as they are.
 __enter_message:
+    sd a0, 8(tp)
     ld t0, 0(a0)
     csrw sepc, t0
     ld sp, 16(a0)
@@ -185,19 +209,14 @@ __enter_message:
     ld x\number, 8*\number(a0)
     .endr
     csrw sscratch, tp
-    ld a1, 48(tp)
-    ld a2, 56(tp)
-    ld a3, 64(tp)
-    ld a4, 72(tp)
-    ld a5, 80(tp)
-    ld a6, 88(tp)
-    ld t0, 96(tp)
-    ld t1, 104(tp)
-    ld t2, 112(tp)
-    ld t3, 120(tp)
-    ld t4, 128(tp)
-    ld t5, 136(tp)
-    ld t6, 144(tp)
+    ld a4, 64(tp)
+    ld a5, 72(tp)
+    ld a6, 80(tp)
+    ld t0, 88(tp)
+    ld t1, 96(tp)
+    ld t2, 104(tp)
+    ld t3, 112(tp)
+    ld t4, 120(tp)
     ld tp, 32(a0)
     li ra, 0
     li a7, 0
@@ -205,14 +224,14 @@ __enter_message:
     sret
 
     # Everything else.
-5:  ld t0, 8(tp)
+8:  ld t0, 8(tp)
     sd x1, 8(t0)
     sd x2, 16(t0)
     sd x3, 24(t0)
     sd x6, 48(t0)
     csrrw t1, sscratch, zero
     sd t1, 32(t0)
-    ld t1, 96(tp)
+    ld t1, 88(tp)
     sd t1, 40(t0)
     csrr t1, sepc
     sd t1, 0(t0)
@@ -254,11 +273,17 @@ __stopped_stack_end:
     user_call = const USER_CALL,
     call = const SystemCall::Call as u64,
     reply_receive = const SystemCall::ReplyReceive as u64,
-    short_calls = const SHORT_CALLS,
-    short = sym short_call,
+    wait = const SystemCall::NotificationWait as u64,
+    poll = const SystemCall::NotificationPoll as u64,
+    signal = const SystemCall::NotificationSignal as u64,
+    yield = const SystemCall::ThreadYield as u64,
+    short_poll = sym short_poll,
+    short_signal = sym short_signal,
+    short_yield = sym short_yield,
     after_short = sym after_short_call,
     fast_call = sym fast_call,
-    fast_reply_receive = sym fast_reply_receive,
+    fast_reply = sym fast_reply,
+    wait_call = sym wait_call,
     long_call = sym long_call,
     handle = sym handle,
     stopped = sym stopped,
@@ -279,13 +304,12 @@ pub fn install() {
     write!("sie", csr::ALL_INTERRUPTS);
 }
 
-/// Runs threads, from now on; the boot code's stack is the hart's for good.
+/// Runs threads, from now on; the boot code's stack is the hart's for good. The hart is alone in the kernel.
 pub fn run(kernel: &'static Cell<Kernel<Riscv64>>, hart: Hart, stack: u64) -> ! {
-    static BLOCK: Cell<HartBlock> = Cell::new();
-    let block = BLOCK.fill(HartBlock {
+    static BLOCKS: [Cell<HartBlock>; HARTS_MAX] = [const { Cell::new() }; HARTS_MAX];
+    let block = BLOCKS[hart.index].fill(HartBlock {
         stack,
         context: core::ptr::null_mut(),
-        number: 0,
         user_stack: 0,
         user_thread: 0,
         message: Registers::default(),
@@ -313,43 +337,137 @@ const ILLEGAL_INSTRUCTION: u64 = 2;
 extern "C" fn handle(block: &mut HartBlock) {
     let kernel = block.kernel;
     let held = &mut Held::at_entry();
-    kernel.mark_entry(&block.hart);
-    match read!("scause") {
+    let cause = read!("scause");
+    kernel.come_in(&mut block.hart, held);
+    match cause {
         USER_CALL => kernel.system_call(&mut block.hart, held),
-        cause if cause & INTERRUPT != 0 => {
-            // A software interrupt only asks for a look at what is pending.
-            clear!("sip", 1 << 1);
-            kernel.take_interrupts(&mut block.hart, held);
-        }
+        // A software interrupt only asks for a look at what is pending.
+        cause if cause & INTERRUPT != 0 => kernel.take_interrupts(&mut block.hart, held),
         ILLEGAL_INSTRUCTION if first_float(block) => {}
         cause => kernel.user_fault(&mut block.hart, held, fault(cause, read!("stval"))),
     }
     choose_next(block);
 }
 
-/// The context of whoever runs next, or null for the long way.
-extern "C" fn fast_call(block: &mut HartBlock) -> *mut Context {
-    let next = block.kernel.fast_call(&mut block.hart, &mut block.message);
-    next.map_or(core::ptr::null_mut(), |context| run_on(block, context))
+// The functions of messages never come back, so they have nothing to restore: they leave by `go_on_with`.
+
+extern "C" fn fast_call(target: u64, header: u64, reply: u64, buffers: u64, block: &mut HartBlock) -> ! {
+    let sent = Sent { target, header, reply, buffers, deadline: block.message.deadline };
+    if sent.is_long() {
+        fast_call_with_buffers(target, header, reply, buffers, block)
+    }
+    let delivered = beside(block, |kernel, hart, words| kernel.fast_call::<false>(hart, &sent, words));
+    go_on_with(delivered, SystemCall::Call)
 }
 
-/// As [`fast_call`].
-extern "C" fn fast_reply_receive(block: &mut HartBlock) -> *mut Context {
-    let next = block.kernel.fast_reply_receive(&mut block.hart, &mut block.message);
-    next.map_or(core::ptr::null_mut(), |context| run_on(block, context))
+#[inline(never)]
+extern "C" fn fast_call_with_buffers(
+    target: u64,
+    header: u64,
+    reply: u64,
+    buffers: u64,
+    block: &mut HartBlock,
+) -> ! {
+    let sent = Sent { target, header, reply, buffers, deadline: block.message.deadline };
+    let delivered = beside(block, |kernel, hart, words| kernel.fast_call::<true>(hart, &sent, words));
+    go_on_with(delivered, SystemCall::Call)
 }
 
+extern "C" fn fast_reply(target: u64, header: u64, reply: u64, buffers: u64, block: &mut HartBlock) -> ! {
+    let sent = Sent { target, header, reply, buffers, deadline: block.message.deadline };
+    if sent.is_long() {
+        fast_reply_with_buffers(target, header, reply, buffers, block)
+    }
+    let delivered =
+        beside(block, |kernel, hart, words| kernel.fast_reply_receive::<false>(hart, &sent, words));
+    go_on_with(delivered, SystemCall::ReplyReceive)
+}
+
+#[inline(never)]
+extern "C" fn fast_reply_with_buffers(
+    target: u64,
+    header: u64,
+    reply: u64,
+    buffers: u64,
+    block: &mut HartBlock,
+) -> ! {
+    let sent = Sent { target, header, reply, buffers, deadline: block.message.deadline };
+    let delivered =
+        beside(block, |kernel, hart, words| kernel.fast_reply_receive::<true>(hart, &sent, words));
+    go_on_with(delivered, SystemCall::ReplyReceive)
+}
+
+/// Does something in the kernel beside other harts. `None`: it could not come in, or was not done.
 #[inline(always)]
-fn run_on(block: &mut HartBlock, context: NonNull<Context>) -> *mut Context {
-    block.context = context.as_ptr();
-    block.context
+fn beside<R>(
+    block: &mut HartBlock,
+    what: impl FnOnce(&Kernel<Riscv64>, &mut Hart, &mut [u64; REGISTER_WORDS]) -> Option<R>,
+) -> Option<R> {
+    let _inside = block.kernel.entrance.beside(block.hart.index)?;
+    what(block.kernel, &mut block.hart, &mut block.message.words)
+}
+
+/// Leaves the kernel with whoever got a message, or goes the long way.
+#[inline(always)]
+fn go_on_with(delivered: Option<Delivered>, call: SystemCall) -> ! {
+    match delivered {
+        // SAFETY: `tp` holds the block, since the trap; the payload is in it, and the context is that of a thread
+        // which may run, with its space loaded. The stack below its top belongs to the next trap.
+        Some(delivered) => unsafe {
+            asm!(
+                "j __enter_message",
+                in("a0") delivered.context.as_ptr(),
+                in("a1") delivered.header,
+                in("a2") delivered.reply,
+                in("a3") delivered.badge,
+                in("t5") delivered.service_id,
+                in("t6") delivered.process_id,
+                options(noreturn),
+            )
+        },
+        // SAFETY: as above; the block has the message's registers, as the trap put them there.
+        None => unsafe { asm!("j __long_message", in("a0") call as u64, options(noreturn)) },
+    }
+}
+
+extern "C" fn wait_call(block: &mut HartBlock) {
+    let held = &mut Held::at_entry();
+    let arguments = [block.message.target, block.message.header.0, block.message.reply.0];
+    let outcome = beside(block, |kernel, hart, _| {
+        let outcome = kernel.fast_wait(hart, arguments)?;
+        Some((outcome, outcome == Wait::Waits && kernel.go_on(hart, &mut Held::at_entry())))
+    });
+    match outcome {
+        Some((Wait::Bits(bits), _)) => {
+            // SAFETY: the context is that of the thread which made the call and still runs; nothing else refers to it.
+            let context = unsafe { &mut *block.context };
+            context.set_argument(0, 0);
+            context.set_argument(1, bits);
+            return;
+        }
+        Some((Wait::Waits, true)) => {
+            block.context = context_of_current(block);
+            return;
+        }
+        Some((Wait::Waits, false)) => block.kernel.come_in(&mut block.hart, held),
+        None => {
+            // SAFETY: as above.
+            let context = unsafe { &mut *block.context };
+            context.repeat_call();
+            arguments.into_iter().enumerate().for_each(|(place, value)| context.set_argument(place, value));
+            context.set_argument(7, SystemCall::NotificationWait as u64);
+            block.kernel.come_in(&mut block.hart, held);
+            block.kernel.system_call(&mut block.hart, held);
+        }
+    }
+    choose_next(block);
 }
 
 /// A message that the fast path does not take; its program counter was stepped over already.
 extern "C" fn long_call(block: &mut HartBlock) {
     // SAFETY: the context is that of the thread which made the call, and nothing else refers to it here.
     unsafe { &mut *block.context }.repeat_call();
-    block.kernel.mark_entry(&block.hart);
+    block.kernel.come_in(&mut block.hart, &mut Held::at_entry());
     block.kernel.system_call(&mut block.hart, &mut Held::at_entry());
     choose_next(block);
 }
@@ -367,29 +485,49 @@ const LONG: i64 = -1;
 /// The call is answered (the block has the answer), and somebody else runs next.
 const OTHERS: i64 = -2;
 
-extern "C" fn short_call(first: u64, second: u64, block: &mut HartBlock, number: u64) -> Answer {
-    let Some(outcome) = block.kernel.short_call(&mut block.hart, number, [first, second]) else {
-        return Answer { error: LONG, value: 0 };
-    };
-    let (error, value) = match outcome {
-        Ok(value) => (0, value),
-        Err(error) => (error as i64, 0),
-    };
-    if block.hart.reschedule {
-        (block.message.target, block.message.header.0) = (error as u64, value);
-        return Answer { error: OTHERS, value };
+impl Answer {
+    #[inline(always)]
+    fn new(outcome: Option<Result<u64, Error>>) -> Self {
+        match outcome {
+            None => Answer { error: LONG, value: 0 },
+            Some(Ok(value)) => Answer { error: 0, value },
+            Some(Err(error)) => Answer { error: error as i64, value: 0 },
+        }
     }
-    Answer { error, value }
+
+    /// As it is, or put into the block while somebody else runs.
+    #[inline(always)]
+    fn unless_others(self, block: &mut HartBlock) -> Self {
+        if self.error == LONG || !block.hart.reschedule {
+            return self;
+        }
+        (block.message.target, block.message.header.0) = (self.error as u64, self.value);
+        Answer { error: OTHERS, value: 0 }
+    }
 }
 
-extern "C" fn after_short_call(block: &mut HartBlock, what: i64) {
+extern "C" fn short_poll(notification: u64, mask: u64, block: &mut HartBlock) -> Answer {
+    Answer::new(beside(block, |kernel, hart, _| kernel.short_poll(hart, notification, mask)))
+}
+
+extern "C" fn short_signal(notification: u64, bits: u64, block: &mut HartBlock) -> Answer {
+    let outcome = beside(block, |kernel, hart, _| kernel.short_signal(hart, notification, bits));
+    Answer::new(outcome).unless_others(block)
+}
+
+extern "C" fn short_yield(_: u64, _: u64, block: &mut HartBlock) -> Answer {
+    block.kernel.short_yield(&mut block.hart);
+    Answer { error: 0, value: 0 }.unless_others(block)
+}
+
+extern "C" fn after_short_call(block: &mut HartBlock, what: i64, number: u64) {
     // SAFETY: the context is that of the thread which made the call, and nothing else refers to it here.
     let context = unsafe { &mut *block.context };
     context.set_argument(0, block.message.target);
     context.set_argument(1, block.message.header.0);
-    block.kernel.mark_entry(&block.hart);
+    block.kernel.come_in(&mut block.hart, &mut Held::at_entry());
     if what == LONG {
-        context.set_argument(7, block.number);
+        context.set_argument(7, number);
         block.kernel.system_call(&mut block.hart, &mut Held::at_entry());
     } else {
         context.step_over_call();
@@ -415,13 +553,14 @@ fn first_float(block: &mut HartBlock) -> bool {
 fn choose_next(block: &mut HartBlock) {
     block.kernel.leave(&mut block.hart, &mut Held::at_entry());
     block.context = context_of_current(block);
+    block.kernel.go_out(&mut block.hart);
 }
 
 /// Where the registers of the thread that runs next are.
 fn context_of_current(block: &HartBlock) -> *mut Context {
     let Some(next) = block.hart.current else { unreachable!("a thread was chosen") };
     // SAFETY: whoever was chosen is alive, and runs on no other hart: the context is this one's to use until
-    // it stops running.
+    // it stops running, for no other hart ends a thread that runs (`Kernel::call_off`).
     unsafe { &raw mut (*block.kernel.memory.body_of_live::<Thread>(next.granule())).context }
 }
 

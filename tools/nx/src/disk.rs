@@ -1,0 +1,168 @@
+//! `nx disk`: the disk that the machine boots with.
+//!
+//! `build/disk.img` is made where there is none, and never written to again by any tool: what a person stores there
+//! stays. Runs of the tests have disks of their own, made anew each time.
+
+use crate::project::Project;
+use anyhow::{Context, Result, ensure};
+use partitions::{BLOCK_BYTES, Partition, lay_out};
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// Where `nx run` has its disk.
+pub const DISK_FILE: &str = "build/disk.img";
+/// Blocks of a new disk: 64 MiB.
+const DISK_BLOCKS: u64 = mebibytes(64);
+/// The partitions of every disk.
+const PARTITIONS: &[(Partition, u64)] = &[
+    (Partition::BootA, mebibytes(8)),
+    (Partition::BootB, mebibytes(8)),
+    (Partition::Bootctl, mebibytes(1)),
+    (Partition::State, mebibytes(32)),
+];
+/// What the disk of a test has besides.
+const SCRATCH: (Partition, u64) = (Partition::Scratch, mebibytes(4));
+
+const fn mebibytes(count: u64) -> u64 {
+    count * 1024 * 1024 / BLOCK_BYTES as u64
+}
+
+/// A disk to make by hand.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Arguments {
+    /// The file, which must not exist
+    #[arg(default_value = DISK_FILE)]
+    pub path: PathBuf,
+    /// Add the partition that tests write on
+    #[arg(long)]
+    pub scratch: bool,
+}
+
+/// Makes a new disk; one that is there is refused.
+pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
+    let path = project.path(".").join(&arguments.path);
+    let wanted: Vec<_> = PARTITIONS.iter().copied().chain(arguments.scratch.then_some(SCRATCH)).collect();
+    ensure!(create(&path, &wanted)?, "{} exists; it is left as it is", path.display());
+    println!("{}: a disk with its partitions, all of them empty", path.display());
+    Ok(())
+}
+
+/// The disk of `nx run`, made if there is none.
+pub fn of_person(project: &Project) -> Result<PathBuf> {
+    let path = project.path(DISK_FILE);
+    if create(&path, PARTITIONS)? {
+        println!("Made a disk: {DISK_FILE}. It is kept from now on.");
+    }
+    Ok(path)
+}
+
+/// What is the matter with the disk of a test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Condition {
+    /// Nothing: it has its partitions, and one for tests.
+    New,
+    /// It holds nothing but zeroes.
+    Empty,
+    /// The first copy of its table is damaged.
+    FirstCopyDamaged,
+    /// Both copies of its table are damaged.
+    Damaged,
+    /// It is smaller than a table.
+    Tiny,
+    /// The partition `state` is too small.
+    SmallState,
+}
+
+/// A new disk for a run whose files are in this directory.
+pub fn of_test(directory: &Path, condition: Condition) -> Result<PathBuf> {
+    std::fs::create_dir_all(directory).with_context(|| format!("{} cannot be made", directory.display()))?;
+    let path = directory.join("disk.img");
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("{} cannot be removed", path.display()));
+        }
+        _ => {}
+    }
+    let all: Vec<_> = PARTITIONS.iter().copied().chain([SCRATCH]).collect();
+    match condition {
+        Condition::SmallState => create(&path, &[(Partition::State, 16)])?,
+        _ => create(&path, &all)?,
+    };
+    let last = (DISK_BLOCKS - 1) * BLOCK_BYTES as u64;
+    match condition {
+        Condition::New | Condition::SmallState => {}
+        Condition::Empty => std::fs::write(&path, vec![0; mebibytes(1) as usize * BLOCK_BYTES])?,
+        Condition::Tiny => std::fs::write(&path, vec![0; 64 * BLOCK_BYTES])?,
+        Condition::FirstCopyDamaged => damage(&path, BLOCK_BYTES as u64)?,
+        Condition::Damaged => {
+            damage(&path, BLOCK_BYTES as u64)?;
+            damage(&path, last)?;
+        }
+    }
+    Ok(path)
+}
+
+/// Spoils the header of a table, behind its signature.
+fn damage(path: &Path, at: u64) -> Result<()> {
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    file.seek(SeekFrom::Start(at + 60))?;
+    Ok(file.write_all(&[0xff; 8])?)
+}
+
+/// Makes a disk; yields `false`, and changes nothing, where there is a file already.
+fn create(path: &Path, wanted: &[(Partition, u64)]) -> Result<bool> {
+    let named = || path.display().to_string();
+    let mut file = match OpenOptions::new().write(true).create_new(true).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(false),
+        Err(error) => return Err(error).with_context(named),
+    };
+    let mut random = File::open("/dev/urandom").context("/dev/urandom")?;
+    let mut seeds = vec![[0; 16]; wanted.len() + 1];
+    for seed in &mut seeds {
+        random.read_exact(seed).context("/dev/urandom")?;
+    }
+    let mut seeds = seeds.into_iter();
+    let pieces = lay_out(DISK_BLOCKS, wanted, || seeds.next().unwrap_or_default())
+        .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+    file.set_len(DISK_BLOCKS * BLOCK_BYTES as u64).with_context(named)?;
+    for (first, bytes) in pieces {
+        file.seek(SeekFrom::Start(first * BLOCK_BYTES as u64)).with_context(named)?;
+        file.write_all(&bytes).with_context(named)?;
+    }
+    file.sync_all().with_context(named)?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_disk_has_its_partitions_and_is_never_overwritten() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk.img");
+        let all: Vec<_> = PARTITIONS.iter().copied().chain([SCRATCH]).collect();
+        assert!(create(&path, &all).unwrap());
+        let disk = std::fs::read(&path).unwrap();
+        let table = partitions::read(disk.len() as u64 / BLOCK_BYTES as u64, |first, to| {
+            to.copy_from_slice(&disk[first as usize * BLOCK_BYTES..][..to.len()]);
+            Ok::<(), ()>(())
+        });
+        let found: Vec<_> = table.unwrap().found.iter().map(|(partition, _)| *partition).collect();
+        assert_eq!(found, Partition::ALL);
+        assert!(!create(&path, PARTITIONS).unwrap());
+        assert_eq!(std::fs::read(&path).unwrap(), disk);
+    }
+
+    #[test]
+    fn the_disk_of_a_test_is_a_new_one_each_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = of_test(directory.path(), Condition::New).unwrap();
+        std::fs::write(&path, b"left behind").unwrap();
+        assert_eq!(of_test(directory.path(), Condition::New).unwrap(), path);
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), DISK_BLOCKS * BLOCK_BYTES as u64);
+    }
+}
