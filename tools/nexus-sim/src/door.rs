@@ -206,7 +206,9 @@ impl Backend for Kernel {
                     *argument = inside.translated(*argument);
                 }
                 // Where a stack ends, and what a thread begins with; its other numbers are no addresses of anybody.
-                Argument::Number if call == SystemCall::ThreadCreate => *argument = inside.translated(*argument),
+                Argument::Number if call == SystemCall::ThreadCreate => {
+                    *argument = inside.translated(*argument)
+                }
                 _ => {}
             }
         }

@@ -246,6 +246,13 @@ impl Arch for Machine {
     }
 
     fn flush_instructions(&self) {}
+    // There is one hart.
+    fn flush_space_of(&self, _: u32, _: u16) {}
+    fn flush_instructions_of(&self, _: u32) {}
+    fn interrupt(&self, _: usize) {}
+    fn quiet(&self) -> bool {
+        false
+    }
 
     fn last_asid(&self) -> u16 {
         1023

@@ -49,7 +49,9 @@ fn ask(environment: &Environment, client: &Client, subject: &str) {
     for action in Action::ALL {
         let mut told = [b'?'; RESOURCES.len()];
         for (letter, resource) in told.iter_mut().zip(RESOURCES) {
-            let Some(question) = Question::new(service_id(subject), action.number(), resource) else { continue };
+            let Some(question) = Question::new(service_id(subject), action.number(), resource) else {
+                continue;
+            };
             *letter = answer(environment, client, &question);
         }
         info!("probe: {subject} {action} {}", core::str::from_utf8(&told).unwrap_or(""));

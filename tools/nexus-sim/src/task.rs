@@ -79,12 +79,7 @@ pub struct Task {
 
 impl Task {
     /// A thread on the stack between two addresses of its process's contract.
-    pub fn new(
-        process: &Process,
-        stack: (u64, u64),
-        begins: Begins,
-        clock: Rc<Cell<u64>>,
-    ) -> Result<Self> {
+    pub fn new(process: &Process, stack: (u64, u64), begins: Begins, clock: Rc<Cell<u64>>) -> Result<Self> {
         let base = process.space.base();
         let pointer = |address: u64| StackPointer::new((base + address) as usize).context("a stack at 0");
         let memory = Memory { base: pointer(stack.1)?, limit: pointer(stack.0 - GUARD_BYTES)? };

@@ -51,7 +51,9 @@ fn probed() -> Manifest {
             files: Vec::new(),
             reads_logs: None,
             audits: false,
-            creates_processes: false,
+            creates_processes: None,
+            heartbeat_ms: 0,
+            affinity: service.affinity,
         };
     }
     manifest.services.extend(real);
@@ -86,7 +88,8 @@ fn told(change: impl FnOnce(&mut Table)) -> BTreeMap<(String, String), String> {
     let mut told = BTreeMap::new();
     for line in run.console().lines() {
         // The author stands before the line, by the kernel's word.
-        let Some((author, line)) = line.trim_start_matches('\r').strip_prefix('[').and_then(|l| l.split_once("] "))
+        let Some((author, line)) =
+            line.trim_start_matches('\r').strip_prefix('[').and_then(|l| l.split_once("] "))
         else {
             continue;
         };
@@ -107,7 +110,8 @@ fn naive(subject: &str, action: &str, resource: &str) -> bool {
         for (section, allows) in [("allow", true), ("deny", false)] {
             let lines = value.get(section).and_then(|section| section.get(subject));
             for line in lines.and_then(toml::Value::as_array).into_iter().flatten() {
-                let words: Vec<&str> = line.as_str().unwrap().split(' ').filter(|w| !w.ends_with("/s")).collect();
+                let words: Vec<&str> =
+                    line.as_str().unwrap().split(' ').filter(|w| !w.ends_with("/s")).collect();
                 let about = match words[1..] {
                     [] => true,
                     [prefix] if prefix.ends_with('/') => resource.starts_with(prefix),
@@ -167,7 +171,8 @@ fn a_changed_table_is_noticed() {
         let rule = &table.rules[place];
         (table.subjects[usize::from(rule.subject)].name.clone(), rule.action.name().to_string())
     };
-    let place = |table: &Table| table.rules.iter().position(|rule| rule.action == Action::RngEntropy).unwrap();
+    let place =
+        |table: &Table| table.rules.iter().position(|rule| rule.action == Action::RngEntropy).unwrap();
     let mut changed = None;
     let turned = told(|table| {
         let place = place(table);

@@ -130,7 +130,8 @@ pub fn table(root: &Path, manifest: &Manifest) -> Result<Table> {
 
 /// The files that the initial image carries for the policy, as far as the manifest gives them to anybody.
 pub fn entries(root: &Path, manifest: &Manifest) -> Result<Vec<Entry>> {
-    let given = |name: &str| manifest.services.iter().any(|service| service.files.iter().any(|file| file == name));
+    let given =
+        |name: &str| manifest.services.iter().any(|service| service.files.iter().any(|file| file == name));
     let mut entries = Vec::new();
     if given(TABLE_FILE) {
         entries.push(Entry { name: TABLE_FILE.to_string(), bytes: policy::encode(&table(root, manifest)?)? });

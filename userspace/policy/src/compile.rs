@@ -197,7 +197,8 @@ impl Compiler<'_> {
     /// Adds a line unless one that is there already is about some of the same.
     fn add(&mut self, place: &Place<'_>, offset: usize, rule: Rule) -> Result<(), CompileError> {
         let about = |other: &&Rule| (other.subject, other.action) == (rule.subject, rule.action);
-        let other = self.table.rules.iter().filter(about).find(|other| overlap(&other.resource, &rule.resource));
+        let other =
+            self.table.rules.iter().filter(about).find(|other| overlap(&other.resource, &rule.resource));
         let Some(other) = other else {
             self.table.rules.push(rule);
             return Ok(());
@@ -208,8 +209,12 @@ impl Compiler<'_> {
             (true, false) => "overlaps with",
         };
         let name = self.subjects.get(usize::from(rule.subject)).map_or("", |(name, _)| name.as_str());
-        let message =
-            format!("this line {verb} {}:{} ({name}, {})", self.table.file_of(other), other.line, rule.action);
+        let message = format!(
+            "this line {verb} {}:{} ({name}, {})",
+            self.table.file_of(other),
+            other.line,
+            rule.action
+        );
         Err(place.error(offset, message, None))
     }
 

@@ -245,7 +245,8 @@ impl<A: Audit> Judge<A> {
     }
 
     fn understood<'q>(&mut self, action: u16, resource: &'q [u8]) -> Result<(Action, &'q str), Refusal> {
-        let resource = core::str::from_utf8(resource).ok().filter(|word| word.is_empty() || is_resource(word));
+        let resource =
+            core::str::from_utf8(resource).ok().filter(|word| word.is_empty() || is_resource(word));
         let understood = Action::from_number(action).zip(resource);
         understood.ok_or_else(|| {
             count(&mut self.counts.malformed);

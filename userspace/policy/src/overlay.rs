@@ -99,7 +99,8 @@ impl Overlay {
         let id = |table: &Table, rule: &Rule| {
             table.subjects.get(usize::from(rule.subject)).map_or(0, |subject| subject.id)
         };
-        let mut merged = Table { overlay_key: base.overlay_key, files: base.files.clone(), ..Table::default() };
+        let mut merged =
+            Table { overlay_key: base.overlay_key, files: base.files.clone(), ..Table::default() };
         merged.subjects = base.subjects.iter().chain(&self.table.subjects).cloned().collect::<Vec<Subject>>();
         merged.subjects.sort_by(|one, other| one.id.cmp(&other.id));
         merged.subjects.dedup_by_key(|subject| subject.id);
@@ -110,7 +111,8 @@ impl Overlay {
         let new = self.table.rules.iter().map(|rule| (id(&self.table, rule), rule, first_file));
         for (subject, rule, files) in kept.chain(new) {
             let place = merged.subjects.binary_search_by_key(&subject, |known| known.id);
-            let subject = place.ok().and_then(|place| u16::try_from(place).ok()).ok_or(TableError::OverLimit)?;
+            let subject =
+                place.ok().and_then(|place| u16::try_from(place).ok()).ok_or(TableError::OverLimit)?;
             let file = u16::try_from(usize::from(rule.file) + files).map_err(|_| TableError::OverLimit)?;
             merged.rules.push(Rule { subject, file, ..rule.clone() });
         }

@@ -25,7 +25,8 @@ fn because(table: &Table, decision: &Decision<'_>, subject: u64, action: Action)
         }
         (Reason::OtherResource, None) => {
             let lines = table.lines(subject, action).1.iter();
-            let lines = lines.map(|rule| format!("{} ({}:{})", rule.resource, table.file_of(rule), rule.line));
+            let lines =
+                lines.map(|rule| format!("{} ({}:{})", rule.resource, table.file_of(rule), rule.line));
             format!("its lines are about {} only", lines.collect::<Vec<_>>().join(", "))
         }
         _ => "no line is about it, and what no line allows is denied".into(),
@@ -34,7 +35,8 @@ fn because(table: &Table, decision: &Decision<'_>, subject: u64, action: Action)
 
 /// Every line: subject, action, resource, what it says, its bound, its place.
 pub fn matrix(table: &Table) -> Vec<[String; 6]> {
-    let name = |place: u16| table.subjects.get(usize::from(place)).map_or("?", |subject| subject.name.as_str());
+    let name =
+        |place: u16| table.subjects.get(usize::from(place)).map_or("?", |subject| subject.name.as_str());
     let mut rows: Vec<[String; 6]> = table
         .rules
         .iter()

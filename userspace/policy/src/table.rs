@@ -1,7 +1,8 @@
 //! The table of lines, and its bytes: a magic with the version of the layout, then [`Table`] in postcard.
 
 use crate::{
-    Action, FILES_MAX, NAME_BYTES_MAX, RATE_MAX, RULES_MAX, SUBJECTS_MAX, TABLE_BYTES_MAX, is_resource, overlap,
+    Action, FILES_MAX, NAME_BYTES_MAX, RATE_MAX, RULES_MAX, SUBJECTS_MAX, TABLE_BYTES_MAX, is_resource,
+    overlap,
 };
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -96,7 +97,8 @@ impl Table {
             (self.rules.len(), RULES_MAX),
         ];
         let names = self.files.iter().chain(self.subjects.iter().map(|subject| &subject.name));
-        if counts.iter().any(|(count, most)| count > most) || names.into_iter().any(|name| name.len() > NAME_BYTES_MAX)
+        if counts.iter().any(|(count, most)| count > most)
+            || names.into_iter().any(|name| name.len() > NAME_BYTES_MAX)
         {
             return Err(TableError::OverLimit);
         }
@@ -107,9 +109,8 @@ impl Table {
         if !rising || !there || !self.rules.is_sorted() {
             return Err(TableError::Disordered);
         }
-        let sound = |rule: &Rule| {
-            rule.rate <= RATE_MAX && (rule.resource.is_empty() || is_resource(&rule.resource))
-        };
+        let sound =
+            |rule: &Rule| rule.rate <= RATE_MAX && (rule.resource.is_empty() || is_resource(&rule.resource));
         if !self.rules.iter().all(sound) {
             return Err(TableError::BadLine);
         }
@@ -132,7 +133,9 @@ impl Table {
 
     /// The lines about a subject and an action, with the place of the first.
     pub fn lines(&self, subject: u64, action: Action) -> (usize, &[Rule]) {
-        let Ok(subject) = self.subjects.binary_search_by_key(&subject, |known| known.id) else { return (0, &[]) };
+        let Ok(subject) = self.subjects.binary_search_by_key(&subject, |known| known.id) else {
+            return (0, &[]);
+        };
         let key = |rule: &Rule| (usize::from(rule.subject), rule.action);
         let first = self.rules.partition_point(|rule| key(rule) < (subject, action));
         let end = self.rules.partition_point(|rule| key(rule) <= (subject, action));

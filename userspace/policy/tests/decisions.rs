@@ -1,8 +1,8 @@
 //! Decisions, the server of them, overlays, and the table's bytes.
 
 use policy::{
-    Action, Audit, Judge, Overlay, OverlayError, PolicyFile, PushError, Reason, Record, Refusal, Table, TableError,
-    compile, compile_overlay, covers, decode, encode, public_key, sign,
+    Action, Audit, Judge, Overlay, OverlayError, PolicyFile, PushError, Reason, Record, Refusal, Table,
+    TableError, compile, compile_overlay, covers, decode, encode, public_key, sign,
 };
 use proptest::prelude::*;
 
@@ -156,7 +156,10 @@ fn test_reject_spoofed_questions() {
     let action = Action::RngEntropy.number();
     assert_eq!(judge.check(PONG, RNGD, action, b"", 0), Err(Refusal::Spoofed));
     assert_eq!((judge.counts().refused, judge.counts().allowed), (1, 0));
-    assert_eq!(trail.kept, ["deny rng.entropy rngd asked by 000000000000000a: it was asked in another's name"]);
+    assert_eq!(
+        trail.kept,
+        ["deny rng.entropy rngd asked by 000000000000000a: it was asked in another's name"]
+    );
 }
 
 #[test]
@@ -176,7 +179,9 @@ fn test_reject_malformed_questions() {
     let mut trail = trail(9);
     let mut judge = judge(&mut trail);
     let last = Action::ALL.len() as u16;
-    for (action, resource) in [(0, &b""[..]), (last + 1, b""), (1, b"\xff"), (1, b"a b"), (1, b"\0"), (1, &[b'x'; 53])] {
+    for (action, resource) in
+        [(0, &b""[..]), (last + 1, b""), (1, b"\xff"), (1, b"a b"), (1, b"\0"), (1, &[b'x'; 53])]
+    {
         assert_eq!(judge.check(RNGD, RNGD, action, resource, 0), Err(Refusal::Malformed));
     }
     assert_eq!(judge.counts().malformed, 6);

@@ -72,8 +72,11 @@ fn test_reject_repeated_contradicting_and_overlapping_lines_with_both_places() {
         "0.toml:2: this line repeats 0.toml:2 (rngd, proc.spawn)"
     );
     // Another subject, another action, another resource: each is its own line.
-    compiled(&[one, "[deny]\nrngd = [\"statefs.read /b/\", \"statefs.write /a/\"]\npong = [\"statefs.read /a/\"]\n"])
-        .unwrap();
+    compiled(&[
+        one,
+        "[deny]\nrngd = [\"statefs.read /b/\", \"statefs.write /a/\"]\npong = [\"statefs.read /a/\"]\n",
+    ])
+    .unwrap();
 }
 
 #[test]
@@ -88,7 +91,10 @@ fn test_reject_lines_and_files_of_another_form() {
     ] {
         assert_eq!(refused(&[&format!("[allow]\nrngd = [\"{line}\"]\n")]), format!("0.toml:2: {message}"));
     }
-    assert!(refused(&["[allow]\nrngd = [\"statefs.read /a/../b\"]\n"]).contains("0.toml:2: `/a/../b` is no resource"));
+    assert!(
+        refused(&["[allow]\nrngd = [\"statefs.read /a/../b\"]\n"])
+            .contains("0.toml:2: `/a/../b` is no resource")
+    );
     assert!(refused(&["[deny]\nrngd = [\"rng.entropy 5/s\"]\n"]).contains("of what is allowed"));
     assert!(refused(&["[alow]\nrngd = []\n"]).starts_with("0.toml:1: unknown field `alow`"));
     assert!(refused(&["[allow]\nrngd = []\nrngd = []\n"]).starts_with("0.toml:3: duplicate key"));

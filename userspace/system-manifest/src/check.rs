@@ -195,7 +195,12 @@ impl Problems {
     }
 
     /// Calls go strictly down in rank, which also rules out every cycle.
-    fn access(&mut self, manifest: &Manifest, (caller, rank, calls): (&str, u32, &[Access]), access: &Access) {
+    fn access(
+        &mut self,
+        manifest: &Manifest,
+        (caller, rank, calls): (&str, u32, &[Access]),
+        access: &Access,
+    ) {
         let name = access.endpoint.as_str();
         let Some((server, endpoint)) = manifest.endpoint(name) else {
             self.add(caller, name, format!("no service serves an endpoint `{name}`"));

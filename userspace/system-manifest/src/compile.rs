@@ -5,8 +5,8 @@ mod source;
 
 use crate::check::{Problem, check};
 use crate::model::{
-    Access, ControlRights, DeviceNeed, Endpoint, Init, Limits, LogReader, Manifest, Restart, Service, ServiceIds,
-    StartPolicy, Urgency, VIRTIO_DEVICES,
+    Access, ControlRights, DeviceNeed, Endpoint, Init, Limits, LogReader, Manifest, Restart, Service,
+    ServiceIds, StartPolicy, Urgency, VIRTIO_DEVICES,
 };
 use crate::wire::encode;
 use source::{SourceDevice, SourceEndpoint, SourceManifest, SourceService};

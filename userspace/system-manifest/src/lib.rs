@@ -24,8 +24,8 @@ mod wire;
 #[cfg(feature = "compile")]
 pub use compile::{CompileError, compile};
 pub use model::{
-    Access, ControlRights, DeviceNeed, Endpoint, Init, Limits, LogReader, Manifest, Restart, Service, ServiceIds,
-    StartPolicy, Urgency, VIRTIO_DEVICES,
+    Access, ControlRights, DeviceNeed, Endpoint, Init, Limits, LogReader, Manifest, Restart, Service,
+    ServiceIds, StartPolicy, Urgency, VIRTIO_DEVICES,
 };
 pub use wire::{DecodeError, decode, encode};
 

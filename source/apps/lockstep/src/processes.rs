@@ -34,6 +34,8 @@ const QUOTA_PAGES: u64 = 96;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Turns that everybody gets after the last answer that was expected: whoever is answered too much shows it.
 const ROUNDS: usize = 3;
+/// Where all of it runs: a yield lets whoever was told to call go on until it waits, which it does on one hart.
+const HARTS: u64 = 1;
 /// The length of an epoch at first. It is doubled whenever the clock overtook a sequence.
 const EPOCH: Duration = Duration::from_millis(10);
 /// Ticks of a moment in which the kernel reclaims.
@@ -228,6 +230,7 @@ impl<'a> Processes<'a> {
             let address = SCRATCH + MAILBOXES + (thread % THREADS) as u64 * MAILBOX_BYTES;
             // SAFETY: as above.
             let thread = unsafe { system::thread_create(process, CODE, 0, address, Qos::Normal as u64)? };
+            system::thread_set_affinity(thread, HARTS)?;
             self.threads.push(thread);
         }
         self.numbers.push((parameters.service_id, system::process_status(process)?.process_id));

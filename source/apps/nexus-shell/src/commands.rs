@@ -325,7 +325,7 @@ fn uptime(shell: &Shell<'_>, _arguments: &[&str]) -> Result<String, String> {
     let info = system::system_info(shell.control).map_err(|error| error.to_string())?;
     let clock = shell.environment.clock();
     let up = clock.duration(clock.now().saturating_sub(info.boot_ticks));
-    Ok(format!(
+    let mut text = format!(
         "up {}; {} processes, {} threads, {} messages, {} interrupts, {} harts\n",
         time(up),
         info.processes,
@@ -333,7 +333,14 @@ fn uptime(shell: &Shell<'_>, _arguments: &[&str]) -> Result<String, String> {
         info.messages,
         info.interrupts,
         info.harts_online
-    ))
+    );
+    if info.harts_online > 1 {
+        text += &format!(
+            "harts: {} calls from one to another, {} threads taken over, {} locks found taken\n",
+            info.hart_calls, info.threads_stolen, info.locks_contended
+        );
+    }
+    Ok(text)
 }
 
 fn reboot(shell: &Shell<'_>, _arguments: &[&str]) -> Result<String, String> {

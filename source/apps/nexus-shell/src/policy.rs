@@ -41,7 +41,8 @@ pub fn candidates(before: &[&str], services: impl FnOnce() -> Vec<String>) -> Ve
 fn explain(shell: &Shell<'_>, subject: &str, action: &str, resource: &str) -> Result<String, String> {
     let Some(known) = Action::from_name(action) else {
         let near = nearest(action, Action::ALL.iter().map(|action| action.name()));
-        let hint = near.map_or("`policy actions` lists them".into(), |near| format!("did you mean `{near}`?"));
+        let hint =
+            near.map_or("`policy actions` lists them".into(), |near| format!("did you mean `{near}`?"));
         return Err(format!("unknown action `{action}`: {hint}"));
     };
     let question = Question::new(service_id(subject), known.number(), resource);

@@ -129,9 +129,7 @@ fn decisions(subject: &Subject<'_>) -> Result<(), String> {
         crate::expect("the decision", verdict.decision, ALLOWED)
     })?;
     let mut kept = trying("the policy", nexus_policy::Policy::open(subject.environment))?;
-    mean(subject, "policy/check/cached", || {
-        trying("asking", kept.may(own, action, "", subject.deadline()))
-    })
+    mean(subject, "policy/check/cached", || trying("asking", kept.may(own, action, "", subject.deadline())))
 }
 
 /// A signal to a waiting thread of another process, and one back.

@@ -181,11 +181,7 @@ fn tell(notification: Handle, bit: u64) {
     }
 }
 
-fn begin(
-    environment: &Environment,
-    endpoint: Handle,
-    answered: Handle,
-) -> Result<&'static Desk, MapError> {
+fn begin(environment: &Environment, endpoint: Handle, answered: Handle) -> Result<&'static Desk, MapError> {
     let asked = system::notification_create()?;
     let desk: &'static Desk = Box::leak(Box::new(Desk {
         endpoint,

@@ -12,11 +12,11 @@ use crate::schedule::{
     BUDGET_WINDOW, Decision, History, RESTART_SPACING, after_silence, may_start, restart_at, silent_at,
 };
 use crate::{KILLED_AS_LATE, KILLED_AS_SILENT, KILLED_ON_REQUEST, report};
-use gate::{Clearance, Pending};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
+use gate::{Clearance, Pending};
 use nexus_abi::records::{FaultReport, ProcessStatus, STATE_ALIVE, STATE_KILLED};
 use nexus_abi::{Error, Handle, service_id, system};
 use nexus_ipc::{Access, Answer, Caller, Clock, Deadline, Event, Receiver};
@@ -170,7 +170,8 @@ impl<'a> Supervisor<'a> {
             let Some(service) = self.parts.manifest.services.get(index) else { continue };
             let due = self.slots.get(index).is_some_and(|slot| self.parts.clock.now() >= slot.due);
             match self.state(index) {
-                ServiceState::Waiting | ServiceState::Restarting if self.waits_for_policy(index, service) => {}
+                ServiceState::Waiting | ServiceState::Restarting if self.waits_for_policy(index, service) => {
+                }
                 ServiceState::Waiting if self.may_start(service) => self.start_if_permitted(index),
                 ServiceState::Restarting if due => self.start_if_permitted(index),
                 ServiceState::Starting if due => self.end_late(index, service),

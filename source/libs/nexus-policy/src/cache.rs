@@ -46,7 +46,9 @@ mod tests {
         assert!(cache.holds(&question(1), 7) && !cache.holds(&question(2), 7));
         assert!(!cache.holds(&question(1), 8));
         cache.keep(question(2), 8);
-        assert!(cache.holds(&question(2), 8) && !cache.holds(&question(1), 8) && !cache.holds(&question(1), 7));
+        assert!(
+            cache.holds(&question(2), 8) && !cache.holds(&question(1), 8) && !cache.holds(&question(1), 7)
+        );
     }
 
     #[test]

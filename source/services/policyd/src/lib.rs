@@ -27,7 +27,8 @@ use nexus_proto::policy::{
 };
 use nexus_rt::{Environment, SetupError, error, info, warning};
 use policy::{
-    Action, Judge, OVERLAY_BYTES_MAX, OverlayError, PushError, RESOURCE_BYTES_MAX, Reason, Refusal, TableError,
+    Action, Judge, OVERLAY_BYTES_MAX, OverlayError, PushError, RESOURCE_BYTES_MAX, Reason, Refusal,
+    TableError,
 };
 use rejects::{Class, Rejects};
 
@@ -225,9 +226,9 @@ impl Server for Authority {
         };
         let board = &mut self.board;
         // Kept before it is in force: a successor must not fall back behind it.
-        let taken = self.judge.push(caller.service_id, &overlay, self.clock.now(), |overlay| {
-            board.keep(overlay).map_err(drop)
-        });
+        let taken = self
+            .judge
+            .push(caller.service_id, &overlay, self.clock.now(), |overlay| board.keep(overlay).map_err(drop));
         match taken {
             Ok(epoch) => {
                 self.board.set_epoch(epoch);

@@ -60,7 +60,8 @@ fn device_question(service: &Service, need: &DeviceNeed) -> Asked {
 impl Supervisor<'_> {
     /// Starts a service, or asks first for what it needs permission for.
     pub(super) fn start_if_permitted(&mut self, index: usize) {
-        let needs = self.parts.manifest.services.get(index).is_some_and(|service| !service.devices.is_empty());
+        let needs =
+            self.parts.manifest.services.get(index).is_some_and(|service| !service.devices.is_empty());
         let clearance = self.slots.get(index).map_or(Clearance::None, |slot| slot.clearance);
         match clearance {
             Clearance::None if needs => self.ask_for_device(index, 0),
@@ -73,7 +74,8 @@ impl Supervisor<'_> {
     pub(super) fn waits_for_policy(&self, index: usize, service: &Service) -> bool {
         let clearance = self.slots.get(index).map_or(Clearance::None, |slot| slot.clearance);
         let policy = policy_endpoint(self.parts.manifest);
-        let server = policy.and_then(|name| self.parts.manifest.endpoint(name)).and_then(|(server, _)| server);
+        let server =
+            policy.and_then(|name| self.parts.manifest.endpoint(name)).and_then(|(server, _)| server);
         let is_up = server.is_none_or(|server| {
             let index = self.parts.manifest.services.iter().position(|other| other.name == server.name);
             !index.map_or(ServiceState::Stopped, |index| self.state(index)).is_under_way()
