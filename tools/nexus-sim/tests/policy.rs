@@ -156,7 +156,8 @@ fn differences(told: &BTreeMap<(String, String), String>) -> Vec<(String, String
 #[test]
 fn the_running_system_answers_every_service_about_every_action_as_the_files_say() {
     for file in files() {
-        let words = file.text.lines().filter_map(|line| line.split('"').nth(1)).filter_map(|line| {
+        let lines = file.text.lines().filter(|line| !line.starts_with('#'));
+        let words = lines.flat_map(|line| line.split('"').skip(1).step_by(2)).filter_map(|line| {
             line.split(' ').nth(1).filter(|word| !word.ends_with("/s")).map(str::to_string)
         });
         let missing: Vec<String> = words.filter(|word| !RESOURCES.contains(&word.as_str())).collect();
