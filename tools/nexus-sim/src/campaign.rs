@@ -56,7 +56,7 @@ impl Stage {
         let built = build(root, RECIPE_FILE)?;
         let mut run = Run::boot(&built, Setup::default())?;
         run.until_prompt().context("a system to which nothing happens does not come up")?;
-        let rest = run.rest()?;
+        let rest = run.rest().inspect_err(|_| eprintln!("{}", run.console()))?;
         drop(run);
         Ok(Stage { built, rest })
     }

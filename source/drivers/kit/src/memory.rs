@@ -40,26 +40,28 @@ mod row {
     }
 }
 
-/// On a host a thread simulates one process after the other, and each begins anew: the row is that of the last.
+/// On a host one thread simulates every process, several drivers among them, turn by turn: a row a process.
 #[cfg(not(target_os = "none"))]
 mod row {
     use super::Row;
+    use nexus_abi::system::host::process_word;
     use std::cell::RefCell;
+    use std::collections::BTreeMap;
 
     std::thread_local! {
-        static ROW: RefCell<Option<Row>> = const { RefCell::new(None) };
+        static ROWS: RefCell<BTreeMap<usize, Row>> = const { RefCell::new(BTreeMap::new()) };
     }
 
     pub(super) fn is_first() -> bool {
-        true
+        !ROWS.with_borrow(|rows| rows.contains_key(&process_word()))
     }
 
     pub(super) fn set(row: Row) {
-        ROW.set(Some(row));
+        ROWS.with_borrow_mut(|rows| rows.insert(process_word(), row));
     }
 
     pub(super) fn with<T>(act: impl FnOnce(&Row) -> Option<T>) -> Option<T> {
-        ROW.with_borrow(|row| row.as_ref().and_then(act))
+        ROWS.with_borrow(|rows| rows.get(&process_word()).and_then(act))
     }
 }
 
