@@ -123,7 +123,7 @@ fn only_the_harmed_died(system: &System) -> Result<()> {
         }
     };
     let unexpected = system.deaths().iter().find(|death| !expected(death));
-    ensure!(unexpected.is_none(), "somebody died who was not harmed: {unexpected:?}");
+    ensure!(unexpected.is_none(), "somebody died who was not harmed: {unexpected:?}\n{}", system.console());
     Ok(())
 }
 

@@ -127,7 +127,7 @@ impl System {
     /// Boots a machine up to init's first instruction.
     pub fn boot(built: &Built, setup: &Setup) -> Result<Self> {
         door::open();
-        let frames = built.manifest.memory_pages() as usize + FRAMES_BESIDE;
+        let frames = built.manifest.memory_pages(|_| true) as usize + FRAMES_BESIDE;
         let mut ram = Ram::take(frames).context("the simulated RAM")?;
         let image_frames = built.image.len().div_ceil(PAGE_SIZE);
         ram.put(frames - image_frames, &built.image);

@@ -225,14 +225,15 @@ impl Manifest {
         })
     }
 
-    /// Pages that all services, their devices and their boards are given together, should all of them run.
-    pub fn memory_pages(&self) -> u64 {
-        let pages = |service: &Service| {
+    /// Pages that all services which may start, their devices and their boards are given together, should all of them
+    /// run.
+    pub fn memory_pages(&self, may_start: impl Fn(&Service) -> bool) -> u64 {
+        let of_service = |service: &Service| {
             let devices = service.devices.iter().map(|device| device.dma_pages);
             let boards = service.endpoints.iter().map(|endpoint| endpoint.board_pages);
             devices.chain(boards).chain([service.limits.memory_pages]).map(u64::from).sum::<u64>()
         };
-        self.services.iter().map(pages).sum()
+        self.services.iter().filter(|service| may_start(service)).map(of_service).sum()
     }
 }
 

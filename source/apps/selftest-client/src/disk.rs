@@ -117,7 +117,7 @@ pub fn refusals(subject: &Subject<'_>) -> Result<(), String> {
     expect("reading nothing", nothing, service(BlockError::BadLength))?;
     let too_long = session.write(
         &Extent { first: 0, blocks: TRANSFER_BLOCKS_MAX + 1 },
-        [Lent::read(&[0])],
+        [Lent::read(&one[..1])],
         subject.deadline(),
     );
     expect("writing too much", too_long, service(BlockError::BadLength))?;

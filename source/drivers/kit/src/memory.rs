@@ -40,28 +40,48 @@ mod row {
     }
 }
 
-/// On a host one thread simulates every process, several drivers among them, turn by turn: a row a process.
+/// On a host a thread simulates several processes in turn: each has a row, by the word that is its own. No heap
+/// holds them, for what runs here has that of its process.
 #[cfg(not(target_os = "none"))]
 mod row {
     use super::Row;
     use nexus_abi::system::host::process_word;
     use std::cell::RefCell;
-    use std::collections::BTreeMap;
 
-    std::thread_local! {
-        static ROWS: RefCell<BTreeMap<usize, Row>> = const { RefCell::new(BTreeMap::new()) };
+    /// Drivers that live at once, at the most; the row of one that died makes place.
+    const ROWS_MAX: usize = 16;
+
+    struct Rows {
+        rows: [Option<(usize, Row)>; ROWS_MAX],
+        next: usize,
     }
 
+    std::thread_local! {
+        static ROWS: RefCell<Rows> = const { RefCell::new(Rows { rows: [const { None }; ROWS_MAX], next: 0 }) };
+    }
+
+    /// A process that begins where one ended has its word: its row is a new one.
     pub(super) fn is_first() -> bool {
-        !ROWS.with_borrow(|rows| rows.contains_key(&process_word()))
+        true
     }
 
     pub(super) fn set(row: Row) {
-        ROWS.with_borrow_mut(|rows| rows.insert(process_word(), row));
+        let own = process_word();
+        ROWS.with_borrow_mut(|rows| {
+            let same =
+                rows.rows.iter().position(|place| place.as_ref().is_some_and(|(word, _)| *word == own));
+            let place = same.unwrap_or(rows.next % ROWS_MAX);
+            rows.rows[place] = Some((own, row));
+            rows.next = if same.is_none() { place + 1 } else { rows.next };
+        });
     }
 
     pub(super) fn with<T>(act: impl FnOnce(&Row) -> Option<T>) -> Option<T> {
-        ROWS.with_borrow(|rows| rows.get(&process_word()).and_then(act))
+        let own = process_word();
+        ROWS.with_borrow(|rows| {
+            let found = rows.rows.iter().flatten().find(|(word, _)| *word == own);
+            found.and_then(|(_, row)| act(row))
+        })
     }
 }
 

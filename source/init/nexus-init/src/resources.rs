@@ -2,6 +2,7 @@
 //! outlive the processes that use them, so a restarted service finds its callers waiting.
 
 use crate::devices::{self, Device, DeviceError};
+use crate::supervisor::may_ever_start;
 use crate::virtio::{QuietError, Slots};
 use alloc::format;
 use alloc::string::String;
@@ -253,10 +254,15 @@ impl Resources {
 
 /// Refuses a manifest whose quotas, with the rings of all services, exceed what init has (`quota_pages`) beside
 /// what it holds already (`reserved_pages`). Says the numbers.
-pub fn check_memory(manifest: &Manifest, quota_pages: u64, reserved_pages: u64) -> Result<(), String> {
+pub fn check_memory(
+    manifest: &Manifest,
+    arguments: &str,
+    quota_pages: u64,
+    reserved_pages: u64,
+) -> Result<(), String> {
     let audit_rings = manifest.services.iter().filter(|service| service.audits).count();
     let rings = (manifest.services.len() + audit_rings) as u64 * RING_BYTES.div_ceil(PAGE_SIZE) as u64;
-    let promised = manifest.memory_pages().saturating_add(rings);
+    let promised = manifest.memory_pages(|service| may_ever_start(service, arguments)).saturating_add(rings);
     let available = quota_pages.saturating_sub(reserved_pages);
     if promised > available {
         return Err(format!(

@@ -113,5 +113,6 @@ fn check_memory(manifest: &Manifest, environment: &Environment, control: Handle)
     if own.service_id != environment.page().service_id {
         return Err(String::from("the first process is not init"));
     }
-    crate::resources::check_memory(manifest, own.quota_pages, own.reserved_pages)
+    let arguments = environment.page().arguments();
+    crate::resources::check_memory(manifest, arguments, own.quota_pages, own.reserved_pages)
 }

@@ -95,11 +95,13 @@ fn test_reject_a_manifest_that_promises_more_than_there_is() {
     let manifest = manifest();
     let audits = manifest.services.iter().filter(|service| service.audits).count();
     let rings = (manifest.services.len() + audits) as u64 * nexus_log::RING_BYTES.div_ceil(4096) as u64;
-    let promised = manifest.memory_pages() + rings;
-    assert_eq!(check_memory(&manifest, promised + 100, 100), Ok(()));
-    let refusal = check_memory(&manifest, promised + 100, 101).unwrap_err();
+    let promised = manifest.memory_pages(|service| service.condition.is_none()) + rings;
+    assert_eq!(check_memory(&manifest, "", promised + 100, 100), Ok(()));
+    let refusal = check_memory(&manifest, "", promised + 100, 101).unwrap_err();
     let free = promised - 1;
     let line =
         format!("the manifest promises {promised} pages of memory to services and rings, {free} are free");
     assert_eq!(refusal, line);
+    // Those of other boot arguments are promised nothing, until their argument is given.
+    check_memory(&manifest, "selftest", promised + 100, 100).unwrap_err();
 }

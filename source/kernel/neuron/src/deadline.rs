@@ -4,6 +4,8 @@
 //! its deadline is earlier. A node that comes up too early is put in again with the deadline that holds
 //! then. So calls and replies, whose deadlines are seldom reached, do not touch the heap at all.
 
+use crate::arch::Arch;
+use crate::kernel::{Hart, Kernel};
 use crate::memory::{Granule, Memory};
 use crate::object::{Thread, Timer};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -158,6 +160,25 @@ fn links(memory: &Memory, node: Node) -> (&AtomicU32, &AtomicU64) {
         Node::Timer(granule) => {
             let shared = memory.shared_at::<Timer>(granule);
             (&shared.heap_place, &shared.heap_key)
+        }
+    }
+}
+
+impl<A: Arch> Kernel<A> {
+    /// Has a node come up on this hart at a deadline or earlier.
+    pub(crate) fn remember_deadline(&self, hart: &Hart, node: Node, deadline: u64) {
+        if hart_of(&self.memory, node).is_some_and(|other| other != hart.index) {
+            self.forget_deadline(node);
+        }
+        // Each heap has a place for every thread and every timer that there can be.
+        let placed = self.deadlines[hart.index].lock().at_latest(&self.memory, node, deadline);
+        assert!(placed, "the deadline heap is smaller than the number of threads and timers");
+    }
+
+    /// A node no longer comes up anywhere.
+    pub(crate) fn forget_deadline(&self, node: Node) {
+        if let Some(hart) = hart_of(&self.memory, node) {
+            self.deadlines[hart].lock().remove(&self.memory, node);
         }
     }
 }

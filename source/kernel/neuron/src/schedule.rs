@@ -5,7 +5,7 @@
 //! is set only for deadlines, and for the end of a turn while somebody else is ready.
 
 use crate::arch::Arch;
-use crate::deadline::{self, Node};
+use crate::deadline::Node;
 use crate::kernel::{Hart, Kernel};
 use crate::memory::list::LinksOf;
 use crate::memory::{Granule, Guard, Id, List, Memory};
@@ -199,23 +199,6 @@ impl<A: Arch> Kernel<A> {
         let shared = self.memory.shared_at::<Thread>(id.granule());
         if deadline < shared.heap_key.load(Relaxed) {
             self.remember_deadline(hart, Node::Thread(id.granule()), deadline);
-        }
-    }
-
-    /// Has a node come up on this hart at a deadline or earlier.
-    pub(crate) fn remember_deadline(&self, hart: &Hart, node: Node, deadline: u64) {
-        if deadline::hart_of(&self.memory, node).is_some_and(|other| other != hart.index) {
-            self.forget_deadline(node);
-        }
-        // Each heap has a place for every thread and every timer that there can be.
-        let placed = self.deadlines[hart.index].lock().at_latest(&self.memory, node, deadline);
-        assert!(placed, "the deadline heap is smaller than the number of threads and timers");
-    }
-
-    /// A node no longer comes up anywhere.
-    pub(crate) fn forget_deadline(&self, node: Node) {
-        if let Some(hart) = deadline::hart_of(&self.memory, node) {
-            self.deadlines[hart].lock().remove(&self.memory, node);
         }
     }
 

@@ -72,7 +72,7 @@ fn what_was_refused_is_told_once_and_also_to_a_successor() {
     let parts = parts();
     let mut producer = AuditProducer::new(parts.memory());
     while write(&mut producer, 0, &DENIED) {}
-    drop(AuditConsumer::new(parts.memory()));
+    let _ = AuditConsumer::new(parts.memory());
     let refused = |consumer: &mut AuditConsumer<'_>| {
         let items = std::iter::from_fn(|| consumer.read());
         items.map(|item| if let AuditItem::Refused(count) = item { count } else { 0 }).sum::<u32>()
@@ -85,7 +85,7 @@ fn what_was_refused_is_told_once_and_also_to_a_successor() {
 fn a_slot_that_is_not_used_leaves_no_trace() {
     let parts = parts();
     let mut producer = AuditProducer::new(parts.memory());
-    drop(producer.reserve());
+    let _ = producer.reserve();
     assert!(AuditConsumer::new(parts.memory()).read().is_none());
 }
 

@@ -1,6 +1,8 @@
 //! The way in and out: one trap from user mode saves each register once, into the thread's own context;
 //! a trap from the kernel itself is a kernel bug.
 //!
+//! Long because the ways in and out are read side by side: what one of them saves another gives back.
+//!
 //! `sscratch` holds the address of the hart's [`HartBlock`] while user code runs, and 0 inside the kernel.
 
 use super::boot::Cell;
@@ -316,6 +318,8 @@ pub fn run(kernel: &'static Cell<Kernel<Riscv64>>, hart: Hart, stack: u64) -> ! 
         hart,
         kernel: kernel.get(),
     });
+    // What boot did is not among what interrupts wait for.
+    block.kernel.mark_entry(&block.hart);
     choose_next(block);
     // SAFETY: `choose_next` put the context of a thread that may run into the block, and loaded its space;
     // the block lives for ever. From here on the stack below `stack` belongs to traps.
