@@ -53,13 +53,10 @@ pub struct Report {
 impl Stage {
     /// Builds the image of this repository and looks at a system to which nothing happens.
     pub fn new(root: &Path) -> Result<Self> {
-        let path = root.join(RECIPE_FILE);
-        let recipe =
-            std::fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-        let built = build(&recipe, RECIPE_FILE)?;
+        let built = build(root, RECIPE_FILE)?;
         let mut run = Run::boot(&built, Setup::default())?;
         run.until_prompt().context("a system to which nothing happens does not come up")?;
-        let rest = run.rest()?;
+        let rest = run.rest().inspect_err(|_| eprintln!("{}", run.console()))?;
         drop(run);
         Ok(Stage { built, rest })
     }

@@ -205,6 +205,10 @@ impl Backend for Kernel {
                 Argument::Out(_) | Argument::OutBytes | Argument::Address => {
                     *argument = inside.translated(*argument);
                 }
+                // Where a stack ends, and what a thread begins with; its other numbers are no addresses of anybody.
+                Argument::Number if call == SystemCall::ThreadCreate => {
+                    *argument = inside.translated(*argument)
+                }
                 _ => {}
             }
         }

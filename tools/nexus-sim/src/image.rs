@@ -2,8 +2,8 @@
 //! the place of each program, a file that names it.
 
 use crate::machine::{
-    BLOCK_BASE, BLOCK_LINE, ENTROPY_BASE, ENTROPY_LINE, RTC_BASE, RTC_LINE, SLOT_BASE, SLOT_LINE, UART_BASE,
-    UART_LINE,
+    BLOCK_BASE, BLOCK_LINE, ENTROPY_BASE, ENTROPY_LINE, RTC_BASE, RTC_LINE, SLOT_BASE, SLOT_LINE, SPARE_BASE,
+    SPARE_LINE, UART_BASE, UART_LINE,
 };
 use anyhow::{Context, Result, anyhow};
 use nexus_abi::image::{INIT, MANIFEST};
@@ -11,6 +11,7 @@ use nexus_abi::limits::PAGE_SIZE;
 use nexus_rt::Environment;
 use nx::image::{Entry, write};
 use std::collections::BTreeSet;
+use std::path::Path;
 use system_manifest::Manifest;
 use vm_fdt::FdtWriter;
 
@@ -27,6 +28,8 @@ pub const PROGRAMS: &[Program] = &[
     ("logd", logd::run),
     ("nexus-shell", nexus_shell::run),
     ("ping", ping::run),
+    ("policy-probe", crate::probe::run),
+    ("policyd", policyd::run),
     ("pong", pong::run),
     ("rngd", rngd::run),
     ("selftest-client", selftest_client::run),
@@ -97,25 +100,35 @@ pub struct Built {
     pub image: Vec<u8>,
 }
 
-/// Compiles a recipe, gives every service the stack that host code needs, and builds the image.
-pub fn build(recipe: &str, file: &str) -> Result<Built> {
-    let bytes = system_manifest::compile(recipe, file).map_err(|error| anyhow!("{error}"))?;
-    let mut manifest = system_manifest::decode(&bytes).map_err(|error| anyhow!("{file}: {error}"))?;
+/// Compiles the recipe of the repository at `root` and builds the image.
+pub fn build(root: &Path, file: &str) -> Result<Built> {
+    let path = root.join(file);
+    let recipe =
+        std::fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let bytes = system_manifest::compile(&recipe, file).map_err(|error| anyhow!("{error}"))?;
+    let manifest = system_manifest::decode(&bytes).map_err(|error| anyhow!("{file}: {error}"))?;
+    let policy = nx::policy::entries(root, &manifest)?;
+    assemble(manifest, policy)
+}
+
+/// Gives every service the stack that host code needs, and builds the image with these files beside the programs.
+pub fn assemble(mut manifest: Manifest, files: Vec<Entry>) -> Result<Built> {
     for service in &mut manifest.services {
         service.limits.stack_pages += EXTRA_STACK_PAGES;
         service.limits.memory_pages += EXTRA_STACK_PAGES;
     }
-    let bytes = system_manifest::encode(&manifest).map_err(|error| anyhow!("{file}: {error}"))?;
+    let bytes = system_manifest::encode(&manifest).map_err(|error| anyhow!("the manifest: {error}"))?;
     let mut entries = vec![Entry { name: MANIFEST.to_string(), bytes }];
     let names: BTreeSet<&str> = manifest.services.iter().map(|service| service.binary.as_str()).collect();
     // A recipe may name the manifest itself as a program, to see that it is refused.
     for name in std::iter::once(INIT).chain(names).filter(|name| *name != MANIFEST) {
         let known = PROGRAMS.iter().any(|(known, _)| *known == name);
         known.then_some(()).with_context(|| {
-            format!("{file}: add the program `{name}` to PROGRAMS in tools/nexus-sim/src/image.rs")
+            format!("add the program `{name}` to PROGRAMS in tools/nexus-sim/src/image.rs")
         })?;
         entries.push(Entry { name: name.to_string(), bytes: elf(name) });
     }
+    entries.extend(files);
     let image = write(&entries, manifest.init.rank)?;
     Ok(Built { manifest, image })
 }
@@ -135,6 +148,7 @@ pub fn device_tree(is_bare: bool) -> Result<Vec<u8>> {
         ("serial@10000000", "ns16550a", UART_BASE, UART_LINE),
         ("rtc@101000", "google,goldfish-rtc", RTC_BASE, RTC_LINE),
         ("virtio_mmio@10001000", "virtio,mmio", SLOT_BASE, SLOT_LINE),
+        ("virtio_mmio@10004000", "virtio,mmio", SPARE_BASE, SPARE_LINE),
     ];
     let others = [
         ("virtio_mmio@10002000", "virtio,mmio", ENTROPY_BASE, ENTROPY_LINE),

@@ -24,6 +24,7 @@ pub mod image;
 pub mod invariants;
 pub mod machine;
 pub mod mutants;
+pub mod probe;
 pub mod ram;
 pub mod random;
 pub mod run;

@@ -29,6 +29,11 @@ pub const SLOT_BASE: u64 = 0x1000_1000;
 /// Its interrupt line.
 pub const SLOT_LINE: u32 = 1;
 
+/// Where the registers of another such slot are.
+pub const SPARE_BASE: u64 = 0x1000_4000;
+/// Its interrupt line.
+pub const SPARE_LINE: u32 = 4;
+
 /// Where the registers of the entropy device's slot are.
 pub const ENTROPY_BASE: u64 = 0x1000_2000;
 /// Its interrupt line.
@@ -121,7 +126,8 @@ impl Machine {
             block.advance(now);
             block.load(offset).into()
         } else {
-            within(address, SLOT_BASE).map_or(u64::MAX, |offset| empty_slot(offset).into())
+            let slot = within(address, SLOT_BASE).or_else(|| within(address, SPARE_BASE));
+            slot.map_or(u64::MAX, |offset| empty_slot(offset).into())
         }
     }
 
@@ -145,7 +151,7 @@ impl Machine {
 
     /// Whether the registers at a physical address behave as memory does.
     pub fn is_plain(address: u64) -> bool {
-        [UART_BASE, SLOT_BASE, ENTROPY_BASE, BLOCK_BASE]
+        [UART_BASE, SLOT_BASE, SPARE_BASE, ENTROPY_BASE, BLOCK_BASE]
             .into_iter()
             .all(|base| within(address, base).is_none())
     }

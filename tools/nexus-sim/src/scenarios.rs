@@ -93,6 +93,20 @@ pub const SCENARIOS: &[Scenario] = &[
         tell: stuck_device,
     },
     Scenario {
+        name: "policy-dies",
+        about: "policyd is killed while it is asked: the answer is no, and then it is asked again and all is as ever",
+        arguments: "",
+        is_bare: false,
+        tell: policy_dies,
+    },
+    Scenario {
+        name: "policy-gone",
+        about: "Without policyd nobody is given a device, and nobody may start or end anything; the rest goes on",
+        arguments: "",
+        is_bare: false,
+        tell: policy_gone,
+    },
+    Scenario {
         name: "bare",
         about: "A machine without entropy device and disk: their drivers are left out, nobody is given anything in their stead, all else is as ever",
         arguments: "selftest",
@@ -255,6 +269,46 @@ fn stuck_device(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
     run.types("mem");
     run.until_shown("in quarantine")?;
     run.until_shown("3 pages")?;
+    run.nobody_waits_too_long()
+}
+
+fn policy_dies(run: &mut Run<'_>, before: &Rest) -> Result<()> {
+    run.until_prompt()?;
+    run.restless();
+    for _ in 0..4 {
+        // Either owns a device, so init asks before it starts again.
+        let owner = ["rngd", "consoled"][run.draw(2) as usize];
+        run.system().kill(owner);
+        let turns = run.draw(400);
+        run.turns(turns)?;
+        run.system().kill("policyd");
+        let turns = run.draw(400);
+        run.turns(turns)?;
+    }
+    run.settle()?;
+    run.calm();
+    run.is_well(before)
+}
+
+fn policy_gone(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
+    run.until_prompt()?;
+    run.restless();
+    let mut lives = 0;
+    while !run.console().contains("init: gave up policyd") {
+        lives += u32::from(run.system().kill("policyd"));
+        ensure!(lives < 100, "policyd was started {lives} times and is not given up");
+        run.turns(20)?;
+    }
+    run.settle()?;
+    run.types("kill pong");
+    run.until_shown("the policy gives no answer")?;
+    run.types("run ping");
+    run.until_shown("the policy gives no answer")?;
+    run.system().kill("rngd");
+    run.until_shown("init: gave up rngd: the policy gives no answer about its device")?;
+    run.types("ping");
+    run.until_shown("pong answered")?;
+    run.settle()?;
     run.nobody_waits_too_long()
 }
 

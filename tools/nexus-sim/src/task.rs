@@ -13,6 +13,7 @@ use corosensei::{Coroutine, CoroutineResult};
 use nexus_abi::start_page::StartPage;
 use nexus_abi::system::host::{process_word, set_process_word};
 use nexus_rt::Heap;
+use nexus_rt::thread::Beginning;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -77,8 +78,8 @@ pub struct Task {
 }
 
 impl Task {
-    /// A process's first thread, on the stack between two addresses of its contract.
-    pub fn new(process: &Process, stack: (u64, u64), clock: Rc<Cell<u64>>) -> Result<Self> {
+    /// A thread on the stack between two addresses of its process's contract.
+    pub fn new(process: &Process, stack: (u64, u64), begins: Begins, clock: Rc<Cell<u64>>) -> Result<Self> {
         let base = process.space.base();
         let pointer = |address: u64| StackPointer::new((base + address) as usize).context("a stack at 0");
         let memory = Memory { base: pointer(stack.1)?, limit: pointer(stack.0 - GUARD_BYTES)? };
@@ -98,6 +99,7 @@ impl Task {
             page: std::ptr::from_ref(&*process.page),
             heap: Rc::as_ptr(&process.heap),
             run: process.program.1,
+            begins,
         };
         let coroutine = Coroutine::with_stack(memory, move |way: &Way, _go| live(way, &start));
         inside.handler.set(Some(coroutine.trap_handler()));
@@ -132,6 +134,16 @@ struct Start {
     page: *const StartPage,
     heap: *const Heap,
     run: fn(&nexus_rt::Environment) -> u64,
+    begins: Begins,
+}
+
+/// What a thread begins with.
+#[derive(Clone, Copy, Debug)]
+pub enum Begins {
+    /// The process's program.
+    Program,
+    /// What its process handed over, at this address of the host.
+    Thread(u64),
 }
 
 fn live(way: &Way, start: &Start) {
@@ -139,7 +151,14 @@ fn live(way: &Way, start: &Start) {
     let (inside, page, heap) = unsafe { (&*start.inside, &*start.page, &*start.heap) };
     inside.way.set(way);
     // It comes back only by a panic: a program that ends exits.
-    let panicked = catch_unwind(AssertUnwindSafe(|| nexus_rt::begin(page, heap, start.run)));
+    let panicked = catch_unwind(AssertUnwindSafe(|| match start.begins {
+        Begins::Program => nexus_rt::begin(page, heap, start.run),
+        Begins::Thread(address) => {
+            let beginning = std::ptr::with_exposed_provenance::<Beginning>(address as usize);
+            // SAFETY: the process's own call handed it over, and it lives as long as the process's memory.
+            unsafe { nexus_rt::thread::live(beginning) }
+        }
+    }));
     drop(panicked);
     inside.ending.set(false);
     nexus_rt::error!("{}", inside.last_words.borrow());

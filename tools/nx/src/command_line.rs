@@ -5,8 +5,8 @@ use crate::drift::Doors;
 use crate::gates::{self, Gate};
 use crate::project::Project;
 use crate::{
-    architecture, bench, build, dependencies, disk, drift, figures, fuzz, image, interactive, os_test, run,
-    setup, simulation,
+    architecture, bench, build, dependencies, disk, drift, figures, fuzz, image, interactive, os_test,
+    policy, run, setup, simulation,
 };
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -51,6 +51,9 @@ enum Command {
     Bench(bench::Arguments),
     /// Try random input for so many minutes
     Fuzz(fuzz::Arguments),
+    /// Say who may do what, and by which line; sign overlays
+    #[command(subcommand)]
+    Policy(policy::Arguments),
     /// List, read, write, check and dump a state partition from outside
     Statefs(nx_statefs::Arguments),
     /// Write every page that is printed from the sources (abi, limits, ladder, messages, services, unsafe)
@@ -111,6 +114,7 @@ pub fn run() -> Result<()> {
         Command::Gate { gate } => gates::run(project, gate, &doors(project)?),
         Command::Bench(arguments) => bench::run(project, &arguments),
         Command::Fuzz(arguments) => fuzz::run(project, &arguments),
+        Command::Policy(arguments) => policy::run(project, &arguments),
         Command::Statefs(arguments) => nx_statefs::run(&arguments, &mut std::io::stdout().lock()),
         Command::Pages(arguments) => {
             Page::ALL.iter().try_for_each(|page| documents::run(project, *page, &arguments))

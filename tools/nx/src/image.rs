@@ -4,7 +4,7 @@
 //! in the layout of [`nexus_abi::image`]: init, the system manifest and every program, stripped.
 
 use crate::project::{KERNEL, Project, write_file};
-use crate::{build, elf_file};
+use crate::{build, elf_file, policy};
 use anyhow::{Context, Result, anyhow, ensure};
 use nexus_abi::image::{
     FILES_MAX, File, Head, IMAGE_BYTES_MAX, INIT, Image, MAGIC, MANIFEST, NAME_BYTES, VERSION, checksum,
@@ -70,7 +70,9 @@ pub fn build_with(project: &Project, arguments: &Arguments) -> Result<Built> {
         .with_context(|| format!("{KERNEL} cannot be made flat"))?;
     write_file(&built.kernel, &kernel)?;
     let recipe = compile_recipe(project)?;
-    let image = write(&entries(project, &recipe, &arguments.only)?, recipe.manifest.init.rank)?;
+    let mut entries = entries(project, &recipe, &arguments.only)?;
+    entries.extend(policy::entries(project.root(), &recipe.manifest)?);
+    let image = write(&entries, recipe.manifest.init.rank)?;
     write_file(&built.image, &image)?;
     Ok(built)
 }

@@ -35,6 +35,7 @@ pub mod judge;
 pub mod ladder;
 pub mod licences;
 pub mod os_test;
+pub mod policy;
 pub mod project;
 pub mod qemu;
 pub mod run;

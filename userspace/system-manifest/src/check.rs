@@ -28,11 +28,14 @@ pub fn check(manifest: &Manifest) -> Vec<Problem> {
         problems.add("init", "rank", format!("the rank is above RANK_MAX ({RANK_MAX})"));
     }
     problems.endpoint("init", &manifest.init.endpoint);
+    for access in &manifest.init.calls {
+        problems.access(manifest, ("init", manifest.init.rank, &manifest.init.calls), access);
+    }
     for (index, service) in manifest.services.iter().enumerate() {
         problems.service(service);
         problems.uniqueness(manifest, index, service);
         for access in &service.calls {
-            problems.access(manifest, service, access);
+            problems.access(manifest, (&service.name, service.rank, &service.calls), access);
         }
     }
     problems.0
@@ -69,6 +72,10 @@ impl Problems {
         self.count(owner, "serves", service.endpoints.len(), ENDPOINTS_MAX, "ENDPOINTS_MAX");
         self.count(owner, "calls", service.calls.len(), CALLS_MAX, "CALLS_MAX");
         self.count(owner, "devices", service.devices.len(), DEVICES_MAX, "DEVICES_MAX");
+        self.count(owner, "files", service.files.len(), FILES_MAX, "FILES_MAX");
+        for file in &service.files {
+            self.name(owner, "file", file);
+        }
         for endpoint in &service.endpoints {
             self.endpoint(owner, endpoint);
         }
@@ -144,6 +151,9 @@ impl Problems {
             let limit = MESSAGE_CAPABILITIES_MAX;
             self.add(service, name, format!("`max_caps` is above MESSAGE_CAPABILITIES_MAX ({limit})"));
         }
+        if endpoint.board_pages > BOARD_PAGES_MAX {
+            self.add(service, name, format!("`board_pages` is above BOARD_PAGES_MAX ({BOARD_PAGES_MAX})"));
+        }
         if endpoint.operations.is_empty() {
             self.add(service, name, format!("the endpoint `{name}` answers no operation"));
         }
@@ -185,27 +195,31 @@ impl Problems {
     }
 
     /// Calls go strictly down in rank, which also rules out every cycle.
-    fn access(&mut self, manifest: &Manifest, service: &Service, access: &Access) {
+    fn access(
+        &mut self,
+        manifest: &Manifest,
+        (caller, rank, calls): (&str, u32, &[Access]),
+        access: &Access,
+    ) {
         let name = access.endpoint.as_str();
         let Some((server, endpoint)) = manifest.endpoint(name) else {
-            self.add(&service.name, name, format!("no service serves an endpoint `{name}`"));
+            self.add(caller, name, format!("no service serves an endpoint `{name}`"));
             return;
         };
         let server_rank = server.map_or(manifest.init.rank, |server| server.rank);
         let server_name = server.map_or("init", |server| server.name.as_str());
-        if server_rank >= service.rank {
+        if server_rank >= rank {
             let message = format!(
-                "`{}` (rank {}) may not call `{name}` of `{server_name}` (rank {server_rank}): calls go strictly \
-                 down in rank, else two services could wait for each other",
-                service.name, service.rank
+                "`{caller}` (rank {rank}) may not call `{name}` of `{server_name}` (rank {server_rank}): calls go \
+                 strictly down in rank, else two services could wait for each other"
             );
-            self.add(&service.name, name, message);
+            self.add(caller, name, message);
         }
         if access.operations == 0 || access.operations & !endpoint.all_operations() != 0 {
-            self.add(&service.name, name, format!("`{name}` is called with none or with unknown operations"));
+            self.add(caller, name, format!("`{name}` is called with none or with unknown operations"));
         }
-        if service.calls.iter().filter(|other| other.endpoint == access.endpoint).count() > 1 {
-            self.add(&service.name, name, format!("`{name}` stands twice among the calls"));
+        if calls.iter().filter(|other| other.endpoint == access.endpoint).count() > 1 {
+            self.add(caller, name, format!("`{name}` stands twice among the calls"));
         }
     }
 }

@@ -6,7 +6,7 @@ mod source;
 use crate::check::{Problem, check};
 use crate::model::{
     Access, ControlRights, DeviceNeed, Endpoint, Init, Limits, LogReader, Manifest, Restart, Service,
-    ServiceIds, StartPolicy, Urgency,
+    ServiceIds, StartPolicy, Urgency, VIRTIO_DEVICES,
 };
 use crate::wire::encode;
 use source::{SourceDevice, SourceEndpoint, SourceManifest, SourceService};
@@ -22,9 +22,6 @@ const RANK_STEP: u32 = 100;
 const HARTS_MAX: u32 = 8;
 /// The `compatible` of a slot in which any virtio device may stand.
 const VIRTIO_SLOT: &str = "virtio,mmio";
-/// virtio's devices by name: their numbers in virtio 1.2, section 5. An empty slot has none.
-const VIRTIO_DEVICES: &[(&str, u32)] =
-    &[("empty", 0), ("network", 1), ("block", 2), ("console", 3), ("entropy", 4)];
 
 /// Why a recipe is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,15 +107,19 @@ impl Compiler<'_> {
                 ));
             }
         };
-        let init = Init { rank: self.rank(source, &source.init.rank)?, endpoint: init_endpoint };
         let endpoints: BTreeMap<String, Endpoint> = source
             .services
             .iter()
             .flat_map(|service| service.serves.iter())
             .map(endpoint_of)
-            .chain([init.endpoint.clone()])
+            .chain([init_endpoint.clone()])
             .map(|endpoint| (endpoint.name.clone(), endpoint))
             .collect();
+        let init = Init {
+            rank: self.rank(source, &source.init.rank)?,
+            endpoint: init_endpoint,
+            calls: self.calls(&endpoints, &source.init.calls)?,
+        };
         let services = source
             .services
             .iter()
@@ -132,6 +133,7 @@ impl Compiler<'_> {
             name: name.to_string(),
             max_bytes: source.max_bytes,
             max_capabilities: source.max_caps,
+            board_pages: source.board_pages,
             operations: source.operations.clone(),
         }
     }
@@ -185,17 +187,14 @@ impl Compiler<'_> {
                 open_calls: service.limits.open_calls,
             },
             endpoints: service.serves.iter().map(|(name, endpoint)| self.endpoint(name, endpoint)).collect(),
-            calls: service
-                .calls
-                .iter()
-                .map(|(endpoint, operations)| self.access(endpoints, endpoint, operations))
-                .collect::<Result<Vec<_>, _>>()?,
+            calls: self.calls(endpoints, &service.calls)?,
             devices: service
                 .devices
                 .iter()
                 .map(|(name, device)| self.device(name, device))
                 .collect::<Result<Vec<_>, _>>()?,
             control: self.control(&service.control)?,
+            files: service.files.clone(),
             reads_logs: service
                 .reads_logs
                 .as_ref()
@@ -236,6 +235,14 @@ impl Compiler<'_> {
             }
         };
         Ok(DeviceNeed { virtio, optional: source.optional, dma_pages: source.dma_pages, ..need(compatible) })
+    }
+
+    fn calls(
+        &self,
+        endpoints: &BTreeMap<String, Endpoint>,
+        calls: &BTreeMap<Spanned<String>, Vec<Spanned<String>>>,
+    ) -> Result<Vec<Access>, CompileError> {
+        calls.iter().map(|(endpoint, operations)| self.access(endpoints, endpoint, operations)).collect()
     }
 
     fn access(

@@ -25,7 +25,7 @@ mod wire;
 pub use compile::{CompileError, compile};
 pub use model::{
     Access, ControlRights, DeviceNeed, Endpoint, Init, Limits, LogReader, Manifest, Restart, Service,
-    ServiceIds, StartPolicy, Urgency,
+    ServiceIds, StartPolicy, Urgency, VIRTIO_DEVICES,
 };
 pub use wire::{DecodeError, decode, encode};
 
@@ -44,6 +44,10 @@ pub const OPERATIONS_MAX: usize = 63;
 pub const CALLS_MAX: usize = 24;
 /// Devices that one service can own.
 pub const DEVICES_MAX: usize = 4;
+/// Files of the initial image that one service can be given.
+pub const FILES_MAX: usize = 4;
+/// Pages of the largest board.
+pub const BOARD_PAGES_MAX: u32 = 16;
 /// Pages of memory that one device may read and write by itself (64 MiB).
 pub const DEVICE_PAGES_MAX: u32 = 16_384;
 /// Bytes that the endpoint of a service may take in one message.

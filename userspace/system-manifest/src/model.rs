@@ -1,5 +1,6 @@
 //! What a manifest says, as types.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,8 @@ pub struct Init {
     pub rank: u32,
     /// The endpoint that it answers itself.
     pub endpoint: Endpoint,
+    /// Endpoints that its second thread may call.
+    pub calls: Vec<Access>,
 }
 
 /// One service.
@@ -56,6 +59,8 @@ pub struct Service {
     pub devices: Vec<DeviceNeed>,
     /// What it may do with the machine as a whole.
     pub control: ControlRights,
+    /// Files of the initial image that it is given to read.
+    pub files: Vec<String>,
     /// As whom it is given every service's log ring to read, if it is.
     pub reads_logs: Option<LogReader>,
     /// Whether it writes its decisions down in an audit ring of its own.
@@ -82,6 +87,8 @@ pub struct Endpoint {
     pub max_bytes: u32,
     /// Capabilities in a message.
     pub max_capabilities: u32,
+    /// Pages of its board: memory of init's that its server writes and its callers read, and that outlives both.
+    pub board_pages: u32,
     /// Names of the operations; the number of each is its place, beginning with 1.
     pub operations: Vec<String>,
 }
@@ -108,6 +115,23 @@ pub struct DeviceNeed {
     pub optional: bool,
     /// Pages for memory that the device reads and writes by itself.
     pub dma_pages: u32,
+}
+
+/// virtio's devices by name: their numbers in virtio 1.2, section 5. An empty slot has none.
+pub const VIRTIO_DEVICES: &[(&str, u32)] =
+    &[("empty", 0), ("network", 1), ("block", 2), ("console", 3), ("entropy", 4)];
+
+impl DeviceNeed {
+    /// What the device is, in the words of the policy: `virtio:entropy`, or its `compatible`.
+    pub fn resource(&self) -> String {
+        match self.virtio {
+            None => self.compatible.clone(),
+            Some(number) => match VIRTIO_DEVICES.iter().find(|(_, known)| *known == number) {
+                Some((name, _)) => format!("virtio:{name}"),
+                None => format!("virtio:{number}"),
+            },
+        }
+    }
 }
 
 /// Who reads log rings. Of each there is one at the most.
@@ -201,11 +225,13 @@ impl Manifest {
         })
     }
 
-    /// Pages that all services which may start, and their devices, are given together, should all of them run.
+    /// Pages that all services which may start, their devices and their boards are given together, should all of them
+    /// run.
     pub fn memory_pages(&self, may_start: impl Fn(&Service) -> bool) -> u64 {
         let of_service = |service: &Service| {
-            let devices = service.devices.iter().map(|device| u64::from(device.dma_pages)).sum::<u64>();
-            u64::from(service.limits.memory_pages) + devices
+            let devices = service.devices.iter().map(|device| device.dma_pages);
+            let boards = service.endpoints.iter().map(|endpoint| endpoint.board_pages);
+            devices.chain(boards).chain([service.limits.memory_pages]).map(u64::from).sum::<u64>()
         };
         self.services.iter().filter(|service| may_start(service)).map(of_service).sum()
     }

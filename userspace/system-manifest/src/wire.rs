@@ -8,7 +8,7 @@ use crate::model::Manifest;
 use alloc::vec::Vec;
 
 /// First bytes: a word and the version of this layout.
-pub const MAGIC: [u8; 8] = *b"NXMANIF\x04";
+pub const MAGIC: [u8; 8] = *b"NXMANIF\x05";
 
 /// Why bytes are not a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -45,6 +45,7 @@ fn the_shipped_recipe_names_everyone_of_this_stage() {
     assert_eq!(
         names,
         [
+            "policyd",
             "consoled",
             "rngd",
             "virtioblkd",
@@ -68,12 +69,13 @@ fn the_shipped_recipe_names_everyone_of_this_stage() {
             "unfit-program",
             "unfit-quota",
             "unfit-table",
+            "selftest-intruder",
             "selftest-soak",
             "soak-peer",
             "soak-child"
         ]
     );
-    let uart = &manifest.services[0].devices[0];
+    let uart = &manifest.service("consoled").unwrap().devices[0];
     assert_eq!((uart.compatible.as_str(), uart.dma_pages), ("ns16550a", 0));
     let clock = &manifest.service("selftest-client").unwrap().devices[0];
     assert_eq!((clock.compatible.as_str(), clock.dma_pages), ("google,goldfish-rtc", 16));
@@ -81,7 +83,8 @@ fn the_shipped_recipe_names_everyone_of_this_stage() {
     assert_eq!((rng.compatible.as_str(), rng.virtio, rng.dma_pages), ("virtio,mmio", Some(4), 3));
     assert!(rng.optional && !clock.optional && clock.virtio.is_none());
     let quotas: u64 = manifest.services.iter().map(|service| u64::from(service.limits.memory_pages)).sum();
-    assert_eq!(manifest.memory_pages(|_| true), quotas + 16 + 3);
+    // The pages of the clock, the two sources of entropy and the disk, and the policy's board.
+    assert_eq!(manifest.memory_pages(|_| true), quotas + 16 + 2 * 3 + 63 + 3);
     assert_eq!(manifest.service("selftest-client").unwrap().condition.as_deref(), Some("selftest"));
     assert_eq!(manifest.service("faulty").unwrap().start, StartPolicy::OnDemand);
     assert_eq!(manifest.service("faulty").unwrap().restart, Restart::Never);

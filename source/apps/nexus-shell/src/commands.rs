@@ -17,6 +17,7 @@ use nexus_ipc::CallError;
 use nexus_proto::console::Client as Console;
 use nexus_proto::init::{Client as Init, InitError, Run, ServiceState, Target};
 use nexus_proto::log::Client as Log;
+use nexus_proto::policy::Client as Policy;
 use nexus_proto::pong::{Client as Pong, Ping};
 use nexus_rt::Environment;
 
@@ -39,6 +40,8 @@ pub struct Shell<'a> {
     pub init: Init,
     /// The journal.
     pub log: Log,
+    /// Who may do what.
+    pub policy: Policy,
     /// The example.
     pub pong: Pong,
 }
@@ -94,6 +97,7 @@ pub const COMMANDS: &[Command] = &[
         "runs a program that starts on demand, as `faulty`; & lets it go on",
         run,
     ),
+    command("policy", crate::policy::USAGE, "says who may do what, and by which line", crate::policy::run),
     command("ping", "", "calls the service `pong`", ping),
     command("mem", "", "shows the machine's memory", mem),
     command("uptime", "", "shows how long the machine has run", uptime),
@@ -158,6 +162,7 @@ fn state(state: ServiceState) -> &'static str {
         ServiceState::Restarting => "restarting",
         ServiceState::GivenUp => "given up",
         ServiceState::NoDevice => "no device",
+        ServiceState::Refused => "refused",
     }
 }
 

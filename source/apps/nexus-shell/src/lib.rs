@@ -9,6 +9,7 @@ extern crate alloc;
 mod commands;
 mod format;
 mod log;
+mod policy;
 mod system_view;
 
 use alloc::string::String;
@@ -47,6 +48,7 @@ fn converse(environment: &Environment) -> Result<(), SetupError> {
         console: Console::new(environment.to_call("console")?),
         init: init::Client::new(environment.to_call("init")?),
         log: nexus_proto::log::Client::new(environment.to_call("log")?),
+        policy: nexus_proto::policy::Client::new(environment.to_call("policy")?),
         pong: pong::Client::new(environment.to_call("pong")?),
     };
     let mut editor = Editor::new(PROMPT);
@@ -108,6 +110,13 @@ fn candidates(shell: &Shell<'_>, before: &str) -> Vec<String> {
     let first = before.split_whitespace().next().unwrap_or("");
     if before.trim_start() == first {
         return commands::COMMANDS.iter().map(|command| command.name.into()).collect();
+    }
+    if let Some(("policy", rest)) = before.trim_start().split_once(char::is_whitespace) {
+        // The last word is the one that is being typed.
+        let typed = rest.rsplit_once(char::is_whitespace).map_or("", |(typed, _)| typed);
+        return policy::candidates(&words(typed), || {
+            system_view::services(shell).unwrap_or_default().into_iter().map(|service| service.name).collect()
+        });
     }
     let last =
         before.trim_end_matches(|character: char| !character.is_whitespace()).split_whitespace().last();

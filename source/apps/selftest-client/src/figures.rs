@@ -16,6 +16,7 @@ use nexus_abi::{Error, system};
 use nexus_ipc::Bytes;
 use nexus_log::memory::Counters;
 use nexus_log::{Memory, Producer, Written};
+use nexus_proto::policy::{ALLOWED, Question};
 use nexus_proto::{bell, bulk, meter};
 use nexus_rt::{Level, Value, info};
 
@@ -47,6 +48,7 @@ pub fn tell(subject: &Subject<'_>) -> Result<(), String> {
     records(subject)?;
     raw(subject)?;
     signals(subject)?;
+    decisions(subject)?;
     crate::interrupts::tell(subject)?;
     let ping = nexus_proto::pong::Ping { number: 1 };
     mean(subject, "ipc/typed/roundtrip/8/cross", || {
@@ -116,6 +118,18 @@ fn raw(subject: &Subject<'_>) -> Result<(), String> {
         tight(format!("ipc/raw/roundtrip/{bytes}/cross"), bulk, ECHO, bytes, 0)?;
     }
     tight("ipc/raw/oneway/4096-misaligned/cross".into(), bulk, TAKE, 4096, 3)
+}
+
+/// A question to the policy, and one whose answer is kept.
+fn decisions(subject: &Subject<'_>) -> Result<(), String> {
+    let (own, action) = (nexus_abi::service_id("selftest-client"), policy::Action::RngEntropy);
+    let question = Question::new(own, action.number(), "").ok_or("the question")?;
+    mean(subject, "policy/check/uncached", || {
+        let verdict = trying("asking", subject.policy.check(&question, subject.deadline()))?;
+        crate::expect("the decision", verdict.decision, ALLOWED)
+    })?;
+    let mut kept = trying("the policy", nexus_policy::Policy::open(subject.environment))?;
+    mean(subject, "policy/check/cached", || trying("asking", kept.may(own, action, "", subject.deadline())))
 }
 
 /// A signal to a waiting thread of another process, and one back.

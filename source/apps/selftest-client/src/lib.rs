@@ -16,6 +16,7 @@ mod interrupts;
 mod journal;
 mod memory;
 mod messages;
+mod policy;
 mod restarts;
 mod tight;
 
@@ -68,7 +69,17 @@ const PROOFS: &[Proof] = &[
     ("logd restart", journal::restart),
 ];
 
-/// The proofs of a machine with an entropy device; one without has another proof in their place. They come first.
+/// The proofs of the policy. They come first.
+const POLICY_PROOFS: &[Proof] = &[
+    ("policy allow", policy::allow),
+    ("policy deny", policy::deny),
+    ("mmio policy deny", policy::mmio_deny),
+    ("policyd requester spoof denied", policy::requester_spoof),
+    ("policy overlay", policy::overlay),
+    ("policy malformed", policy::malformed),
+];
+
+/// The proofs of a machine with an entropy device; one without has another proof in their place.
 const ENTROPY_PROOFS: &[Proof] = &[
     ("rng entropy", devices::entropy),
     ("rng entropy oversized", devices::entropy_oversized),
@@ -87,6 +98,8 @@ struct Subject<'a> {
     environment: &'a Environment,
     peer_endpoint: Handle,
     peer: peer::Client,
+    policy_endpoint: Handle,
+    policy: nexus_proto::policy::Client,
     pong: pong::Client,
     init: init::Client,
     log: log::Client,
@@ -114,10 +127,13 @@ pub fn run(environment: &Environment) -> u64 {
 
 fn subject(environment: &Environment) -> Result<Subject<'_>, SetupError> {
     let peer_endpoint = environment.to_call("peer")?;
+    let policy_endpoint = environment.to_call("policy")?;
     Ok(Subject {
         environment,
         peer_endpoint,
         peer: peer::Client::new(peer_endpoint),
+        policy_endpoint,
+        policy: nexus_proto::policy::Client::new(policy_endpoint),
         pong: pong::Client::new(environment.to_call("pong")?),
         init: init::Client::new(environment.to_call("init")?),
         log: log::Client::new(environment.to_call("log")?),
@@ -156,7 +172,7 @@ fn prove(subject: &Subject<'_>) -> u64 {
     let entropy = proofs_with("rng", devices::has_entropy(subject), ENTROPY_PROOFS);
     let disk = proofs_with("blk", disk::has_disk(subject), DISK_PROOFS);
     let drill = proofs_with("drill", drills::has_driver(subject), DRILL_PROOFS);
-    for (name, proof) in entropy.iter().chain(disk).chain(drill).chain(PROOFS) {
+    for (name, proof) in POLICY_PROOFS.iter().chain(entropy).chain(disk).chain(drill).chain(PROOFS) {
         match proof(subject) {
             Ok(()) => info!("SELFTEST: {name} ok"),
             Err(reason) => {

@@ -3,7 +3,8 @@
 //!
 //! What it is: [`supervisor`] (who runs, and what happens next), [`launch`] (making one process), and the
 //! decisions below them as plain functions that a host tests: [`program`], [`devices`], [`schedule`],
-//! [`report`]. What it is not: it calls nobody, so nothing that it supervises can hold it up.
+//! [`report`]. What it is not: its supervising thread calls nobody, so nothing that it supervises can hold it up; the
+//! policy is asked by a second one ([`permission`]).
 //!
 //! Invariants:
 //! - init may not die (its death resets the machine): what it reads is refused, never trusted, and a failed
@@ -19,6 +20,7 @@ extern crate alloc;
 
 pub mod devices;
 pub mod launch;
+pub mod permission;
 pub mod program;
 pub mod report;
 pub mod resources;

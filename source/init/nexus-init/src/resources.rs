@@ -8,10 +8,12 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use nexus_abi::limits::PAGE_SIZE;
+use nexus_abi::image::{INIT, Image};
+use nexus_abi::limits::{PAGE_SIZE, TRANSFER_BYTES_MAX};
 use nexus_abi::{Error, Handle, Kind, Rights, service_id, system};
 use nexus_ipc::AccessEntry;
 use nexus_log::{READERS_OFFSET, RING_BYTES, Reader};
+use nexus_rt::FILE_LENGTH_BYTES;
 use system_manifest::{DeviceNeed, Endpoint, LogReader, Manifest, Service, ServiceIds};
 use zerocopy::IntoBytes;
 
@@ -45,6 +47,7 @@ pub enum ResourceError {
 struct Owned {
     ring: Handle,
     audit_ring: Option<Handle>,
+    files: Vec<(String, Handle)>,
     endpoints: Vec<OwnedEndpoint>,
     devices: Vec<OwnedDevice>,
     /// The right to create processes, narrowed to its range of service ids.
@@ -58,6 +61,7 @@ struct OwnedEndpoint {
     name: String,
     endpoint: Handle,
     access: Handle,
+    board: Option<Handle>,
 }
 
 #[derive(Debug)]
@@ -83,6 +87,7 @@ pub struct Resources {
 
 impl Resources {
     /// Creates what the manifest asks for. A device that cannot be had is told by `missing`, with the reason.
+    #[expect(clippy::too_many_arguments, reason = "they are what the kernel gave init")]
     pub fn create(
         manifest: &Manifest,
         control: Handle,
@@ -90,6 +95,7 @@ impl Resources {
         device_authority: Handle,
         mut slots: Slots,
         tree: &[u8],
+        image: &Image<'_>,
         mut missing: impl FnMut(&Service, &DeviceNeed, &str),
     ) -> Result<Self, ResourceError> {
         let init_endpoint = endpoint(manifest.init.rank, &manifest.init.endpoint)?;
@@ -108,7 +114,11 @@ impl Resources {
                     name: served.name.clone(),
                     endpoint: endpoint(service.rank, served)?,
                     access: access_memory(manifest, served)?,
+                    board: board(served)?,
                 });
+            }
+            for name in &service.files {
+                owned.files.push((name.clone(), file(image, name)?));
             }
             for need in &service.devices {
                 match device(device_authority, &mut slots, tree, need, &mut given) {
@@ -165,6 +175,13 @@ impl Resources {
                 let rights = Rights::RECEIVE | Rights::MINT | Rights::CALL;
                 grant(format!("serve/{}", served.name), served.endpoint, Kind::Endpoint, rights);
                 grant(format!("access/{}", served.name), served.access, Kind::Vmo, Rights::READ);
+                if let Some(board) = served.board {
+                    let rights = Rights::READ | Rights::WRITE;
+                    grant(format!("board/{}", served.name), board, Kind::Vmo, rights);
+                }
+            }
+            for (name, file) in &owned.files {
+                grant(format!("file/{name}"), *file, Kind::Vmo, Rights::READ);
             }
             for device in &owned.devices {
                 grant(format!("device.mmio.{}", device.name), device.window, Kind::DeviceMmio, Rights::MAP);
@@ -177,6 +194,9 @@ impl Resources {
         for access in &service.calls {
             if let Some(endpoint) = self.endpoint(manifest, &access.endpoint) {
                 grant(format!("call/{}", access.endpoint), endpoint, Kind::Endpoint, Rights::CALL);
+            }
+            if let Some(board) = self.served(&access.endpoint).and_then(|served| served.board) {
+                grant(format!("board/{}", access.endpoint), board, Kind::Vmo, Rights::READ);
             }
         }
         if service.control.any() {
@@ -218,12 +238,17 @@ impl Resources {
         endpoints.try_for_each(|served| system::endpoint_seal(served.endpoint))
     }
 
-    fn endpoint(&self, manifest: &Manifest, name: &str) -> Option<Handle> {
+    /// The endpoint of this name.
+    pub fn endpoint(&self, manifest: &Manifest, name: &str) -> Option<Handle> {
         if manifest.init.endpoint.name == name {
             return Some(self.init_endpoint);
         }
+        self.served(name).map(|served| served.endpoint)
+    }
+
+    fn served(&self, name: &str) -> Option<&OwnedEndpoint> {
         let mut all = self.services.iter().flat_map(|owned| &owned.endpoints);
-        all.find(|served| served.name == name).map(|served| served.endpoint)
+        all.find(|served| served.name == name)
     }
 }
 
@@ -249,14 +274,12 @@ pub fn check_memory(
 
 /// Who may ask this endpoint for what.
 pub fn access_entries(manifest: &Manifest, endpoint: &Endpoint) -> Vec<AccessEntry> {
-    let callers =
-        manifest.services.iter().flat_map(|service| service.calls.iter().map(move |call| (service, call)));
+    let services = manifest.services.iter().map(|service| (service.name.as_str(), &service.calls));
+    let callers = services.chain([(INIT, &manifest.init.calls)]);
     callers
+        .flat_map(|(caller, calls)| calls.iter().map(move |call| (caller, call)))
         .filter(|(_, call)| call.endpoint == endpoint.name)
-        .map(|(service, call)| AccessEntry {
-            service_id: service_id(&service.name),
-            operations: call.operations,
-        })
+        .map(|(caller, call)| AccessEntry { service_id: service_id(caller), operations: call.operations })
         .collect()
 }
 
@@ -311,6 +334,27 @@ fn access_memory(manifest: &Manifest, endpoint: &Endpoint) -> Result<Handle, Res
     let vmo = memory(&endpoint.name, "access table", bytes.len() + size_of::<AccessEntry>())?;
     let what = || format!("the access table of {}", endpoint.name);
     system::vmo_write(vmo, 0, bytes).map_err(|error| ResourceError::Kernel { what: what(), error })?;
+    Ok(vmo)
+}
+
+/// The board of an endpoint that has one.
+fn board(endpoint: &Endpoint) -> Result<Option<Handle>, ResourceError> {
+    let pages = endpoint.board_pages as usize;
+    (pages > 0).then(|| memory(&endpoint.name, "board", pages * PAGE_SIZE)).transpose()
+}
+
+/// Memory with a file of the image: its length in bytes, then its contents. One that is missing is of no bytes: whose
+/// it is says what it lacks.
+fn file(image: &Image<'_>, name: &str) -> Result<Handle, ResourceError> {
+    let contents = image.file(name).unwrap_or(&[]);
+    let vmo = memory(name, "file", FILE_LENGTH_BYTES + contents.len())?;
+    let what = || format!("the memory of the file {name}");
+    let refused = |error| ResourceError::Kernel { what: what(), error };
+    system::vmo_write(vmo, 0, &(contents.len() as u64).to_le_bytes()).map_err(refused)?;
+    for (number, piece) in contents.chunks(TRANSFER_BYTES_MAX).enumerate() {
+        let at = (FILE_LENGTH_BYTES + number * TRANSFER_BYTES_MAX) as u64;
+        system::vmo_write(vmo, at, piece).map_err(refused)?;
+    }
     Ok(vmo)
 }
 

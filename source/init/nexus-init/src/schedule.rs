@@ -74,10 +74,7 @@ pub fn after_silence(doubted: bool, now: u64, allowed: u64) -> Option<u64> {
 /// Whether everyone whom this service calls is up, or will not come up any more.
 pub fn may_start(manifest: &Manifest, service: &Service, state: impl Fn(&str) -> ServiceState) -> bool {
     service.calls.iter().all(|access| match manifest.endpoint(&access.endpoint) {
-        Some((Some(server), _)) => !matches!(
-            state(&server.name),
-            ServiceState::Waiting | ServiceState::Starting | ServiceState::Restarting
-        ),
+        Some((Some(server), _)) => !state(&server.name).is_under_way(),
         _ => true,
     })
 }

@@ -57,6 +57,7 @@ fn start(environment: &Environment) -> Result<core::convert::Infallible, String>
         device_authority,
         slots,
         &tree,
+        &image,
         |service, need, reason| {
             if !may_ever_start(service, environment.page().arguments()) {
                 return;
@@ -72,7 +73,7 @@ fn start(environment: &Environment) -> Result<core::convert::Infallible, String>
     let resources = resources.map_err(|ResourceError::Kernel { what, error }| format!("{what}: {error}"))?;
     let deaths =
         system::notification_create().map_err(|error| format!("the notification of deaths: {error}"))?;
-    let mut supervisor = Supervisor::new(Parts {
+    let parts = Parts {
         manifest: &manifest,
         programs: &programs,
         resources,
@@ -81,7 +82,9 @@ fn start(environment: &Environment) -> Result<core::convert::Infallible, String>
         clock: environment.clock(),
         ticks_per_second: environment.page().ticks_per_second,
         arguments: environment.page().arguments(),
-    });
+    };
+    let mut supervisor = Supervisor::new(parts, environment)
+        .map_err(|error| format!("the thread that asks the policy: {error}"))?;
     Err(format!("waiting for events: {}", supervisor.run()))
 }
 

@@ -1,5 +1,9 @@
 //! Who runs, and what happens next: one thread, one place to wait, three things to hear of: bits (somebody
-//! died), posts (somebody is ready), calls (the shell asks).
+//! died, the policy has answered), posts (somebody is ready), calls (the shell asks).
+
+mod gate;
+
+pub use gate::policy_endpoint;
 
 use crate::launch::{Launch, launch};
 use crate::program::Program;
@@ -12,13 +16,14 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
+use gate::{Clearance, Pending};
 use nexus_abi::records::{FaultReport, ProcessStatus, STATE_ALIVE, STATE_KILLED};
 use nexus_abi::{Error, Handle, service_id, system};
 use nexus_ipc::{Access, Answer, Caller, Clock, Deadline, Event, Receiver};
 use nexus_proto::init::{
     Ended, InitError, Run, Server, ServiceEntry, ServiceState, Services, StartFailure, Target, dispatch,
 };
-use nexus_rt::{READY_LABEL, error, info, warning};
+use nexus_rt::{Environment, MapError, READY_LABEL, error, info, warning};
 use system_manifest::{Manifest, Restart, Service, StartPolicy};
 
 /// What the supervisor works with.
@@ -55,6 +60,11 @@ struct Slot {
     history: History,
     last_end: String,
     waits_for_end: Option<Answer<Ended, InitError>>,
+    /// For its next start: arguments of its own, and permission for its devices.
+    arguments: Option<String>,
+    clearance: Clearance,
+    /// Questions about its devices in a row that stayed without an answer.
+    unanswered: u32,
 }
 
 /// The supervisor's state.
@@ -64,6 +74,7 @@ pub struct Supervisor<'a> {
     /// Whether everybody was up, once that is decided.
     complete: Option<bool>,
     wait_for_ready: Vec<Answer<(), InitError>>,
+    questions: Pending,
 }
 
 /// Callers that may wait for the system to be ready.
@@ -71,7 +82,7 @@ const WAITING_MAX: usize = 8;
 
 impl<'a> Supervisor<'a> {
     /// A supervisor that has started nothing yet.
-    pub fn new(parts: Parts<'a>) -> Self {
+    pub fn new(parts: Parts<'a>, environment: &Environment) -> Result<Self, MapError> {
         let wanted = |service: &Service| {
             service.start == StartPolicy::Boot && may_ever_start(service, parts.arguments)
         };
@@ -85,9 +96,15 @@ impl<'a> Supervisor<'a> {
             history: History::default(),
             last_end: String::new(),
             waits_for_end: None,
+            arguments: None,
+            clearance: Clearance::None,
+            unanswered: 0,
         };
         let slots = parts.manifest.services.iter().map(slot).collect();
-        Supervisor { parts, slots, complete: None, wait_for_ready: Vec::new() }
+        let endpoint = policy_endpoint(parts.manifest);
+        let endpoint = endpoint.and_then(|name| parts.resources.endpoint(parts.manifest, name));
+        let questions = Pending::open(environment, endpoint, parts.deaths)?;
+        Ok(Supervisor { parts, slots, complete: None, wait_for_ready: Vec::new(), questions })
     }
 
     /// Starts the system and watches it. Yields only when its own endpoint can no longer be waited for.
@@ -101,6 +118,7 @@ impl<'a> Supervisor<'a> {
         }
         self.give_up_who_lacks_a_device();
         loop {
+            self.hear_answers();
             self.act();
             match receiver.next(self.next_deadline()) {
                 Ok(Event::Bits(bits)) => self.look_at_the_dead(bits),
@@ -152,9 +170,10 @@ impl<'a> Supervisor<'a> {
             let Some(service) = self.parts.manifest.services.get(index) else { continue };
             let due = self.slots.get(index).is_some_and(|slot| self.parts.clock.now() >= slot.due);
             match self.state(index) {
-                // A failure is told and decided upon there.
-                ServiceState::Waiting if self.may_start(service) => drop(self.start(index, None)),
-                ServiceState::Restarting if due => drop(self.start(index, None)),
+                ServiceState::Waiting | ServiceState::Restarting if self.waits_for_policy(index, service) => {
+                }
+                ServiceState::Waiting if self.may_start(service) => self.start_if_permitted(index),
+                ServiceState::Restarting if due => self.start_if_permitted(index),
                 ServiceState::Starting if due => self.end_late(index, service),
                 _ => {}
             }
@@ -175,12 +194,11 @@ impl<'a> Supervisor<'a> {
 
     /// Says once that everybody who starts by themselves is up, or who is not, and tells who waits for it.
     fn announce(&mut self) {
-        let under_way = |slot: &Slot| {
-            matches!(slot.state, ServiceState::Waiting | ServiceState::Starting | ServiceState::Restarting)
-        };
+        let under_way = |slot: &Slot| slot.state.is_under_way();
         if self.complete.is_none() && !self.slots.iter().any(under_way) {
             let services = self.parts.manifest.services.iter().zip(&self.slots);
-            let lost = services.filter(|(_, slot)| slot.state == ServiceState::GivenUp);
+            let lost = |slot: &Slot| matches!(slot.state, ServiceState::GivenUp | ServiceState::Refused);
+            let lost = services.filter(|(_, slot)| lost(slot));
             let lost =
                 lost.map(|(service, _)| error!("init: incomplete: {} is not up", service.name)).count();
             if lost == 0 {
@@ -197,10 +215,14 @@ impl<'a> Supervisor<'a> {
     }
 
     fn next_deadline(&self) -> Deadline {
-        let timed = self.slots.iter().filter(|slot| {
-            matches!(slot.state, ServiceState::Starting | ServiceState::Restarting | ServiceState::Up)
+        let all = self.parts.manifest.services.iter().zip(&self.slots).enumerate();
+        let timed = all.filter(|(index, (service, slot))| match slot.state {
+            ServiceState::Starting | ServiceState::Up => true,
+            // Who waits for the policy goes on when it is up, or answers: both are heard of.
+            ServiceState::Restarting => !self.waits_for_policy(*index, service),
+            _ => false,
         });
-        timed.map(|slot| Deadline::at(slot.due)).min().unwrap_or(Deadline::NEVER)
+        timed.map(|(_, (_, slot))| Deadline::at(slot.due)).min().unwrap_or(Deadline::NEVER)
     }
 
     /// Starts a service; one that cannot be started counts as one that died at once.
@@ -419,7 +441,8 @@ impl<'a> Supervisor<'a> {
         found.ok_or(InitError::Unknown)
     }
 
-    fn try_run(&mut self, request: &Run) -> Result<usize, InitError> {
+    /// Whether a program could be started now, should its caller be allowed to have it started.
+    fn runnable(&self, request: &Run) -> Result<usize, InitError> {
         let index = self.find(&Target::Name(request.name.clone()))?;
         let service = self.parts.manifest.services.get(index).ok_or(InitError::Unknown)?;
         if service.start != StartPolicy::OnDemand {
@@ -428,11 +451,10 @@ impl<'a> Supervisor<'a> {
         if !may_ever_start(service, self.parts.arguments) {
             return Err(InitError::CouldNotStart(StartFailure::NotPermitted));
         }
-        if self.slots.get(index).is_some_and(|slot| slot.process.is_some()) {
-            return Err(InitError::Running);
+        match self.slots.get(index) {
+            Some(slot) if slot.process.is_none() && slot.clearance == Clearance::None => Ok(index),
+            _ => Err(InitError::Running),
         }
-        let started = self.start(index, Some(&request.arguments));
-        started.map(|()| index).map_err(InitError::CouldNotStart)
     }
 }
 
@@ -461,24 +483,12 @@ impl Server for Supervisor<'_> {
         Ok(Services { entries: entries.collect() })
     }
 
-    fn kill(&mut self, _caller: Caller, target: Target) -> Result<(), InitError> {
-        let index = self.find(&target)?;
-        let process = self.slots.get(index).and_then(|slot| slot.process).ok_or(InitError::NotRunning)?;
-        system::process_kill(process.0, KILLED_ON_REQUEST).map_err(|_| InitError::NotRunning)
+    fn kill(&mut self, caller: Caller, target: Target, answer: Answer<(), InitError>) {
+        self.ask_for_kill(caller, target, answer);
     }
 
-    fn run(&mut self, _caller: Caller, request: Run, answer: Answer<Ended, InitError>) {
-        match self.try_run(&request) {
-            Ok(index) => {
-                if let Some(slot) = self.slots.get_mut(index) {
-                    slot.waits_for_end = Some(answer);
-                }
-            }
-            Err(refusal) => {
-                // Whoever asked may have given up meanwhile.
-                let _ = answer.send(Err(refusal));
-            }
-        }
+    fn run(&mut self, caller: Caller, request: Run, answer: Answer<Ended, InitError>) {
+        self.ask_for_run(caller, request, answer);
     }
 
     fn ready(&mut self, _caller: Caller, (): (), answer: Answer<(), InitError>) {

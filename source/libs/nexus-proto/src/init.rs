@@ -28,6 +28,15 @@ pub enum ServiceState {
     GivenUp,
     /// The machine lacks its device and may: it is never started and its endpoints are sealed.
     NoDevice,
+    /// The policy does not give it its device: it is not started and its endpoints are sealed.
+    Refused,
+}
+
+impl ServiceState {
+    /// Whether it is still on its way up.
+    pub fn is_under_way(self) -> bool {
+        matches!(self, ServiceState::Waiting | ServiceState::Starting | ServiceState::Restarting)
+    }
 }
 
 /// One service.
@@ -109,6 +118,10 @@ pub enum StartFailure {
     NotPermitted,
     /// Its device does not let itself be reset.
     DeviceFailed,
+    /// The policy does not give it its device.
+    DeniedByPolicy,
+    /// The policy gives no answer about its device.
+    NoPolicy,
 }
 
 impl core::fmt::Display for StartFailure {
@@ -121,6 +134,8 @@ impl core::fmt::Display for StartFailure {
             StartFailure::InvalidImage => "its program is missing or damaged",
             StartFailure::NotPermitted => "it is not permitted",
             StartFailure::DeviceFailed => "its device cannot be reset",
+            StartFailure::DeniedByPolicy => "the policy does not allow its device",
+            StartFailure::NoPolicy => "the policy gives no answer about its device",
         })
     }
 }
@@ -142,6 +157,10 @@ pub enum InitError {
     Incomplete,
     /// More callers wait already than init keeps waiting.
     TooManyWait,
+    /// The policy does not let the caller do that.
+    DeniedByPolicy,
+    /// The policy gives no answer, and that is no.
+    NoPolicy,
 }
 
 impl core::fmt::Display for InitError {
@@ -156,6 +175,8 @@ impl core::fmt::Display for InitError {
             }
             InitError::Incomplete => "a service did not come up; `log` tells which",
             InitError::TooManyWait => "too many callers wait already",
+            InitError::DeniedByPolicy => "the policy does not allow it",
+            InitError::NoPolicy => "the policy gives no answer",
         })
     }
 }
@@ -172,7 +193,7 @@ nexus_ipc::service! {
     /// Tells every service.
     immediate idempotent list(()) -> Services = 1;
     /// Ends a service's process; one that is to be restarted comes back.
-    immediate once kill(Target) -> () = 2;
+    deferred once kill(Target) -> () = 2;
     /// Starts a service that runs on demand and answers when it has ended.
     deferred once run(Run) -> Ended = 3;
     /// Answers as soon as everybody who starts by themselves is up.

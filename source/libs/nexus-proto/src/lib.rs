@@ -23,6 +23,7 @@ pub mod init;
 pub mod log;
 pub mod meter;
 pub mod peer;
+pub mod policy;
 pub mod pong;
 pub mod rng;
 pub mod slow;
@@ -41,6 +42,7 @@ pub const SERVICES: &[&nexus_ipc::ServiceReference] = &[
     &log::REFERENCE,
     &meter::REFERENCE,
     &peer::REFERENCE,
+    &policy::REFERENCE,
     &pong::REFERENCE,
     &rng::REFERENCE,
     &slow::REFERENCE,

@@ -24,6 +24,10 @@ pub enum RngError {
     Empty,
     /// There is no entropy that passed its tests, or too long ago.
     Unavailable,
+    /// The policy does not let the caller draw bytes.
+    Denied,
+    /// The policy gives no answer, and that is no.
+    NoPolicy,
 }
 
 register_message!(Request);

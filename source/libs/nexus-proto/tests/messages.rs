@@ -3,7 +3,7 @@
 
 use nexus_abi::Handle;
 use nexus_ipc::{Bytes, Call, Caller, Message, MessageError, Pending, Status};
-use nexus_proto::{block, console, init, log, peer, pong, rng};
+use nexus_proto::{block, console, init, log, peer, policy, pong, rng};
 use proptest::prelude::*;
 
 fn comes_back<M: Message + PartialEq + std::fmt::Debug>(message: M) {
@@ -21,6 +21,7 @@ fn entry() -> impl Strategy<Value = init::ServiceEntry> {
         init::ServiceState::Restarting,
         init::ServiceState::GivenUp,
         init::ServiceState::NoDevice,
+        init::ServiceState::Refused,
     ]);
     ("[a-z]{1,32}", any::<u64>(), any::<u64>(), state, any::<u32>(), "[ -~]{0,80}").prop_map(
         |(name, service_id, process_id, state, restarts, last_end)| init::ServiceEntry {
@@ -82,6 +83,13 @@ proptest! {
     ) {
         comes_back(pong::Ping { number });
         comes_back(rng::Request { bytes: number });
+        comes_back(policy::Verdict { decision: number, epoch: !number, why: 1, lasts: 1 });
+        comes_back(policy::Epoch { epoch: number, sequence: 1 });
+        comes_back(policy::Explanation { text: text.clone() });
+        if let Some(question) = policy::Question::new(number, number as u16, &text) {
+            assert_eq!(question.resource(), Some(text.as_bytes()));
+            comes_back(question);
+        }
         comes_back(block::Extent { first: number, blocks: !number });
         comes_back(block::Geometry { blocks: number, unit_bytes: 4096, flags: block::HAS_CACHE });
         comes_back(pong::Pong { number, answered: !number });
@@ -109,6 +117,11 @@ proptest! {
         let _ = pong::Ping::decode(&bytes);
         let _ = rng::Request::decode(&bytes);
         let _ = rng::RngError::decode(&bytes);
+        let _ = policy::PolicyError::decode(&bytes);
+        let _ = policy::Explanation::decode(&bytes);
+        if let Ok(question) = policy::Question::decode(&bytes) {
+            let _ = question.resource();
+        }
         let _ = peer::Identity::decode(&bytes);
     }
 
@@ -159,6 +172,16 @@ fn the_largest_entry_takes_no_more_than_its_texts_and_the_overhead() {
     let page = log::Page { entries: vec![entry], end: u64::MAX, has_more: true };
     let mut bytes = vec![0; log::PAGE_BYTES_MAX];
     assert!(page.encode(&mut bytes).unwrap() <= texts + log::ENTRY_OVERHEAD);
+}
+
+#[test]
+fn test_reject_questions_of_a_second_form() {
+    let good = policy::Question::new(1, 2, "/a").unwrap();
+    assert_eq!(good.resource(), Some(&b"/a"[..]));
+    assert_eq!(policy::Question { length: 1, ..good }.resource(), None);
+    assert_eq!(policy::Question { length: 53, ..good }.resource(), None);
+    assert_eq!(policy::Question::new(1, 2, &"x".repeat(policy::RESOURCE_BYTES_MAX + 1)), None);
+    assert_eq!(policy::Question::decode(&[0; 63]), Err(MessageError::Malformed));
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod logger;
 #[cfg(target_os = "none")]
 mod machine;
 mod setup;
+pub mod thread;
 
 pub use audit::{AuditLog, ReservedAudit};
 pub use environment::{Environment, MapError, READY_LABEL};
@@ -28,7 +29,7 @@ pub use logger::{write_line, write_record};
 #[cfg(target_os = "none")]
 pub use machine::enter;
 pub use nexus_log::{Audit, Decision, Level, Value};
-pub use setup::SetupError;
+pub use setup::{FILE_LENGTH_BYTES, SetupError};
 
 /// Makes `fn run(environment: &Environment) -> u64` the program; its value is the exit code.
 ///

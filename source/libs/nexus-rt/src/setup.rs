@@ -4,11 +4,15 @@ use crate::environment::{Environment, MapError};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
+use alloc::vec::Vec;
 use core::fmt;
 use nexus_abi::limits::TRANSFER_BYTES_MAX;
 use nexus_abi::start_page::StartPageError;
 use nexus_abi::{Error, Handle, Kind, system};
 use nexus_ipc::{Access, Heartbeat, Receiver};
+
+/// In the memory of a file that init hands out, its length in bytes comes first, then its contents.
+pub const FILE_LENGTH_BYTES: usize = size_of::<u64>();
 
 /// Why a program cannot do its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +51,20 @@ impl Environment {
     /// The capability with this name, which the program cannot do without.
     pub fn needed(&self, name: &str, kind: Kind) -> Result<Handle, SetupError> {
         self.capability(name, kind).map_err(|error| SetupError::Capability(name.into(), error))
+    }
+
+    /// The bytes of a file of the initial image, which the program cannot do without.
+    pub fn file(&self, name: &str) -> Result<Vec<u8>, SetupError> {
+        let memory = self.needed(&format!("file/{name}"), Kind::Vmo)?;
+        let mut length = [0; FILE_LENGTH_BYTES];
+        system::vmo_read(memory, 0, &mut length)?;
+        // No longer than the memory, whatever it says.
+        let most = (system::cap_query(memory)?.bytes as usize).saturating_sub(FILE_LENGTH_BYTES);
+        let mut contents = vec![0; (u64::from_le_bytes(length) as usize).min(most)];
+        for (number, piece) in contents.chunks_mut(TRANSFER_BYTES_MAX).enumerate() {
+            system::vmo_read(memory, (FILE_LENGTH_BYTES + number * TRANSFER_BYTES_MAX) as u64, piece)?;
+        }
+        Ok(contents)
     }
 
     /// The endpoint of this name, to call.

@@ -16,9 +16,11 @@ use core::time::Duration;
 use driver_kit::{DeviceMemory, KitError, Look};
 use entropy::{Generator, HealthFailure, Refusal};
 use nexus_abi::{Error, system};
-use nexus_ipc::{Bytes, Caller, Deadline, Event};
+use nexus_ipc::{Bytes, Caller, Clock, Deadline, Event};
+use nexus_policy::{Denial, Policy};
 use nexus_proto::rng::{ENTROPY_BYTES_MAX, MAX_BYTES, REFERENCE, Request, RngError, Server, dispatch};
 use nexus_rt::{Environment, SetupError, error, info};
+use policy::Action;
 use virtio_rng::{BUFFER_BYTES, DEVICE, DMA_PAGES, DeviceError, EntropyDevice};
 
 /// The bit that the device sets.
@@ -94,7 +96,9 @@ fn serve(environment: &Environment) -> Result<Infallible, Failure> {
     let device = EntropyDevice::open(transport).map_err(KitError::Device)?;
     let events = system::notification_create()?;
     line.bind(events, DEVICE_BIT)?;
-    let mut source = Source { device, generator: Generator::new() };
+    let policy = Policy::open(environment)?;
+    let clock = environment.clock();
+    let mut source = Source { device, generator: Generator::new(), policy, clock };
     // Calls wait meanwhile: who asks early is answered late, and never by less than a tested seed.
     while !source.generator.is_ready() {
         source.device.ask()?;
@@ -126,10 +130,24 @@ fn serve(environment: &Environment) -> Result<Infallible, Failure> {
     }
 }
 
-/// The device, and what comes of it.
+/// The device, what comes of it, and who may have it.
 struct Source {
     device: EntropyDevice<DeviceMemory>,
     generator: Generator,
+    policy: Policy,
+    clock: Clock,
+}
+
+impl Source {
+    /// Whether the policy lets a client draw bytes. No answer is no.
+    fn may_draw(&mut self, caller: Caller) -> Result<(), RngError> {
+        let deadline = Deadline::after(&self.clock, nexus_policy::PATIENCE);
+        let may = self.policy.may(caller.service_id, Action::RngEntropy, "", deadline);
+        may.map_err(|denial| match denial {
+            Denial::Denied(_) => RngError::Denied,
+            Denial::Refused(_) | Denial::NoAnswer => RngError::NoPolicy,
+        })
+    }
 }
 
 impl Look for Source {
@@ -150,7 +168,8 @@ impl Look for Source {
 }
 
 impl Server for Source {
-    fn entropy(&mut self, _caller: Caller, request: Request) -> Result<Bytes<ENTROPY_BYTES_MAX>, RngError> {
+    fn entropy(&mut self, caller: Caller, request: Request) -> Result<Bytes<ENTROPY_BYTES_MAX>, RngError> {
+        self.may_draw(caller)?;
         let length = usize::try_from(request.bytes).ok().filter(|&length| length <= ENTROPY_BYTES_MAX);
         let mut bytes = vec![0; length.ok_or(RngError::Oversized)?];
         match self.generator.fill(&mut bytes) {

@@ -4,7 +4,7 @@ use super::{Death, PAGE, ProcessId, System, ThreadId};
 use crate::image::{ENTRY_BYTES, program_at};
 use crate::machine::{Flush, Machine};
 use crate::ram::{Ram, Shown, Space};
-use crate::task::{Process, Task};
+use crate::task::{Begins, Process, Task};
 use anyhow::{Context, Result, anyhow};
 use neuron::memory::PhysicalAddress;
 use neuron::simulation;
@@ -17,13 +17,14 @@ use zerocopy::{FromZeros, IntoBytes};
 const STACK_POINTER: usize = 2;
 
 impl System {
-    /// Gives a thread that never ran its stack and its program.
+    /// Gives a thread that never ran its stack, and its program or what its process has it do.
     pub(super) fn begin(&mut self, thread: ThreadId, id: ProcessId) -> Result<()> {
         let begins = self.kernel.context(thread, |context| {
             (context.program_counter(), context.registers[STACK_POINTER], context.argument(0))
         });
         let (entry, stack, argument) = begins.context("a thread that is gone begins")?;
-        if !self.processes.contains_key(&id.raw()) {
+        let is_first = !self.processes.contains_key(&id.raw());
+        if is_first {
             let mut bytes = [0; ENTRY_BYTES];
             self.kernel.read(id, entry, &mut bytes).map_err(|error| anyhow!("the entry: {error}"))?;
             let program = program_at(&bytes).context("no program stands at an entry")?;
@@ -41,7 +42,8 @@ impl System {
             |region: &&simulation::Region| (region.base..region.base + region.bytes).contains(&(stack - 1));
         let limit = regions.iter().find(holds).context("a thread without a stack")?.base;
         let process = self.processes.get(&id.raw()).context("a process that never began")?;
-        let task = Task::new(process, (limit, stack), self.clock.clone())?;
+        let begins = if is_first { Begins::Program } else { Begins::Thread(process.space.base() + argument) };
+        let task = Task::new(process, (limit, stack), begins, self.clock.clone())?;
         self.tasks.insert(thread.raw(), task);
         Ok(())
     }

@@ -21,6 +21,8 @@ pub(super) struct SourceManifest {
 pub(super) struct SourceInit {
     pub rank: Spanned<String>,
     pub serves: BTreeMap<String, SourceEndpoint>,
+    #[serde(default)]
+    pub calls: BTreeMap<Spanned<String>, Vec<Spanned<String>>>,
 }
 
 #[derive(Deserialize)]
@@ -55,6 +57,8 @@ pub(super) struct SourceService {
     #[serde(default)]
     pub control: Vec<Spanned<String>>,
     pub reads_logs: Option<Spanned<String>>,
+    #[serde(default)]
+    pub files: Vec<String>,
     #[serde(default)]
     pub audits: bool,
     #[serde(default)]
@@ -93,6 +97,8 @@ pub(super) struct SourceEndpoint {
     pub max_bytes: u32,
     #[serde(default)]
     pub max_caps: u32,
+    #[serde(default)]
+    pub board_pages: u32,
     pub operations: Vec<String>,
 }
 

@@ -1,0 +1,196 @@
+//! Asking the policy without ever waiting for it.
+//!
+//! The supervising thread calls nobody. It puts a question on a [`Desk`]; a second thread takes it from there, calls
+//! `policyd` with a deadline, puts the answer back and sets a bit that the supervising thread waits for anyway. No
+//! answer is no. The second thread allocates nothing: its questions and answers travel in registers.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use core::time::Duration;
+use nexus_abi::limits::FOREVER;
+use nexus_abi::{Handle, system};
+use nexus_ipc::{Clock, Deadline};
+use nexus_proto::policy::{ALLOWED, Client, DENIED, Question};
+use nexus_rt::{Environment, MapError, error};
+use zerocopy::{FromBytes, IntoBytes};
+
+/// The bit of the deaths' notification that says that an answer is there: services have those below it.
+pub const ANSWER_BIT: u64 = 1 << 63;
+/// Time that `policyd` has for an answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The bit by which the second thread hears of a question.
+const QUESTION_BIT: u64 = 1;
+/// Words of a question.
+const WORDS: usize = size_of::<Question>() / size_of::<u64>();
+/// Questions that wait: one a service, and as many of callers.
+pub const QUESTIONS_MAX: usize = 2 * system_manifest::SERVICES_MAX;
+
+const _: () = assert!(system_manifest::SERVICES_MAX < 63);
+
+/// What came of a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permission {
+    /// The policy allows it.
+    Allowed,
+    /// The policy denies it.
+    Denied,
+    /// There is no answer, or none that can be understood: for now that is no.
+    NoAnswer,
+}
+
+/// Who is asked about, what, and to what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The service id of whoever wants it.
+    pub subject: u64,
+    /// The number of the action; `None`: no action is of that kind, and nobody may do it.
+    pub action: Option<u16>,
+    /// The resource.
+    pub resource: alloc::string::String,
+}
+
+/// Where both threads meet: one question at a time.
+struct Desk {
+    endpoint: Handle,
+    /// Tells the second thread of a question.
+    asked: Handle,
+    /// Tells the first of an answer.
+    answered: Handle,
+    clock: Clock,
+    question: [AtomicU64; WORDS],
+    answer: AtomicU8,
+}
+
+/// [`Desk::answer`] while there is none.
+const OPEN: u8 = 0;
+const YES: u8 = 1;
+const NO: u8 = 2;
+const NONE: u8 = 3;
+
+impl Desk {
+    /// The second thread: answers what is asked, for ever.
+    fn answer_questions(&self) {
+        loop {
+            if let Err(error) = system::notification_wait(self.asked, QUESTION_BIT, FOREVER) {
+                error!("init: questions to the policy cannot be waited for: {error}");
+                return;
+            }
+            self.answer.store(self.answer(), Ordering::Release);
+            if let Err(error) = system::notification_signal(self.answered, ANSWER_BIT) {
+                error!("init: an answer of the policy cannot be told: {error}");
+            }
+        }
+    }
+
+    fn answer(&self) -> u8 {
+        let mut words = [0; WORDS];
+        for (word, from) in words.iter_mut().zip(&self.question) {
+            *word = from.load(Ordering::Acquire);
+        }
+        let Ok(question) = Question::read_from_bytes(words.as_bytes()) else { return NONE };
+        let deadline = Deadline::after(&self.clock, PATIENCE);
+        match Client::new(self.endpoint).decide(&question, deadline) {
+            Ok(verdict) if verdict.decision == ALLOWED => YES,
+            Ok(verdict) if verdict.decision == DENIED => NO,
+            _ => NONE,
+        }
+    }
+}
+
+/// Questions that wait, each with what it is asked for.
+pub struct Questions<P> {
+    desk: Option<&'static Desk>,
+    waiting: VecDeque<(P, Asked)>,
+    under_way: Option<P>,
+    /// What needs no asking: no action is of its kind, or nobody is there to ask.
+    settled: VecDeque<(P, Permission)>,
+}
+
+impl<P> Questions<P> {
+    /// Starts the second thread, which asks at `endpoint`; `None`: there is no policy, and nothing is allowed.
+    pub fn open(
+        environment: &Environment,
+        endpoint: Option<Handle>,
+        answered: Handle,
+    ) -> Result<Self, MapError> {
+        let desk = endpoint.map(|endpoint| begin(environment, endpoint, answered)).transpose()?;
+        Ok(Questions { desk, waiting: VecDeque::new(), under_way: None, settled: VecDeque::new() })
+    }
+
+    /// Whether another question finds room.
+    pub fn have_room(&self) -> bool {
+        self.waiting.len() + self.settled.len() < QUESTIONS_MAX
+    }
+
+    /// Asks; the answer comes out of [`Questions::answered`], at once or later. Beyond [`QUESTIONS_MAX`] there is none.
+    pub fn ask(&mut self, purpose: P, asked: Asked) {
+        if self.desk.is_none() || !self.have_room() {
+            self.settled.push_back((purpose, Permission::NoAnswer));
+        } else if asked.action.is_none() {
+            self.settled.push_back((purpose, Permission::Denied));
+        } else {
+            self.waiting.push_back((purpose, asked));
+            self.go_on();
+        }
+    }
+
+    /// The next answer that is there.
+    pub fn answered(&mut self) -> Option<(P, Permission)> {
+        if let Some(settled) = self.settled.pop_front() {
+            return Some(settled);
+        }
+        let answer = self.desk?.answer.load(Ordering::Acquire);
+        if answer == OPEN {
+            return None;
+        }
+        let purpose = self.under_way.take()?;
+        self.go_on();
+        let permission = match answer {
+            YES => Permission::Allowed,
+            NO => Permission::Denied,
+            _ => Permission::NoAnswer,
+        };
+        Some((purpose, permission))
+    }
+
+    /// Puts the next question on the desk, if it is free.
+    fn go_on(&mut self) {
+        let Some(desk) = self.desk.filter(|_| self.under_way.is_none()) else { return };
+        let Some((purpose, asked)) = self.waiting.pop_front() else { return };
+        let question = asked.action.and_then(|action| Question::new(asked.subject, action, &asked.resource));
+        self.under_way = Some(purpose);
+        let Some(question) = question else {
+            // No resource is that long.
+            desk.answer.store(NO, Ordering::Release);
+            return tell(desk.answered, ANSWER_BIT);
+        };
+        for (word, bytes) in desk.question.iter().zip(question.as_bytes().chunks_exact(size_of::<u64>())) {
+            let bytes = bytes.try_into().unwrap_or_default();
+            word.store(u64::from_ne_bytes(bytes), Ordering::Release);
+        }
+        desk.answer.store(OPEN, Ordering::Release);
+        tell(desk.asked, QUESTION_BIT);
+    }
+}
+
+/// Both are init's own and never closed.
+fn tell(notification: Handle, bit: u64) {
+    if let Err(error) = system::notification_signal(notification, bit) {
+        error!("init: the thread that asks the policy cannot be told: {error}");
+    }
+}
+
+fn begin(environment: &Environment, endpoint: Handle, answered: Handle) -> Result<&'static Desk, MapError> {
+    let asked = system::notification_create()?;
+    let desk: &'static Desk = Box::leak(Box::new(Desk {
+        endpoint,
+        asked,
+        answered,
+        clock: environment.clock(),
+        question: Default::default(),
+        answer: AtomicU8::new(OPEN),
+    }));
+    nexus_rt::thread::spawn(environment, Box::leak(Box::new(|| desk.answer_questions())))?;
+    Ok(desk)
+}

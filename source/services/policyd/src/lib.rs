@@ -1,0 +1,275 @@
+//! The one authority about who may do what.
+//!
+//! It reads the table that the initial image carries, answers questions out of it, records what must be recorded,
+//! and takes signed overlays. What it decides is in the library `policy`; here that meets the system calls. Who asks
+//! is the kernel's word. It calls nobody and has no device, so everybody may ask it.
+//!
+//! Where to start reading: [`serve`].
+#![cfg_attr(target_os = "none", no_std)]
+
+extern crate alloc;
+
+mod audit;
+mod rejects;
+
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use audit::Trail;
+use core::convert::Infallible;
+use core::fmt;
+use nexus_abi::Error;
+use nexus_ipc::{Call, Caller, Clock, Deadline, Event, Leases};
+use nexus_policy::OwnBoard;
+use nexus_proto::policy::{
+    ALLOWED, DENIED, EXPLANATION_BYTES_MAX, Epoch, Explanation, MAX_BYTES, PolicyError, Question, REFERENCE,
+    Server, Stats, Verdict, Why, dispatch,
+};
+use nexus_rt::{Environment, SetupError, error, info, warning};
+use policy::{
+    Action, Judge, OVERLAY_BYTES_MAX, OverlayError, PushError, RESOURCE_BYTES_MAX, Reason, Refusal,
+    TableError,
+};
+use rejects::{Class, Rejects};
+
+/// The table's file in the initial image.
+pub const TABLE_FILE: &str = "policy.table";
+
+const _: () = assert!(RESOURCE_BYTES_MAX == nexus_proto::policy::RESOURCE_BYTES_MAX);
+
+/// Why it cannot go on. While it does not, nothing is allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Failure {
+    Setup(SetupError),
+    Table(TableError),
+    Overlay(OverlayError),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Setup(error) => write!(formatter, "{error}"),
+            Failure::Table(error) => write!(formatter, "the table: {error}"),
+            Failure::Overlay(error) => write!(formatter, "the overlay that was in force: {error}"),
+        }
+    }
+}
+
+impl From<SetupError> for Failure {
+    fn from(error: SetupError) -> Self {
+        Failure::Setup(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Setup(error.into())
+    }
+}
+
+/// The program; its value is the exit code.
+pub fn run(environment: &Environment) -> u64 {
+    let Err(reason) = serve(environment);
+    error!("policyd: {reason}");
+    1
+}
+
+fn serve(environment: &Environment) -> Result<Infallible, Failure> {
+    let mut receiver = environment.to_serve(REFERENCE.endpoint, MAX_BYTES)?;
+    let mut authority = Authority::begin(environment)?;
+    let lines = authority.judge.table().rules.len();
+    info!("policyd: {lines} lines in force, epoch {}", authority.judge.epoch());
+    info!("policyd: ready");
+    environment.ready();
+    loop {
+        if let Event::Call(call) = receiver.next(Deadline::NEVER)? {
+            authority.notice_malformed(&call);
+            dispatch(&mut authority, call);
+        }
+    }
+}
+
+/// The judge, and where its epoch and its overlay stand.
+struct Authority {
+    judge: Judge<Trail>,
+    board: OwnBoard,
+    clock: Clock,
+    rejects: Rejects,
+}
+
+impl Authority {
+    /// Begins with the image's table, under an epoch of its own, and with the overlay that was in force when its
+    /// predecessor died.
+    fn begin(environment: &Environment) -> Result<Self, Failure> {
+        let table = policy::decode(&environment.file(TABLE_FILE)?).map_err(Failure::Table)?;
+        let mut board = OwnBoard::open(environment)?;
+        let (clock, trail) = (environment.clock(), Trail::open(environment)?);
+        let ticks_per_second = environment.page().ticks_per_second;
+        let mut judge = Judge::new(table, board.epoch().saturating_add(1), ticks_per_second, trail);
+        if let Some(overlay) = board.kept()? {
+            // Without it, what it took away would be allowed again: then rather nothing is.
+            judge.restore(&overlay).map_err(Failure::Overlay)?;
+        }
+        board.set_epoch(judge.epoch());
+        Ok(Authority { judge, board, clock, rejects: Rejects::default() })
+    }
+
+    /// A message whose size is not that of its operation never becomes a question; it is counted here.
+    fn notice_malformed(&mut self, call: &Call<'_>) {
+        let operation = REFERENCE.operations.iter().find(|known| known.number == call.operation());
+        if operation.is_none_or(|known| known.request.1 != call.payload().len()) {
+            self.judge.count_malformed();
+            self.reject(Class::Malformed, call.caller());
+        }
+    }
+
+    /// Says once in a while, and per class, that something is refused; who does it often cannot fill the log.
+    fn reject(&mut self, class: Class, caller: Caller) {
+        if let Some(times) = self.rejects.tell(class, self.clock.now(), &self.clock) {
+            let name = self.judge.table().name_of(caller.service_id).unwrap_or("somebody");
+            let id = caller.service_id;
+            warning!("policyd: reject {class} of {name} ({id:016x}), {times} since this was last said");
+        }
+    }
+
+    /// The lent overlay, read once.
+    fn lent(leases: &Leases<'_>) -> Option<Vec<u8>> {
+        let lent = leases.get(0).ok()?;
+        let length = usize::try_from(lent.bytes()).ok().filter(|&length| length <= OVERLAY_BYTES_MAX)?;
+        let mut overlay = vec![0; length];
+        lent.read(0, &mut overlay).ok()?;
+        Some(overlay)
+    }
+
+    fn now_in_force(&self) -> Epoch {
+        Epoch { epoch: self.judge.epoch(), sequence: self.judge.sequence() }
+    }
+
+    fn answer(
+        &mut self,
+        caller: Caller,
+        outcome: Result<policy::Verdict, Refusal>,
+    ) -> Result<Verdict, PolicyError> {
+        match outcome {
+            Ok(verdict) => Ok(Verdict {
+                decision: if verdict.reason == Reason::Allowed { ALLOWED } else { DENIED },
+                epoch: verdict.epoch,
+                why: why(verdict.reason) as u32,
+                lasts: verdict.lasts.into(),
+            }),
+            Err(refusal) => {
+                let (class, error) = match refusal {
+                    Refusal::Spoofed => (Class::Spoofed, PolicyError::Spoofed),
+                    Refusal::NotDelegated => (Class::NotDelegated, PolicyError::NotDelegated),
+                    Refusal::Malformed => (Class::Malformed, PolicyError::Malformed),
+                };
+                self.reject(class, caller);
+                Err(error)
+            }
+        }
+    }
+}
+
+fn why(reason: Reason) -> Why {
+    match reason {
+        Reason::Allowed => Why::Allowed,
+        Reason::Denied => Why::Denied,
+        Reason::NoLine => Why::NoLine,
+        Reason::OtherResource => Why::OtherResource,
+        Reason::TooOften => Why::TooOften,
+        Reason::NoRecord => Why::NoRecord,
+        // Only records say it.
+        Reason::Spoofed => Why::Denied,
+    }
+}
+
+fn refused(error: PushError) -> PolicyError {
+    match error {
+        PushError::NotAdmin(_) => PolicyError::NotAdmin,
+        PushError::NotKept => PolicyError::NotKept,
+        PushError::Overlay(OverlayError::NoKey) => PolicyError::NoKey,
+        PushError::Overlay(OverlayError::Malformed) => PolicyError::BadOverlay,
+        PushError::Overlay(OverlayError::BadSignature) => PolicyError::BadSignature,
+        PushError::Overlay(OverlayError::Replayed) => PolicyError::Replayed,
+        PushError::Overlay(OverlayError::Forbidden) => PolicyError::Forbidden,
+        PushError::Overlay(OverlayError::Table(_)) => PolicyError::BadTable,
+    }
+}
+
+/// What a question's resource says that is not filled up with zeroes: nothing that any resource is.
+const NO_RESOURCE: &[u8] = &[0];
+
+impl Server for Authority {
+    fn check(&mut self, caller: Caller, question: Question) -> Result<Verdict, PolicyError> {
+        let resource = question.resource().unwrap_or(NO_RESOURCE);
+        let (asker, now) = (caller.service_id, self.clock.now());
+        let outcome = self.judge.check(asker, question.subject, question.action, resource, now);
+        self.answer(caller, outcome)
+    }
+
+    fn decide(&mut self, caller: Caller, question: Question) -> Result<Verdict, PolicyError> {
+        let resource = question.resource().unwrap_or(NO_RESOURCE);
+        let (asker, now) = (caller.service_id, self.clock.now());
+        let outcome = self.judge.check_for(asker, question.subject, question.action, resource, now);
+        self.answer(caller, outcome)
+    }
+
+    fn epoch(&mut self, _caller: Caller, (): ()) -> Result<Epoch, PolicyError> {
+        Ok(self.now_in_force())
+    }
+
+    fn push(&mut self, caller: Caller, (): (), leases: &Leases<'_>) -> Result<Epoch, PolicyError> {
+        let Some(overlay) = Self::lent(leases) else {
+            self.judge.count_malformed();
+            self.reject(Class::Malformed, caller);
+            return Err(PolicyError::NotLent);
+        };
+        let board = &mut self.board;
+        // Kept before it is in force: a successor must not fall back behind it.
+        let taken = self
+            .judge
+            .push(caller.service_id, &overlay, self.clock.now(), |overlay| board.keep(overlay).map_err(drop));
+        match taken {
+            Ok(epoch) => {
+                self.board.set_epoch(epoch);
+                info!("policyd: overlay {} in force, epoch {epoch}", self.judge.sequence());
+                Ok(self.now_in_force())
+            }
+            Err(error) => {
+                self.reject(Class::Overlay, caller);
+                Err(refused(error))
+            }
+        }
+    }
+
+    fn stats(&mut self, _caller: Caller, (): ()) -> Result<Stats, PolicyError> {
+        let counts = self.judge.counts();
+        Ok(Stats {
+            epoch: self.judge.epoch(),
+            allowed: counts.allowed,
+            denied: counts.denied,
+            unrecorded: counts.unrecorded,
+            refused: counts.refused,
+            malformed: counts.malformed,
+            overlays_refused: counts.overlays_refused,
+            recorded: counts.recorded,
+        })
+    }
+
+    fn explain(&mut self, caller: Caller, question: Question) -> Result<Explanation, PolicyError> {
+        let resource = question.resource().and_then(|resource| core::str::from_utf8(resource).ok());
+        let known = Action::from_number(question.action).zip(resource);
+        let Some((action, resource)) = known else {
+            self.judge.count_malformed();
+            self.reject(Class::Malformed, caller);
+            return Err(PolicyError::Malformed);
+        };
+        let table = self.judge.table();
+        let name = table.name_of(question.subject).map(String::from);
+        let name = name.unwrap_or_else(|| alloc::format!("{:016x}", question.subject));
+        let mut text = policy::explain(table, &name, question.subject, action, resource);
+        // It is ASCII; room for its length goes before it.
+        text.truncate(EXPLANATION_BYTES_MAX - size_of::<u64>());
+        Ok(Explanation { text })
+    }
+}
