@@ -102,7 +102,7 @@ impl Overlay {
         let mut merged =
             Table { overlay_key: base.overlay_key, files: base.files.clone(), ..Table::default() };
         merged.subjects = base.subjects.iter().chain(&self.table.subjects).cloned().collect::<Vec<Subject>>();
-        merged.subjects.sort_by(|one, other| one.id.cmp(&other.id));
+        merged.subjects.sort_by_key(|subject| subject.id);
         merged.subjects.dedup_by_key(|subject| subject.id);
         let first_file = merged.files.len();
         merged.files.extend(self.table.files.iter().cloned());

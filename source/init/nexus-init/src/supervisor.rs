@@ -1,5 +1,7 @@
 //! Who runs, and what happens next: one thread, one place to wait, three things to hear of: bits (somebody
 //! died, the policy has answered), posts (somebody is ready), calls (the shell asks).
+//!
+//! Long because what may happen to a service is read here from its start to its end.
 
 mod gate;
 
