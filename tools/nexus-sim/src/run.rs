@@ -214,11 +214,12 @@ impl Limit {
             Turn::Went => {}
             Turn::Reset(_) => bail!("the machine was reset while {what} was waited for{}", excerpt(system)),
             Turn::Sleeps(Some(event)) if event < self.end => system.sleep(),
-            Turn::Sleeps(_) => bail!(
-                "{what} was waited for, and nothing happens any more within {} s{}",
-                PATIENCE.as_secs(),
-                excerpt(system)
-            ),
+            Turn::Sleeps(Some(_)) => {
+                bail!("{what} was waited for longer than {} s{}", PATIENCE.as_secs(), excerpt(system))
+            }
+            Turn::Sleeps(None) => {
+                bail!("{what} was waited for, and nothing happens any more{}", excerpt(system))
+            }
         }
         Ok(())
     }

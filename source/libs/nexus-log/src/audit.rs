@@ -187,19 +187,18 @@ impl<'a> AuditConsumer<'a> {
 
     /// Takes the oldest record; `None` when there is none, after which the next record rings the doorbell.
     pub fn read(&mut self) -> Option<AuditItem> {
-        let available = match self.0.available()? {
-            Found::Lost(count) => return Some(AuditItem::Refused(count)),
-            Found::Words(available) => available,
-        };
-        let item = match self.record(available) {
-            Some((record, words)) => {
-                self.0.take(words);
-                AuditItem::Record(record)
-            }
-            None => {
-                self.0.skip(available);
-                AuditItem::Broken
-            }
+        let item = match self.0.available()? {
+            Found::Lost(count) => AuditItem::Refused(count),
+            Found::Words(available) => match self.record(available) {
+                Some((record, words)) => {
+                    self.0.take(words);
+                    AuditItem::Record(record)
+                }
+                None => {
+                    self.0.skip(available);
+                    AuditItem::Broken
+                }
+            },
         };
         self.0.release(self.0.mark());
         Some(item)

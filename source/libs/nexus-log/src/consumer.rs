@@ -104,9 +104,9 @@ impl<'a> Consumer<'a> {
         item
     }
 
-    /// As [`Consumer::read`], but the record stays in the ring until [`Consumer::release`], so that a successor reads
-    /// it again if this reader dies before it is done with it. After a release, look again before you wait: a record
-    /// that came before it rings for nobody.
+    /// As [`Consumer::read`], but the item stays in the ring until [`Consumer::release`], so that a successor reads
+    /// it again, or is told of the loss again, if this reader dies before it is done with it. After a release, look
+    /// again before you wait: a record that came before it rings for nobody.
     pub fn read_held(&mut self) -> Option<Item> {
         let available = match self.0.available()? {
             Found::Lost(count) => return Some(Item::Lost(count)),

@@ -15,6 +15,7 @@ pub(crate) enum Found {
 pub struct Mark {
     tail: u32,
     taken: u32,
+    told: u32,
 }
 
 /// The one reader of its kind. It keeps its own tail and believes no counter of the other side.
@@ -42,7 +43,6 @@ impl<'a> Cursor<'a> {
         let lost = dropped.wrapping_sub(self.told);
         if lost != 0 && self.memory.counters.written.head.load(Ordering::Acquire) == self.tail {
             self.told = dropped;
-            self.memory.place(self.reader).told.store(dropped, Ordering::Relaxed);
             return Some(Found::Lost(lost));
         }
         // Publishing the tail and then looking at the head again, with the fence between, pairs with
@@ -93,13 +93,14 @@ impl<'a> Cursor<'a> {
 
     /// The place.
     pub fn mark(&self) -> Mark {
-        Mark { tail: self.tail, taken: self.taken }
+        Mark { tail: self.tail, taken: self.taken, told: self.told }
     }
 
     /// Gives everything up to a place back to the writer; a successor begins there.
     pub fn release(&self, mark: Mark) {
         let place = self.memory.place(self.reader);
         place.taken.store(mark.taken, Ordering::Relaxed);
+        place.told.store(mark.told, Ordering::Relaxed);
         place.tail.store(mark.tail, Ordering::Release);
     }
 

@@ -174,6 +174,24 @@ fn what_is_held_is_read_again_by_a_successor_and_what_was_released_is_not() {
 }
 
 #[test]
+fn a_loss_that_was_told_of_and_not_released_is_told_again_to_a_successor() {
+    let parts = ring(0);
+    let mut producer = Producer::new(parts.memory());
+    while producer.write(Level::Info, 0, b"", b"x", &[]) != Written::Dropped {}
+    let lost = |reader: &mut Consumer<'_>| {
+        std::iter::from_fn(|| reader.read_held()).find_map(|item| match item {
+            Item::Lost(count) => Some(count),
+            _ => None,
+        })
+    };
+    assert_eq!(lost(&mut console(&parts)), Some(1));
+    let mut successor = console(&parts);
+    assert_eq!(lost(&mut successor), Some(1));
+    successor.release(successor.mark());
+    assert_eq!(lost(&mut console(&parts)), None);
+}
+
+#[test]
 fn who_does_not_read_holds_nobody_up() {
     let parts = ring(0);
     let mut producer = Producer::new(parts.memory());
