@@ -265,7 +265,15 @@ fn journal(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
         .lines()
         .filter_map(|line| line.split_once("consoled: ")?.1.split_once(" lines of selftest-soak"));
     let told: usize = told.filter_map(|(count, _)| count.parse::<usize>().ok()).sum();
-    let last = usize::from(shown.contains("each is there or counted"));
+    let last = shown.lines().find_map(|line| line.split_once("each is there or counted, "));
+    let others = last.and_then(|(_, rest)| rest.split_once(" more of others")?.0.parse::<usize>().ok());
+    // Of a console that starts anew the policy is asked twice: its window and its line.
+    let others = others.unwrap_or(0);
+    ensure!(
+        others <= 2 * console_kills,
+        "{others} decisions of others, and the console died {console_kills} times"
+    );
+    let last = usize::from(last.is_some());
     let seen = numbers.len() + last;
     ensure!(seen + told >= 6 * 16 + 1, "{seen} of 97 lines were shown, and {told} told as lost");
     ensure!(

@@ -14,7 +14,7 @@
 //!   out before it looks at it; the producer takes an impossible tail for a full ring;
 //! - a reader is rung only by the write that found everything read by it, and a reader that found the ring
 //!   empty after publishing its tail is always rung for the next record;
-//! - what was dropped is counted, and each reader is told of it once, restarts included.
+//! - what was dropped is counted, and each reader is told of it at least once, restarts included (a reader that dies between showing and releasing is told again).
 //!
 //! Where to start reading: [`Producer::write`], then [`Consumer::read`].
 #![cfg_attr(not(any(test, loom)), no_std)]
