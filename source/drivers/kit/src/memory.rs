@@ -48,8 +48,8 @@ mod row {
     use nexus_abi::system::host::process_word;
     use std::cell::RefCell;
 
-    /// Drivers that live at once, at the most; the row of one that died makes place.
-    const ROWS_MAX: usize = 16;
+    /// Drivers that begin during the life of one, at the most: then its row makes place.
+    const ROWS_MAX: usize = 256;
 
     struct Rows {
         rows: [Option<(usize, Row)>; ROWS_MAX],
