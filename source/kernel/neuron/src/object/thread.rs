@@ -138,6 +138,8 @@ pub struct Outgoing {
     pub capabilities: [Granule; MESSAGE_CAPABILITIES_MAX],
     /// The endpoint capability's badge.
     pub badge: u64,
+    /// The endpoint's generation that the badge belongs to; 0: the call has no badge.
+    pub session: u32,
     /// The entry that the call went through and its generation, for revocation.
     pub via: (Granule, u32),
     /// How far a long payload was copied, and to or from whom.
