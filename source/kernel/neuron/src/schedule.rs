@@ -109,14 +109,14 @@ impl<A: Arch> Kernel<A> {
     pub(crate) fn with_queue<R>(&self, hart: usize, change: impl FnOnce(&mut RunQueue) -> R) -> R {
         let mut queue = self.run_queues[hart].lock();
         let result = change(&mut queue);
-        self.ready[hart].store(queue.occupied() | self.reclaiming.load(Relaxed), Relaxed);
+        self.harts[hart].ready.store(queue.occupied() | self.reclaiming.load(Relaxed), Relaxed);
         result
     }
 
     /// Whether somebody above a class is ready on a hart.
     #[inline]
     pub(crate) fn is_somebody_above(&self, hart: usize, class: Qos) -> bool {
-        self.ready[hart].load(Relaxed) >> class as u32 > 1
+        self.harts[hart].ready.load(Relaxed) >> class as u32 > 1
     }
 
     /// Makes a thread ready whose lock is held, with `a0` (and `a1`) as the outcome of its wait.
@@ -137,6 +137,7 @@ impl<A: Arch> Kernel<A> {
             self.stop_listening(thread.process, id);
         }
         thread.state = State::Ready;
+        thread.shared().open_call.clear();
         thread.deadline = FOREVER;
         self.enqueue(hart, id, thread);
     }
@@ -413,9 +414,9 @@ impl<A: Arch> Kernel<A> {
             return;
         }
         let space = process.space();
-        if hart.loaded != Some(space) {
+        if hart.loaded != space {
             self.arch.load(space);
-            hart.loaded = Some(space);
+            hart.loaded = space;
         }
         self.arch.enter_float(&thread.context);
         self.make_known(hart, thread.shared(), process);
@@ -434,7 +435,7 @@ impl<A: Arch> Kernel<A> {
     /// Sets the timer for the earliest deadline, and for the end of the turn while others are ready.
     pub(crate) fn set_timer(&self, hart: &mut Hart) {
         let mut time = self.deadlines[hart.index].lock().earliest();
-        if hart.current.is_some() && self.ready[hart.index].load(Relaxed) != 0 {
+        if hart.current.is_some() && self.harts[hart.index].ready.load(Relaxed) != 0 {
             time = time.min(hart.turn_ends);
         }
         if time != hart.timer {
@@ -450,7 +451,7 @@ impl<A: Arch> Kernel<A> {
             self.device_interrupt(hart, held, line);
         }
         if hart.current.is_some() && self.arch.now() >= hart.turn_ends {
-            if self.ready[hart.index].load(Relaxed) == 0 {
+            if self.harts[hart.index].ready.load(Relaxed) == 0 {
                 hart.turn_ends = self.arch.now() + self.whole_turn();
             } else {
                 hart.reschedule = true;

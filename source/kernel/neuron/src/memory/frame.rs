@@ -231,7 +231,7 @@ impl Memory {
     }
 
     /// An object's lock was found taken by another hart.
-    #[cold]
+    #[inline(always)]
     pub(crate) fn count_contended(&self) {
         self.contended.fetch_add(1, Relaxed);
     }

@@ -210,6 +210,7 @@ impl<A: Arch> Kernel<A> {
         let sender = &mut *pair.sender;
         sender.state = State::Called;
         sender.wait_sequence += 1;
+        sender.shared().open_call.put(sender.wait_sequence);
         let mut reply = Capability::new(Kind::Reply, Rights::empty(), pair.sender_id.raw());
         reply.badge = sender.wait_sequence;
         let entry = pair.receiver.reply_entry;

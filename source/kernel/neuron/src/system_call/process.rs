@@ -225,7 +225,7 @@ impl<A: Arch> Kernel<A> {
         if let Some((mut thread, _)) = self.lock(request.held, request.caller.thread) {
             crate::schedule::set_outcome(&mut thread, Ok(0));
         }
-        if self.ready[request.hart.index].load(Relaxed) != 0 {
+        if self.harts[request.hart.index].ready.load(Relaxed) != 0 {
             self.yield_current(request.hart, request.held);
         }
         Err(Stop::Answered)
