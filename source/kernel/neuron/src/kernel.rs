@@ -79,12 +79,14 @@ pub struct Figures {
     pub print_origin: bool,
 }
 
-/// One machine's kernel.
+/// One machine's kernel. In this order, because what messages need is near the beginning, where one instruction
+/// reaches it.
+#[repr(C)]
 pub struct Kernel<A: Arch> {
+    /// The machine's memory.
+    pub memory: Memory,
     /// The machine.
     pub arch: A,
-    /// Its memory.
-    pub memory: Memory,
     /// The kernel's own account: what was there before init.
     pub root: Id<Process>,
     /// What boot found.

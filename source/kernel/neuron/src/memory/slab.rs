@@ -68,6 +68,16 @@ impl<T> Id<T> {
         Self::new(raw as u32, (raw >> 32) as u32)
     }
 
+    /// As [`Id::from_raw`], of a number that [`Id::raw`] gave.
+    ///
+    /// # Safety
+    /// It did.
+    #[inline(always)]
+    pub(crate) unsafe fn issued(raw: u64) -> Self {
+        // SAFETY: the caller's: no id is 0.
+        Id { raw: unsafe { NonZeroU64::new_unchecked(raw) }, object: PhantomData }
+    }
+
     /// The id as a number.
     #[inline]
     pub fn raw(self) -> u64 {

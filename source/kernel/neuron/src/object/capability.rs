@@ -213,7 +213,8 @@ impl CapabilitySlot {
     #[inline]
     pub(crate) fn plain<T>(&self, kind: Kind, right: Rights) -> Option<Id<T>> {
         let plain = self.kind.load(Relaxed) == kind as u32 && self.rights.load(Relaxed) & right.bits() != 0;
-        if plain { Id::from_raw(self.object.load(Relaxed)) } else { None }
+        // SAFETY: a capability of a kind that has objects names one.
+        if plain { Some(unsafe { Id::issued(self.object.load(Relaxed)) }) } else { None }
     }
 
     /// The badge, of a capability that [`CapabilitySlot::plain`] found.
@@ -227,7 +228,8 @@ impl CapabilitySlot {
     pub(crate) fn open_call(&self) -> Option<(Id<Thread>, u64)> {
         let fits =
             self.kind.load(Relaxed) == Kind::Reply as u32 | OPEN_CALL && self.generation() < GENERATION_LAST;
-        fits.then(|| Id::from_raw(self.object.load(Relaxed)))?.map(|id| (id, self.badge.load(Relaxed)))
+        // SAFETY: it names the thread that called.
+        fits.then(|| (unsafe { Id::issued(self.object.load(Relaxed)) }, self.badge.load(Relaxed)))
     }
 
     /// Makes a reserved entry the Reply owed to a thread's call of this sequence.
@@ -265,16 +267,19 @@ impl<'k> View<'k> {
         process: &ProcessShared,
         handle: Handle,
     ) -> Option<(&'k CapabilitySlot, Granule)> {
-        let first = process.table_first.load(Relaxed);
-        let granule = if handle.index() < GRANULES && first != 0 {
-            first | handle.index()
-        } else {
-            // SAFETY: the caller's.
-            unsafe { self.entry_of_later_page(process, handle) }?
-        };
+        // Most are in the first page. One that is not has another handle than what is looked at there.
+        let first = process.table_first.load(Relaxed) | (handle.index() % GRANULES);
+        // SAFETY: it is that of an entry, or of words of the table's index, which are no handles: what is read of them
+        // is no kind of capability.
+        let entry = unsafe { self.entry_at_live(first) };
+        if entry.handle() == handle {
+            return Some((entry, first));
+        }
+        // SAFETY: the caller's.
+        let later = unsafe { self.entry_of_later_page(process, handle) }?;
         // SAFETY: it is that of an entry of the table.
-        let entry = unsafe { self.entry_at_live(granule) };
-        if entry.handle() == handle { Some((entry, granule)) } else { None }
+        let entry = unsafe { self.entry_at_live(later) };
+        if entry.handle() == handle { Some((entry, later)) } else { None }
     }
 
     /// Where an entry is that is not in the table's first page.
