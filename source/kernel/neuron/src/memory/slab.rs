@@ -207,6 +207,24 @@ pub(crate) struct View<'k> {
 }
 
 impl<'k> View<'k> {
+    /// The physical address of the base of RAM.
+    #[inline(always)]
+    pub(super) fn base(self) -> u64 {
+        self.memory.base()
+    }
+
+    /// Bytes of RAM.
+    #[inline(always)]
+    pub(super) fn bytes(self) -> usize {
+        self.memory.infos().len() * PAGE_SIZE
+    }
+
+    /// Where an offset from the base of RAM is.
+    #[inline(always)]
+    pub(super) fn pointer(self, offset: usize) -> *mut u8 {
+        self.window.wrapping_add(offset)
+    }
+
     /// What is at an offset from the base of RAM.
     ///
     /// # Safety
