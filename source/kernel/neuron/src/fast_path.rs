@@ -224,6 +224,7 @@ impl<A: Arch> Kernel<A> {
 
     /// Takes note of the sender's buffers, and copies a payload that is too long for registers. `None`: nothing was
     /// delivered, whatever the receiver's buffer holds.
+    #[inline(always)]
     fn with_buffers(
         &self,
         (from, sender): (&ProcessShared, &mut Thread),

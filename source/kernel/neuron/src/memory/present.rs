@@ -17,6 +17,8 @@ use nexus_abi::limits::PAGE_SIZE;
 
 /// Bytes of a word.
 const WORD_BYTES: usize = size_of::<u64>();
+/// Places are put together by bits, which cannot overflow and so is not checked.
+const PAGE_SHIFT: u32 = PAGE_SIZE.trailing_zeros();
 
 /// Where in its page a pointer points.
 fn offset(pointer: *const u8) -> usize {
@@ -46,31 +48,40 @@ impl View<'_> {
     /// The process is alive, and the hart is inside the kernel.
     #[inline(always)]
     unsafe fn user_memory(self, process: &ProcessShared, address: u64, needs: u64) -> Option<*mut u8> {
-        let mut table = process.root.load(Relaxed) as usize * PAGE_SIZE;
+        let mut table = (process.root.load(Relaxed) as usize) << PAGE_SHIFT;
         for level in [2, 1] {
-            let place = table + page_table::index(address, level) * WORD_BYTES;
-            // SAFETY: tables of a process that is alive lie in RAM, and are words.
-            let entry = unsafe { self.at::<AtomicU64>(place) }.load(Relaxed);
+            // SAFETY: the caller's.
+            let entry = unsafe { self.entry(table, address, level) };
             if entry & (VALID | READ | WRITE | EXECUTE) != VALID {
                 return None;
             }
             table = self.offset_of(entry);
         }
         // SAFETY: as above.
-        let leaf =
-            unsafe { self.at::<AtomicU64>(table + page_table::index(address, 0) * WORD_BYTES) }.load(Relaxed);
+        let leaf = unsafe { self.entry(table, address, 0) };
         let page = self.offset_of(leaf);
         // A device's registers are no memory: nothing is copied to or from them.
         if leaf & (VALID | needs) != VALID | needs || page >= self.bytes() {
             return None;
         }
-        Some(self.pointer(page + address as usize % PAGE_SIZE))
+        Some(self.pointer(page | address as usize % PAGE_SIZE))
+    }
+
+    /// The entry for an address in the table of a level at an offset from the base of RAM.
+    ///
+    /// # Safety
+    /// It is a table of a process that is alive.
+    #[inline(always)]
+    unsafe fn entry(self, table: usize, address: u64, level: u32) -> u64 {
+        let place = table | page_table::index(address, level) << WORD_BYTES.trailing_zeros();
+        // SAFETY: such a table is a frame of words in RAM.
+        unsafe { self.at::<AtomicU64>(place) }.load(Relaxed)
     }
 
     /// How far from the base of RAM the page begins that an entry of a page table names.
     #[inline(always)]
     fn offset_of(self, entry: u64) -> usize {
-        ((entry >> FRAME_SHIFT) as usize * PAGE_SIZE).wrapping_sub(self.base() as usize)
+        (((entry >> FRAME_SHIFT) as usize) << PAGE_SHIFT).wrapping_sub(self.base() as usize)
     }
 }
 
@@ -98,6 +109,7 @@ impl<A: Arch> Kernel<A> {
 
     /// Copies bytes from one process's memory to another's, both alive, as long as the pages are there already and no
     /// interrupt waits; looks at interrupts after each page. `None`: the long way has to do it anew.
+    #[inline(never)]
     pub(crate) fn copy_present(
         &self,
         (from, mut source): (&ProcessShared, u64),
@@ -113,7 +125,7 @@ impl<A: Arch> Kernel<A> {
         // SAFETY: as above.
         let mut written = unsafe { memory.user_memory(to, target, WRITE) }?;
         loop {
-            let chunk = bytes.min(PAGE_SIZE - offset(read)).min(PAGE_SIZE - offset(written));
+            let chunk = bytes.min(PAGE_SIZE - offset(read).max(offset(written)));
             // SAFETY: so much is left of both pages.
             unsafe { copy(read, written, chunk) };
             bytes -= chunk;
