@@ -397,12 +397,29 @@ impl<A: Arch> Kernel<A> {
         Some(Wait::Waits)
     }
 
+    /// Gives way to whoever is ready, if nothing else is to be done first. `false`: nothing was done.
+    #[inline]
+    pub fn fast_yield(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) -> bool {
+        if self.is_more_to_do(hart) {
+            return false;
+        }
+        self.yield_current(hart, held);
+        self.go_on(hart, held)
+    }
+
+    /// Whether something else comes before whoever is ready here.
+    #[inline]
+    fn is_more_to_do(&self, hart: &Hart) -> bool {
+        hart.handoff.is_some()
+            || hart.calls != 0
+            || self.reclaiming.load(Relaxed) | self.asleep.load(Relaxed) != 0
+    }
+
     /// After a thread has stopped running: whoever is ready goes on. `false`: there is something else to do first, or
     /// nobody.
     #[inline]
     pub fn go_on(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) -> bool {
-        let is_more_to_do = self.reclaiming.load(Relaxed) | self.asleep.load(Relaxed) != 0;
-        if hart.handoff.is_some() || is_more_to_do {
+        if self.is_more_to_do(hart) {
             return false;
         }
         let next = self.with_queue(hart.index, |queue| queue.pop(&self.memory));

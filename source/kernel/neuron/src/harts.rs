@@ -244,6 +244,9 @@ impl<A: Arch> Kernel<A> {
     /// the hart knows under the space's number, and of instructions, is from before.
     pub(crate) fn make_known(&self, hart: &Hart, thread: &ThreadShared, process: &ProcessShared) {
         let bit = 1 << hart.index;
+        if thread.is_known_on(hart.index) {
+            return;
+        }
         if process.harts.fetch_or(bit, Relaxed) & bit == 0 {
             self.arch.flush_space(process.asid.load(Relaxed) as u16);
             self.arch.flush_instructions();

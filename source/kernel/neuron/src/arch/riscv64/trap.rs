@@ -531,18 +531,26 @@ extern "C" fn short_yield(_: u64, _: u64, block: &mut HartBlock) -> Answer {
 }
 
 extern "C" fn after_short_call(block: &mut HartBlock, what: i64, number: u64) {
+    let held = &mut Held::at_entry();
     // SAFETY: the context is that of the thread which made the call, and nothing else refers to it here.
     let context = unsafe { &mut *block.context };
     context.set_argument(0, block.message.target);
     context.set_argument(1, block.message.header.0);
-    block.kernel.come_in(&mut block.hart, &mut Held::at_entry());
     if what == LONG {
         context.set_argument(7, number);
-        block.kernel.system_call(&mut block.hart, &mut Held::at_entry());
-    } else {
-        context.step_over_call();
+        block.kernel.come_in(&mut block.hart, held);
+        block.kernel.system_call(&mut block.hart, held);
+        return choose_next(block);
     }
-    choose_next(block);
+    context.step_over_call();
+    // Once it has given way another hart may go on with it: all its registers are put away.
+    let went_on = block.door.beside().is_some_and(|_inside| block.kernel.fast_yield(&mut block.hart, held));
+    if went_on {
+        block.context = context_of_current(block);
+    } else {
+        block.kernel.come_in(&mut block.hart, held);
+        choose_next(block);
+    }
 }
 
 /// Lets a thread that has none begin with zeroed floating-point registers; `false`: it has them already,
