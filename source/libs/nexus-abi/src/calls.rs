@@ -590,10 +590,10 @@ system_calls! {
         TooLarge: "the text is longer than one record holds",
         Fault: "`from` is not in readable memory of the caller",
     }
-    /// Names the one notification that is signalled when the kernel's ring gets a record, and makes the caller its reader from its next read on.
+    /// Names the one notification that is signalled when the kernel's ring gets a record, and makes the caller its reader: the kernel prints no more.
     RingBind = 43, "ring_bind";
     ("control": Capability(Kind::SystemControl, Rights::LOG),
-     "notification": Capability(Kind::Notification, Rights::SIGNAL), "bits": Number) -> "0";
+     "notification": Capability(Kind::Notification, Rights::SIGNAL), "bits": Number) -> "the sequence of the last record that the kernel has printed, or that another reader has got";
     {
         InvalidHandle: "`control` or `notification` names no entry",
         StaleHandle: "`control` or `notification` was closed or its object is gone",
