@@ -564,7 +564,7 @@ system_calls! {
         WrongKind: "`timer` is not a timer",
         NotPermitted: "the capability lacks ARM",
     }
-    /// Takes records out of the kernel's ring, oldest first, as many as fit or as are copied before an interrupt. From the first read of whoever bound the ring's notification until its death, the kernel prints nothing itself; others may read too, each from its own place.
+    /// Takes records out of the kernel's ring, oldest first, as many as fit or as are copied before an interrupt. From `ring_bind` on until the death of who called it, the kernel prints nothing itself; others may read too, each from its own place.
     RingRead = 41, "ring_read";
     ("control": Capability(Kind::SystemControl, Rights::LOG), "after": Number, "to": OutBytes, "bytes": Bytes)
         -> "bytes that were written";
