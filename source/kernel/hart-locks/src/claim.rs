@@ -14,10 +14,10 @@ impl Claim {
         self.0.store(number, Ordering::Release);
     }
 
-    /// Takes the thing of this number; yields whether it was there.
+    /// Takes the thing of this number; yields whether it was there. There is none of number 0.
     #[inline(always)]
     pub fn take(&self, number: u64) -> bool {
-        self.0.compare_exchange(number, 0, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        number != 0 && self.0.compare_exchange(number, 0, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     /// Removes whatever is there. The hart is alone, so nobody takes it meanwhile.

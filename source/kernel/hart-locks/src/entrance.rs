@@ -111,7 +111,7 @@ impl Entrance {
     }
 
     /// How often a hart found its door taken.
-    pub fn contended(&self) -> u32 {
-        self.doors.iter().map(|door| door.contended.load(Ordering::Relaxed)).sum()
+    pub fn contended(&self) -> u64 {
+        self.doors.iter().map(|door| u64::from(door.contended.load(Ordering::Relaxed))).sum()
     }
 }

@@ -6,7 +6,8 @@
 //! long way, through `system_call/message.rs`, which does the same for every case. A payload in registers stays
 //! in `words`, which is what the sender's registers were and the receiver's will be. A lock that is taken is not
 //! waited for: that, too, is the long way's. So locks need no order here, and nothing on the way calls a function
-//! that comes back, except to copy.
+//! that comes back, except to copy. A wait, a wake and a yield take run queues' locks and budgets', which are held for
+//! a few instructions each, in the order of `sync.rs`.
 //!
 //! A thread needs no lock here: it belongs to the hart that runs it; then, in an endpoint's queue, to whoever has that
 //! endpoint's lock; then, with its call received, to whoever takes that call to answer it ([`hart_locks::Claim`]).
@@ -21,13 +22,11 @@ use crate::memory::list::LinksOf;
 use crate::memory::{Granule, Guard, Id, Links};
 use crate::object::process::ProcessShared;
 use crate::object::thread::{Context, Queue, State, ThreadShared};
-use crate::object::{Endpoint, Notification, Process, Thread};
-use crate::schedule::set_outcome;
-use crate::sync::{Held, Nothing};
+use crate::object::{Endpoint, Process, Thread};
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
 use nexus_abi::limits::{FOREVER, HARTS_MAX, MESSAGE_BYTES_MAX, REGISTER_BYTES, REGISTER_WORDS};
-use nexus_abi::{Error, Handle, Kind, Rights};
+use nexus_abi::{Handle, Kind, Rights};
 
 /// All of a header but its label: what is no more than a payload may be is a payload, and nothing else.
 const BUT_LABEL: u64 = (1 << 48) - 1;
@@ -99,7 +98,8 @@ impl<A: Arch> Kernel<A> {
         if server_granule == 0 || endpoint.is_sealed() || endpoint.rank >= process.rank.load(Relaxed) {
             return None;
         }
-        // SAFETY: it is in the queue, which is locked; nobody else reaches it there, or once it is out of there.
+        // SAFETY: a receiver is in this queue alone, which is locked, and no notification beside reaches it (signals to a
+        // thread that is bound go the long way); once out of the queue it is this hart's.
         let mut server = unsafe { memory.owned::<Thread>(server_granule) };
         // SAFETY: this thread runs here, so it is this hart's, until its call can be answered.
         let mut caller = unsafe { memory.owned::<Thread>(me.granule()) };
@@ -127,23 +127,23 @@ impl<A: Arch> Kernel<A> {
         caller.deadline = sent.deadline;
         caller.message.lease_count = 0;
         from.served_by.store(id.raw(), Relaxed);
-        // SAFETY: a thread that waits for a call has an entry of its process's table reserved.
+        // SAFETY: a thread that waits for a call has an entry of its process's table reserved: `reply_entry` is not 0.
         let reply = unsafe { memory.entry_at_live(server.reply_entry) };
         reply.fill_reply(me.raw(), sequence);
-        server.reply_entry = 0;
+        let owed = reply.handle();
+        (server.reply_entry, server.owes) = (0, owed);
         server.state = State::Ready;
         server.deadline = FOREVER;
         server.wait_sequence = server.wait_sequence.wrapping_add(1);
         server.payer = caller.payer;
         to.raise_urgency(class);
         let context = self.switch(hart, &mut caller, &mut server, id, target);
-        let reply = reply.handle().0;
         // From here on another hart may answer, and go on with the caller.
         from.open_call.put(sequence);
         Some(Delivered {
             context,
             header: sent.header,
-            reply,
+            reply: owed.0,
             badge: entry.badge(),
             service_id: process.service_id.load(Relaxed),
             process_id: process.process_id.load(Relaxed),
@@ -163,6 +163,12 @@ impl<A: Arch> Kernel<A> {
         if sent.deadline != FOREVER {
             return None;
         }
+        // SAFETY: this thread runs here, so it is this hart's, until it is seen to wait at the endpoint.
+        let mut server = unsafe { memory.owned::<Thread>(me.granule()) };
+        // Somebody else's Reply may change while it is looked at: that is the long way's.
+        if server.owes.0 != sent.reply || server.bound.is_some() || server.reply_entry != 0 {
+            return None;
+        }
         let process = self.process_of_hart(hart);
         // SAFETY: the process of the thread that runs is alive.
         let served = unsafe { memory.entry_of_live(process, Handle(sent.target)) };
@@ -177,15 +183,10 @@ impl<A: Arch> Kernel<A> {
         if needs_buffers || !endpoint.is_quiet() || process.rank.load(Relaxed) > endpoint.rank {
             return None;
         }
-        // SAFETY: this thread runs here, so it is this hart's, until it is seen to wait at the endpoint.
-        let mut server = unsafe { memory.owned::<Thread>(me.granule()) };
-        if server.bound.is_some() || server.reply_entry != 0 {
-            return None;
-        }
-        // SAFETY: as above.
+        // SAFETY: the Reply is this thread's own, so it names the thread that called.
         let to = unsafe { memory.shared_of_issued(caller_id) }?;
         let owed = Owed::take(to, sequence)?;
-        // SAFETY: it waits for the answer, which is this hart's to give.
+        // SAFETY: it waits for the answer to this call, which beside others only this thread may give.
         let mut caller = unsafe { memory.owned::<Thread>(caller_id.granule()) };
         let from = server.shared();
         if hart.payer != Some(caller.payer) {
@@ -273,7 +274,7 @@ impl<A: Arch> Kernel<A> {
     }
 
     #[inline(always)]
-    fn process_of_hart(&self, hart: &Hart) -> &ProcessShared {
+    pub(crate) fn process_of_hart(&self, hart: &Hart) -> &ProcessShared {
         // SAFETY: it is the process of the thread that this hart runs, and so alive.
         unsafe { self.memory.view().shared_of_live::<Process>(hart.process) }
     }
@@ -322,172 +323,6 @@ impl<A: Arch> Kernel<A> {
         hart.messages = hart.messages.wrapping_add(1);
         NonNull::from(&mut to.context)
     }
-
-    /// A poll. `None`, here and below: nothing was done, and it has to go the long way.
-    #[inline(always)]
-    pub fn short_poll(&self, hart: &Hart, notification: u64, mask: u64) -> Option<Result<u64, Error>> {
-        let (mut notification, _) = self.short_notification(hart, notification, Rights::WAIT)?;
-        let taken = notification.bits & mask;
-        notification.bits &= !taken;
-        Some(if taken == 0 { Err(Error::WouldBlock) } else { Ok(taken) })
-    }
-
-    /// A signal to a notification that no receiver is bound to.
-    #[inline(always)]
-    pub fn short_signal(&self, hart: &mut Hart, notification: u64, bits: u64) -> Option<Result<u64, Error>> {
-        let (mut notification, _) = self.short_notification(hart, notification, Rights::SIGNAL)?;
-        if let Some(waiter) = notification.waiter {
-            return self.signal_waiter(hart, notification, waiter, bits);
-        }
-        if notification.bound.is_some() {
-            return None;
-        }
-        notification.bits |= bits;
-        Some(Ok(0))
-    }
-
-    /// A yield: somebody else runs next, if there is anybody.
-    #[inline(always)]
-    pub fn short_yield(&self, hart: &mut Hart) {
-        hart.reschedule = self.harts[hart.index % HARTS_MAX].ready.load(Relaxed) != 0;
-    }
-
-    /// A signal to a notification that somebody waits for.
-    #[inline(never)]
-    fn signal_waiter(
-        &self,
-        hart: &mut Hart,
-        mut notification: Guard<'_, Notification>,
-        waiter: Id<Thread>,
-        bits: u64,
-    ) -> Option<Result<u64, Error>> {
-        // SAFETY: it is the id of a thread.
-        let mut thread = unsafe { self.memory.view().try_lock_issued(waiter) }?;
-        let State::Waiting(_, mask) = thread.state else { return None };
-        if !self.wakes_here(hart, thread.shared()) {
-            return None;
-        }
-        notification.bits |= bits;
-        let taken = notification.bits & mask;
-        if taken != 0 {
-            notification.bits &= !taken;
-            notification.waiter = None;
-            thread.wait_sequence = thread.wait_sequence.wrapping_add(1);
-            set_outcome(&mut thread, Ok(taken));
-            if self.goes_first(hart, &thread) {
-                (thread.state, thread.deadline) = (State::Ready, FOREVER);
-                (hart.woken, hart.reschedule) = (Some(waiter), true);
-            } else {
-                self.make_ready(hart, waiter, &mut thread);
-                self.end_turn_in_time(hart);
-            }
-        }
-        Some(Ok(0))
-    }
-
-    /// Whether a thread that wakes here is to run before the one that runs, and before whoever is ready.
-    #[inline]
-    fn goes_first(&self, hart: &Hart, thread: &Guard<'_, Thread>) -> bool {
-        let class = thread.shared().urgency_number();
-        let current = hart.current.map_or(class, |id| {
-            // SAFETY: a thread that runs is alive.
-            unsafe { self.memory.view().shared_of_live::<Thread>(id.granule()) }.urgency_number()
-        });
-        let is_first = current < class && self.harts[hart.index].ready.load(Relaxed).wrapping_shr(class) == 0;
-        is_first && hart.woken.is_none() && !self.is_out_of_time(thread)
-    }
-
-    /// A wait for bits of a notification. `None`: nothing was done, and it has to go the long way.
-    #[inline]
-    pub fn fast_wait(&self, hart: &mut Hart, [target, mask, deadline]: [u64; 3]) -> Option<Wait> {
-        let me = hart.current?;
-        let (mut notification, id) = self.short_notification(hart, target, Rights::WAIT)?;
-        if mask == 0 || notification.waiter.is_some() || notification.bound.is_some() {
-            return None;
-        }
-        let taken = notification.bits & mask;
-        if taken != 0 {
-            notification.bits &= !taken;
-            return Some(Wait::Bits(taken));
-        }
-        // SAFETY: this thread runs, so it is alive.
-        let mut thread = unsafe { self.memory.view().try_lock_live::<Thread>(me.granule()) }?;
-        if deadline < thread.shared().heap_key.load(Relaxed) || deadline <= self.arch.now() {
-            return None;
-        }
-        thread.state = State::Waiting(id, mask);
-        thread.wait_sequence = thread.wait_sequence.wrapping_add(1);
-        thread.deadline = deadline;
-        notification.waiter = Some(me);
-        self.stop_running(hart, &mut thread);
-        Some(Wait::Waits)
-    }
-
-    /// Gives way to whoever is ready, if nothing else is to be done first. `false`: nothing was done.
-    #[inline]
-    pub fn fast_yield(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) -> bool {
-        if self.is_more_to_do(hart) {
-            return false;
-        }
-        self.yield_current(hart, held);
-        if hart.woken.is_none() || self.is_more_to_do(hart) {
-            return self.go_on(hart, held);
-        }
-        let woken = hart.woken.take();
-        woken.is_some_and(|woken| self.begin_turn(hart, held, woken))
-    }
-
-    /// Whether something else comes before whoever is ready here.
-    #[inline]
-    fn is_more_to_do(&self, hart: &Hart) -> bool {
-        hart.handoff.is_some()
-            || hart.calls != 0
-            || self.reclaiming.load(Relaxed) | self.asleep.load(Relaxed) != 0
-    }
-
-    /// After a thread has stopped running: whoever is ready goes on. `false`: there is something else to do first, or
-    /// nobody.
-    #[inline]
-    pub fn go_on(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) -> bool {
-        if self.is_more_to_do(hart) {
-            return false;
-        }
-        let next = self.with_queue(hart.index, |queue| queue.pop(&self.memory));
-        next.is_some_and(|next| self.begin_turn(hart, held, next))
-    }
-
-    /// A thread that is in no queue runs; `false`: it has ended.
-    #[inline]
-    fn begin_turn(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>, id: Id<Thread>) -> bool {
-        hart.reschedule = false;
-        self.run(hart, held, id);
-        self.end_turn_in_time(hart);
-        hart.current.is_some()
-    }
-
-    /// Makes sure that the timer ends the turn if somebody else is ready. One that is set too early does no harm.
-    #[inline]
-    fn end_turn_in_time(&self, hart: &mut Hart) {
-        if hart.turn_ends < hart.timer && self.harts[hart.index].ready.load(Relaxed) != 0 {
-            hart.timer = hart.turn_ends;
-            self.arch.set_timer(hart.timer);
-        }
-    }
-
-    #[inline(always)]
-    fn short_notification(
-        &self,
-        hart: &Hart,
-        handle: u64,
-        right: Rights,
-    ) -> Option<(Guard<'_, Notification>, Id<Notification>)> {
-        let memory = self.memory.view();
-        // SAFETY: the process of the thread that runs is alive, and so is its table.
-        let entry = unsafe { memory.entry_of_live(self.process_of_hart(hart), Handle(handle)) };
-        let id = entry?.0.plain(Kind::Notification, right)?;
-        // SAFETY: a capability names what lives or has lived.
-        Some((unsafe { memory.try_lock_issued(id) }?, id))
-    }
 }
 
 /// An answer that this hart alone may give: if it does not, whoever has the Reply may, as before.
@@ -514,13 +349,4 @@ impl Drop for Owed<'_> {
     fn drop(&mut self) {
         self.caller.open_call.put(self.sequence);
     }
-}
-
-/// What became of a wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    /// These bits were there.
-    Bits(u64),
-    /// The thread waits and has stopped running.
-    Waits,
 }

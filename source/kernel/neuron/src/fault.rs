@@ -21,6 +21,8 @@ pub struct Fault {
     pub detail: u32,
     /// The address that was touched, where there is one.
     pub address: u64,
+    /// Whether the page tables forbade it. What they allow and the machine does not cannot be mended.
+    pub is_of_a_page: bool,
 }
 
 impl<A: Arch> Kernel<A> {
@@ -34,7 +36,7 @@ impl<A: Arch> Kernel<A> {
             FaultCause::ExecuteFault => Some(Rights::EXECUTE),
             _ => None,
         };
-        if let Some(access) = access
+        if let Some(access) = access.filter(|_| fault.is_of_a_page)
             && self.touch(&mut held.above(), process, fault.address, access).is_ok()
         {
             let asid = self.memory.shared(process).map_or(0, |shared| shared.asid.load(Relaxed) as u16);

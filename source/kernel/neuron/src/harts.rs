@@ -4,7 +4,8 @@
 //! A thread that becomes ready goes to the hart on which it ran last, if it may run there. That hart is
 //! interrupted, so that it looks at its queue. A hart that leaves the kernel with others still ready behind it
 //! interrupts one idle hart, which takes over one of them ([`Kernel::steal`]). All of it happens while the
-//! hart is alone in the kernel ([`hart_locks::Entrance`]); messages of the fast path touch none of it.
+//! hart is alone in the kernel ([`hart_locks::Entrance`]), but that a wait, a wake and a yield beside others use its own
+//! queue; messages of the fast path touch none of it.
 
 use crate::arch::Arch;
 use crate::kernel::{Hart, Kernel};
@@ -12,7 +13,7 @@ use crate::memory::{Guard, Id};
 use crate::object::process::ProcessShared;
 use crate::object::thread::ThreadShared;
 use crate::object::{Process, Thread};
-use crate::schedule::RunQueue;
+use crate::run_queue::RunQueue;
 use crate::sync::{Held, Nothing};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use nexus_abi::capability::Qos;
@@ -33,6 +34,8 @@ pub struct HartShared {
     pub(crate) current: AtomicU64,
     /// Whether it was interrupted and has not come in since.
     called: AtomicBool,
+    /// Granule of the process whose page table it stands on while it runs nothing and waits to be alone; 0: none.
+    pub(crate) stands_on: AtomicU32,
     /// How often somebody asked it to look at its queue.
     pub requested: AtomicU64,
     /// How often it was interrupted for that: requests that come while one is under way are one.
@@ -69,6 +72,7 @@ impl<A: Arch> Kernel<A> {
         }
         self.entrance.enter_alone();
         self.alone.store(hart.index as u32, Relaxed);
+        self.harts[hart.index].stands_on.store(0, Relaxed);
         if self.online() > 1 {
             self.look_around(hart, held);
         }

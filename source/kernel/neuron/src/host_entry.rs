@@ -1,12 +1,13 @@
 //! The way in on a host: what the machine's assembly does with a system call, for tests and the simulator.
 
 use crate::arch::Arch;
-use crate::fast_path::{Sent, Wait};
+use crate::fast_path::Sent;
 use crate::kernel::{Hart, Kernel};
 use crate::memory::Id;
 use crate::object::Thread;
 use crate::object::thread::Context;
 use crate::schedule::set_outcome;
+use crate::short_call::Wait;
 use crate::sync::{Held, Nothing};
 use nexus_abi::message::{Header, Registers};
 use nexus_abi::{Handle, SystemCall};

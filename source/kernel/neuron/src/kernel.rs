@@ -13,7 +13,7 @@ use crate::object::process::{All, Reclaim as ReclaimProcess};
 use crate::object::vmo::Reclaim as ReclaimVmo;
 use crate::object::{Device, Process, Thread, Vmo};
 use crate::ring::{RING_BYTES, Ring};
-use crate::schedule::RunQueue;
+use crate::run_queue::RunQueue;
 use crate::sync::{Before, Held, SpinGuard, SpinLock, Structure};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use hart_locks::Entrance;

@@ -31,8 +31,10 @@ pub mod memory;
 pub mod message;
 pub mod object;
 pub mod ring;
+pub mod run_queue;
 pub mod schedule;
 pub mod selftest;
+pub mod short_call;
 #[cfg(feature = "host")]
 pub mod simulation;
 pub mod sync;

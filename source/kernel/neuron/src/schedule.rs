@@ -1,6 +1,6 @@
 //! Who runs: run queues of four classes, turns, deadlines, and the way out of the kernel.
 //!
-//! A ready thread of a higher class runs first; after [`PASSED_OVER_MAX`] choices that passed a waiting
+//! A ready thread of a higher class runs first; after [`crate::run_queue::PASSED_OVER_MAX`] choices that passed a waiting
 //! class over, that class gets one turn, so starvation is bounded. There is no periodic tick: the timer
 //! is set only for deadlines, and for the end of a turn while somebody else is ready.
 
@@ -8,123 +8,16 @@ use crate::arch::Arch;
 use crate::deadline::Node;
 use crate::kernel::{Hart, Kernel};
 use crate::memory::list::LinksOf;
-use crate::memory::{Granule, Guard, Id, List, Memory};
+use crate::memory::{Granule, Guard, Id};
 use crate::object::process::BUDGET_NONE;
-use crate::object::thread::{Listening, Queue, State};
+use crate::object::thread::{Listening, State};
 use crate::object::{Endpoint, Process, Thread, Timer};
+use crate::run_queue::RunQueue;
 use crate::sync::{self, Before, Held, Nothing};
 use core::sync::atomic::Ordering::Relaxed;
 use nexus_abi::Error;
 use nexus_abi::capability::Qos;
 use nexus_abi::limits::FOREVER;
-
-/// Choices that may pass a waiting class over before it gets a turn.
-pub const PASSED_OVER_MAX: u32 = 16;
-const CLASSES: usize = Qos::ALL.len();
-
-/// Threads that are ready on one hart.
-pub struct RunQueue {
-    classes: [List<Thread, Queue>; CLASSES],
-    /// The classes with somebody ready, one bit each.
-    occupied: u32,
-    passed_over: [u32; CLASSES],
-}
-
-impl Default for RunQueue {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl RunQueue {
-    /// Nobody is ready.
-    pub const fn new() -> Self {
-        RunQueue { classes: [const { List::new() }; CLASSES], occupied: 0, passed_over: [0; CLASSES] }
-    }
-
-    /// Whether nobody is ready.
-    pub fn is_empty(&self) -> bool {
-        self.occupied == 0
-    }
-
-    /// The classes with somebody ready, one bit each.
-    pub fn occupied(&self) -> u32 {
-        self.occupied
-    }
-
-    /// The most urgent class with somebody ready.
-    pub fn most_urgent(&self) -> Option<Qos> {
-        self.occupied.checked_ilog2().and_then(|class| Qos::from_number(class.into()))
-    }
-
-    /// Puts a thread that is in no queue at the end of a class.
-    #[inline]
-    pub fn push(&mut self, memory: &Memory, thread: Id<Thread>, class: Qos) {
-        let shared = memory.shared_at::<Thread>(thread.granule());
-        let links = Queue::links(shared);
-        assert!(!links.linked(), "a thread is in a queue already");
-        shared.set_urgency(class);
-        self.classes[class as usize]
-            .push_known(thread.granule(), links, |member| Queue::links(memory.shared_at::<Thread>(member)));
-        self.occupied |= 1 << class as u32;
-    }
-
-    /// Takes a thread out.
-    pub fn remove(&mut self, memory: &Memory, thread: Id<Thread>) {
-        let class = memory.shared_at::<Thread>(thread.granule()).urgency() as usize;
-        self.classes[class].remove(memory, thread);
-        self.note_removed(class);
-    }
-
-    fn note_removed(&mut self, class: usize) {
-        if self.classes[class].is_empty() {
-            self.occupied &= !(1 << class);
-        }
-    }
-
-    /// Takes a ready thread out if it is in this queue: it is not while it runs. Yields whether it was.
-    pub fn remove_if_queued(&mut self, memory: &Memory, thread: Id<Thread>) -> bool {
-        let queued = Queue::links(memory.shared_at::<Thread>(thread.granule())).linked();
-        if queued {
-            self.remove(memory, thread);
-        }
-        queued
-    }
-
-    /// Whoever is ready of a class, in turn.
-    pub fn of_class<'m>(&self, memory: &'m Memory, class: Qos) -> impl Iterator<Item = Id<Thread>> + use<'m> {
-        self.classes[class as usize].iter(memory)
-    }
-
-    /// Whoever is ready, most urgent class first.
-    #[cfg(feature = "host")]
-    pub fn iter<'m>(&self, memory: &'m Memory) -> impl Iterator<Item = Id<Thread>> + use<'m> {
-        let classes: std::vec::Vec<_> = self.classes.iter().rev().map(|class| class.iter(memory)).collect();
-        classes.into_iter().flatten()
-    }
-
-    /// Takes the thread that runs next.
-    #[inline]
-    pub fn pop(&mut self, memory: &Memory) -> Option<Id<Thread>> {
-        let highest = self.occupied.checked_ilog2()? as usize;
-        let class = if self.occupied.is_power_of_two() { highest } else { self.choose_class(highest) };
-        self.passed_over[class] = 0;
-        let thread = self.classes[class].pop_front(memory);
-        self.note_removed(class);
-        thread
-    }
-
-    /// The class of the thread that runs next: the highest, unless one has been passed over too often.
-    fn choose_class(&mut self, highest: usize) -> usize {
-        let is_overdue =
-            |&class: &usize| self.occupied >> class & 1 != 0 && self.passed_over[class] >= PASSED_OVER_MAX;
-        let class = (0..CLASSES).find(is_overdue).unwrap_or(highest);
-        for lower in 0..class {
-            self.passed_over[lower] += self.occupied >> lower & 1;
-        }
-        class
-    }
-}
 
 impl<A: Arch> Kernel<A> {
     /// Does something with a hart's run queue, and notes which classes have somebody ready afterwards.
@@ -232,6 +125,14 @@ impl<A: Arch> Kernel<A> {
         self.count_time(hart);
         self.note_running(hart, None);
         thread.shared().home.store(hart.index as u32, Relaxed);
+    }
+
+    /// Whoever paid is charged up to now; from here on it is this one.
+    pub(crate) fn charge_from_now(&self, hart: &mut Hart, payer: Id<Process>) {
+        if hart.payer != Some(payer) {
+            self.count_time(hart);
+            hart.payer = Some(payer);
+        }
     }
 
     /// Charges the time since the current thread, or the chain of calls that it works in, began to run.
@@ -379,6 +280,8 @@ impl<A: Arch> Kernel<A> {
         loop {
             if let Some(id) = hart.current {
                 if !hart.reschedule {
+                    // Whoever it was meant for goes on; later it would jump a queue.
+                    hart.handoff = None;
                     self.set_timer(hart);
                     self.look(hart.index);
                     return Some(id);

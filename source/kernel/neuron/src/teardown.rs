@@ -18,6 +18,7 @@ use crate::object::{
 };
 use crate::sync::{Held, Nothing, Structure};
 use core::sync::atomic::Ordering::Relaxed;
+use nexus_abi::limits::HARTS_MAX;
 use nexus_abi::records::{STATE_ALIVE, STATE_FAULTED, STATE_KILLED};
 use nexus_abi::{Error, Kind, Rights};
 
@@ -105,7 +106,7 @@ impl<A: Arch> Kernel<A> {
         {
             body.teardown = next;
         }
-        if stage == Teardown::AddressSpace {
+        if next == Some(Teardown::Done) {
             self.finish(hart, held, process);
         }
     }
@@ -194,7 +195,7 @@ impl<A: Arch> Kernel<A> {
                 && let Some(endpoint) = Id::<Endpoint>::from_raw(capability.object)
                 && let Some((mut endpoint, _)) = self.lock(held, endpoint)
             {
-                endpoint.generation += 1;
+                endpoint.begin_generation();
             }
             let done = self.close_entry(hart, held, process, granule);
             closed += 1;
@@ -330,6 +331,11 @@ impl<A: Arch> Kernel<A> {
         let asid = shared.asid.load(Relaxed) as u16;
         if hart.loaded == shared.space() {
             self.load_kernel_space(hart);
+        }
+        // One that stands there waits to be alone, and then stands elsewhere.
+        let stands = |index: usize| self.harts[index].stands_on.load(Relaxed) == process.granule();
+        if (0..HARTS_MAX).any(|index| index != hart.index && stands(index)) {
+            return None;
         }
         self.flush_everywhere(shared);
         let (mut structure, mut held) = self.structure(held);

@@ -579,6 +579,11 @@ impl Machine {
         *self.kernel.arch.reset.lock().unwrap()
     }
 
+    /// Messages that went the fast path so far.
+    pub fn fast_messages(&self) -> u64 {
+        self.hart.messages
+    }
+
     /// What the kernel printed so far.
     pub fn console(&self) -> std::string::String {
         self.kernel.arch.console.lock().expect("no test died in it").clone()

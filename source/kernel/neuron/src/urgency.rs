@@ -105,9 +105,10 @@ impl<A: Arch> Kernel<A> {
 
     fn is_still_out_of_time(&self, thread: &Thread, shared: &ProcessShared) -> bool {
         let now = self.arch.now();
-        let has_time =
-            self.memory.lock_slot(thread.process).is_none_or(|mut body| body.budget.begin_period(now));
+        let Some(mut body) = self.memory.lock_slot(thread.process) else { return false };
+        let has_time = body.budget.begin_period(now);
         if has_time {
+            // Under the lock, as whoever charges does.
             shared.budget.store(BUDGET_LEFT, Relaxed);
         }
         !has_time

@@ -1,4 +1,5 @@
 //! Bugs that were found: each test tells the story, and fails on the kernel that had it.
+//! Long because there are so many.
 
 use neuron::object::thread::State;
 use neuron::sync::{Held, SpinGuard};
@@ -560,5 +561,28 @@ fn the_reader_of_the_ring_is_told_what_was_printed_however_many_reads_it_takes()
     let console = machine.console();
     for (text, times) in [("early one", 1), ("early two", 1), ("late one", 0), ("late two", 1)] {
         assert_eq!(console.matches(text).count(), times, "{text} in {console}");
+    }
+}
+
+/// Two threads of a server had one Reply; the second looked at its entry while the first answered and the entry became
+/// another call's, and so could answer that. The fast way is only for whoever received the call.
+#[test]
+fn an_answer_that_another_thread_received_goes_the_long_way() {
+    for is_own in [true, false] {
+        let mut machine = Machine::new();
+        let server = machine.process();
+        let client = machine.process_of_rank(30);
+        let endpoint = machine.call(server, SystemCall::EndpointCreate, &[10, 64, 0]).unwrap();
+        let target = machine.hand(server, endpoint, client, Rights::CALL);
+        let receive = Registers { target: endpoint, deadline: FOREVER, ..Registers::default() };
+        assert_eq!(machine.message(server, SystemCall::Receive, &receive), Step::Waits);
+        let call = Registers { target, deadline: FOREVER, ..Registers::default() };
+        assert_eq!(machine.message(client, SystemCall::Call, &call), Step::Waits);
+        let answer = Registers { reply: machine.registers(server).reply, ..receive };
+        let answers = if is_own { server } else { machine.thread(server.process) };
+        let before = machine.fast_messages();
+        assert_eq!(machine.message(answers, SystemCall::ReplyReceive, &answer), Step::Waits);
+        assert_eq!(machine.result(client), Ok(0));
+        assert_eq!(machine.fast_messages() - before, u64::from(is_own));
     }
 }

@@ -1,4 +1,5 @@
 //! States of a call and of an endpoint on a machine, and events that happen to them.
+//! Long because each state and each event is a few lines of one place.
 
 use neuron::object::thread::State;
 use neuron::testing::{Actor, Machine, PAGE, SCRATCH, Step};

@@ -45,7 +45,7 @@ impl View<'_> {
     /// Where an address of user memory is in the window, if its page is there and its protection has all these bits.
     ///
     /// # Safety
-    /// The process is alive, and the hart is inside the kernel.
+    /// The process is alive, the hart is inside the kernel, and the address is one of user memory.
     #[inline(always)]
     unsafe fn user_memory(self, process: &ProcessShared, address: u64, needs: u64) -> Option<*mut u8> {
         let mut table = (process.root.load(Relaxed) as usize) << PAGE_SHIFT;

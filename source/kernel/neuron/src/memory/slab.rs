@@ -1,4 +1,5 @@
 //! Kernel objects in frames: typed ids, slots, guards.
+//! Long because whatever reaches into a slot stands here.
 //!
 //! An object's place is a *granule*: its address in units of 64 bytes from the base of RAM. An [`Id`] is
 //! a granule and a generation; it finds its object without any table and is stale once that is gone.
@@ -153,9 +154,9 @@ impl<T: Object> Deref for Guard<'_, T> {
     type Target = T;
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: the guard holds the slot's lock, and slots that a guard can exist for are initialized:
-        // `lock_slot` checks the generation, which `remove` changes before the body goes, and the callers of
-        // `try_lock_live` answer for it.
+        // SAFETY: the guard holds the slot's lock, or its maker answers for it that nobody else reaches the body
+        // (`View::owned`). Slots that a guard can exist for are initialized: `lock_slot` checks the generation, which
+        // `remove` changes before the body goes, and the callers of `try_lock_live` and `owned` answer for it.
         unsafe { (*self.slot.body.get()).assume_init_ref() }
     }
 }
@@ -163,7 +164,7 @@ impl<T: Object> Deref for Guard<'_, T> {
 impl<T: Object> DerefMut for Guard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: as in `deref`; the lock makes the guard the only way to the body.
+        // SAFETY: as in `deref`; so the guard is the only way to the body.
         unsafe { (*self.slot.body.get()).assume_init_mut() }
     }
 }
@@ -249,7 +250,7 @@ impl<'k> View<'k> {
         unsafe { &*address.cast::<Slot<T>>() }
     }
 
-    /// The shared part, and the id, of an object that is known to live at a granule.
+    /// The shared part of an object that is known to live at a granule.
     ///
     /// # Safety
     /// An object of type `T` lives there, and the caller holds what keeps it alive.

@@ -213,7 +213,8 @@ impl CapabilitySlot {
     #[inline]
     pub(crate) fn plain<T>(&self, kind: Kind, right: Rights) -> Option<Id<T>> {
         let plain = self.kind.load(Relaxed) == kind as u32 && self.rights.load(Relaxed) & right.bits() != 0;
-        // SAFETY: a capability of a kind that has objects names one.
+        // SAFETY: an entry in use changes only while a hart is alone, but for Replies: kind and object belong together, and
+        // a capability of this kind names an object that lives or has lived.
         if plain { Some(unsafe { Id::issued(self.object.load(Relaxed)) }) } else { None }
     }
 
@@ -228,7 +229,8 @@ impl CapabilitySlot {
     pub(crate) fn open_call(&self) -> Option<(Id<Thread>, u64)> {
         let fits =
             self.kind.load(Relaxed) == Kind::Reply as u32 | OPEN_CALL && self.generation() < GENERATION_LAST;
-        // SAFETY: it names the thread that called.
+        // SAFETY: the caller received this Reply: it was filled before that, and nobody else changes it beside; it names
+        // the thread that called.
         fits.then(|| (unsafe { Id::issued(self.object.load(Relaxed)) }, self.badge.load(Relaxed)))
     }
 
@@ -256,6 +258,8 @@ impl CapabilitySlot {
     }
 }
 
+const _: () = assert!(core::mem::offset_of!(CapabilitySlot, kind) % size_of::<u64>() == size_of::<u32>());
+
 impl<'k> View<'k> {
     /// The entry that a handle names in the table of a process, and its place.
     ///
@@ -269,8 +273,9 @@ impl<'k> View<'k> {
     ) -> Option<(&'k CapabilitySlot, Granule)> {
         // Most are in the first page. One that is not has another handle than what is looked at there.
         let first = process.table_first.load(Relaxed) | (handle.index() % GRANULES);
-        // SAFETY: it is that of an entry, or of words of the table's index, which are no handles: what is read of them
-        // is no kind of capability.
+        // SAFETY: it is that of an entry, or of words of the table's index (frame numbers, below 2^32): where an entry has
+        // its kind those have the upper half of a word, 0, which is no kind. After the teardown's stage of tables the
+        // place is stale, and no thread of the process is left to look.
         let entry = unsafe { self.entry_at_live(first) };
         if entry.handle() == handle {
             return Some((entry, first));
@@ -447,10 +452,13 @@ impl Process {
             self.table.first_free = first + place;
         }
         self.table.pages += 1;
-        if page == 0 {
-            shared.table_first.store(first, Relaxed);
+        // One that has ended finds nothing any more, whatever still comes.
+        if !shared.has_ended() {
+            if page == 0 {
+                shared.table_first.store(first, Relaxed);
+            }
+            shared.table_pages.store(self.table.pages, Relaxed);
         }
-        shared.table_pages.store(self.table.pages, Relaxed);
         Ok(())
     }
 }

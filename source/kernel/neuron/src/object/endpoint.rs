@@ -87,6 +87,14 @@ impl Endpoint {
         self.flags |= SEALED;
     }
 
+    /// A receiver's process died. Generations that could not be told apart do not begin: then it is over for good.
+    pub fn begin_generation(&mut self) {
+        match self.generation.checked_add(1) {
+            Some(next) => self.generation = next,
+            None => self.seal(),
+        }
+    }
+
     /// Whether what came through a session of this generation (0: through none) is over, because a receiver's process
     /// died since.
     #[inline]

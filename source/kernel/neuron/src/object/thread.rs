@@ -13,10 +13,10 @@ use crate::memory::{Granule, Id, Links, Object};
 use crate::sync;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use hart_locks::Claim;
-use nexus_abi::Rights;
 use nexus_abi::capability::Qos;
 use nexus_abi::limits::{FOREVER, LEASES_MAX, MESSAGE_CAPABILITIES_MAX};
 use nexus_abi::message::{Buffers, CapabilityTransfer, RECEIVED_CAPABILITIES_OFFSET};
+use nexus_abi::{Handle, Rights};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// User registers while the thread does not run, and what the machine needs to go on with it.
@@ -222,6 +222,9 @@ pub struct Thread {
     pub serves: Option<Id<Endpoint>>,
     /// The entry reserved for the Reply of the next call it receives; 0: none.
     pub reply_entry: Granule,
+    /// The handle of the Reply to the call that it received last. A handle is given once; so until this thread answers
+    /// or receives again nobody changes that entry beside it.
+    pub owes: Handle,
     /// Goes up with each wait: tells one call, or one receive, from the next.
     pub wait_sequence: u64,
 }
@@ -344,6 +347,7 @@ impl Thread {
             bound: None,
             serves: None,
             reply_entry: 0,
+            owes: Handle::NONE,
             wait_sequence: 0,
         }
     }

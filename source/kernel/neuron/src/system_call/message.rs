@@ -52,6 +52,10 @@ impl<A: Arch> Kernel<A> {
             if outcome != Ok(0) {
                 return outcome;
             }
+            if let Err(again) = self.give_way(request) {
+                self.thaw_current(request);
+                return Err(again);
+            }
         }
     }
 
@@ -214,8 +218,8 @@ impl<A: Arch> Kernel<A> {
         let mut reply = Capability::new(Kind::Reply, Rights::empty(), pair.sender_id.raw());
         reply.badge = sender.wait_sequence;
         let entry = pair.receiver.reply_entry;
-        pair.receiver.reply_entry = 0;
         let slot = self.memory.capability_slot(entry);
+        (pair.receiver.reply_entry, pair.receiver.owes) = (0, slot.handle());
         slot.write(&reply);
         let from = self.memory.shared(sender.process);
         let (service_id, process_id) = from
@@ -307,6 +311,7 @@ impl<A: Arch> Kernel<A> {
             };
         }
         (thread.serves, thread.payer) = (Some(endpoint), thread.process);
+        self.charge_from_now(request.hart, thread.payer);
         self.memory.shared(endpoint).ok_or(Error::StaleHandle)?.server.store(caller.thread.raw(), Relaxed);
         self.fall_back(request.hart, &thread);
         Ok(())
@@ -417,6 +422,7 @@ impl<A: Arch> Kernel<A> {
                 if pair.handed_on {
                     self.fall_back(hart, &sender);
                 }
+                self.charge_from_now(hart, receiver.payer);
                 let worker = receiver.shared();
                 let waiting = body.shared().most_urgent().unwrap_or(Qos::Idle);
                 worker.set_urgency(worker.urgency().max(waiting));
@@ -467,9 +473,11 @@ impl<A: Arch> Kernel<A> {
         }
     }
 
-    /// Between two of many things: an interrupt that is pending is taken first, and the call made again.
+    /// Between two of many things: an interrupt that is pending, or somebody more urgent, comes first, and the call is
+    /// made again.
     fn give_way(&self, request: &Request<'_, '_, '_>) -> Result<(), Stop> {
-        if self.interrupt_pending(request.hart.index) { Err(Stop::Again) } else { Ok(()) }
+        let is_awaited = self.interrupt_pending(request.hart.index) || request.hart.reschedule;
+        if is_awaited { Err(Stop::Again) } else { Ok(()) }
     }
 
     fn take_post(&self, request: &mut Request<'_, '_, '_>, endpoint: Id<Endpoint>) -> bool {
@@ -579,9 +587,8 @@ impl<A: Arch> Kernel<A> {
         }
         receiver.wait_sequence += 1;
         self.fall_back(request.hart, &sender);
-        self.count_time(request.hart);
         sender.payer = sender.process;
-        request.hart.payer = Some(sender.payer);
+        self.charge_from_now(request.hart, sender.payer);
         self.make_ready(request.hart, waiting, &mut receiver);
         request.hart.handoff = Some(waiting);
         Ok(0)

@@ -125,7 +125,7 @@ impl<A: Arch> Kernel<A> {
             longest_ticks: self.counters.longest_ticks.load(Relaxed),
             hart_calls: self.harts.iter().map(|hart| hart.sent.load(Relaxed)).sum(),
             threads_stolen: self.harts.iter().map(|hart| hart.stolen.load(Relaxed)).sum(),
-            locks_contended: u64::from(self.entrance.contended()) + self.memory.contended(),
+            locks_contended: self.entrance.contended() + self.memory.contended(),
         };
         let (process, to) = (request.caller.process, request.arguments[1]);
         self.write_record(&mut request.user(), process, to, &info)?;

@@ -3,7 +3,7 @@
 use crate::small_memory;
 use neuron::memory::Id;
 use neuron::object::{Process, Thread};
-use neuron::schedule::{PASSED_OVER_MAX, RunQueue};
+use neuron::run_queue::{PASSED_OVER_MAX, RunQueue};
 use nexus_abi::capability::Qos;
 use proptest::prelude::*;
 use std::collections::VecDeque;

@@ -96,7 +96,7 @@ refusals! {
     };
     test_reject_report_into_a_hole: ProcessReport, Fault => |s| {
         let handle = s.machine.give_process(s.me, s.server.process);
-        s.machine.fault(s.server, Fault { cause: FaultCause::IllegalInstruction, detail: 2, address: 0 });
+        s.machine.fault(s.server, Fault { cause: FaultCause::IllegalInstruction, detail: 2, address: 0, is_of_a_page: false });
         s.make(SystemCall::ProcessReport, &[handle, SCRATCH]);
         s.call(SystemCall::ProcessReport, &[handle, HOLE + PAGE])
     };

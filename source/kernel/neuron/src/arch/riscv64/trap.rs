@@ -7,11 +7,12 @@
 
 use super::boot::Cell;
 use super::{Riscv64, csr};
-use crate::fast_path::{Delivered, Sent, Wait};
+use crate::fast_path::{Delivered, Sent};
 use crate::fault::Fault;
 use crate::kernel::{Hart, Kernel};
 use crate::object::Thread;
 use crate::object::thread::Context;
+use crate::short_call::Wait;
 use crate::sync::Held;
 use core::arch::{asm, global_asm};
 use csr::{clear, read, set, write};
@@ -47,11 +48,12 @@ const _: () = assert!(
         && core::mem::offset_of!(Registers, deadline) == 96
 );
 
-// Four ways in. A system call is a function call to its caller: what a function may clobber is neither
+// Five ways in. A system call is a function call to its caller: what a function may clobber is neither
 // saved nor leaked.
 //  - A short call saves nothing: the functions of the kernel keep what a function keeps.
 //  - A message saves what a function keeps; its payload goes into the block and comes out of it as that of
 //    whoever runs next.
+//    One with buffers is compiled apart.
 //  - A wait saves what a function keeps, before anybody can wake the thread.
 //  - Everything else saves all registers.
 // In the block: stack 0, context 8, user stack 16, user thread 24, message 32 (words 64, deadline 128). In the
@@ -265,6 +267,7 @@ __enter_user:
 
     # A trap inside the kernel: stop on a stack of its own, for the one in use may be what is broken.
 9:
+    csrw sscratch, zero
     la sp, __stopped_stack_end
     mv s0, zero
     call {stopped}
@@ -446,7 +449,8 @@ extern "C" fn wait_call(block: &mut HartBlock) {
     });
     match outcome {
         Some((Wait::Bits(bits), _)) => {
-            // SAFETY: the context is that of the thread which made the call and still runs; nothing else refers to it.
+            // SAFETY: the context is that of the thread which made the call and is still this hart's current one: whoever
+            // is alone neither ends nor touches a thread that runs elsewhere, so nothing else refers to it.
             let context = unsafe { &mut *block.context };
             context.set_argument(0, 0);
             context.set_argument(1, bits);
@@ -592,7 +596,8 @@ fn fault(cause: u64, address: u64) -> Fault {
         7 | 15 => (FaultCause::WriteFault, true),
         _ => (FaultCause::Other, false),
     };
-    Fault { cause: what, detail: cause as u32, address: if has_address { address } else { 0 } }
+    let address = if has_address { address } else { 0 };
+    Fault { cause: what, detail: cause as u32, address, is_of_a_page: matches!(cause, 12 | 13 | 15) }
 }
 
 extern "C" fn stopped() -> ! {
