@@ -22,7 +22,10 @@ use core::ops::Bound;
 const SHARE_MIN: usize = 16 * 1024;
 
 /// Segments of log that are worth a checkpoint, be there ever so few keys.
-const LOG_SEGMENTS_MIN: u32 = 4;
+const LOG_SEGMENTS_MIN: u64 = 2;
+
+/// How many times what a checkpoint writes for the keys the log may grow to, while space is plenty.
+const LOG_OF_SNAPSHOT: u64 = 4;
 
 /// How far the walk has come.
 #[derive(Debug)]
@@ -85,12 +88,13 @@ impl<D: BlockDevice> Store<D> {
     }
 
     /// Segments of log at which a checkpoint that moves nothing begins: long before the bound where there are
-    /// few keys, so that an opening costs little, and so many that checkpoints cost an eighth of what is
+    /// few keys, so that an opening costs little, and so many that checkpoints cost a quarter of what is
     /// written at the most.
     fn log_segments_due(&self) -> u32 {
         let geometry = self.superblock.geometry;
-        let snapshot = 2 * self.usage.table_bytes / geometry.segment_bytes() as u64;
-        (LOG_SEGMENTS_MIN + 8 * snapshot as u32).min(geometry.replay_bound() / 2)
+        let snapshot = 2 * self.usage.table_bytes;
+        let due = LOG_SEGMENTS_MIN + LOG_OF_SNAPSHOT * snapshot / geometry.segment_bytes() as u64;
+        due.min(u64::from(geometry.replay_bound() / 2)) as u32
     }
 
     fn snapshot_segments(&self) -> u32 {

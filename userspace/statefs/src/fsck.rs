@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::index::State;
 use crate::read::check;
 use crate::replay::read_superblock;
-use crate::scan::{SegmentImage, log_heads, segment_head, segment_heads};
+use crate::scan::{SegmentReader, log_heads, segment_head, segment_heads};
 use crate::store::{Mode, Store};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -118,7 +118,7 @@ impl<D: BlockDevice> Store<D> {
         self.hole = false;
         if self.mode == Mode::ReadOnly {
             self.current = None;
-            self.begin_incarnation()?;
+            self.begin_incarnation(false)?;
         }
         for key in corrupt {
             self.delete(&key)?;
@@ -132,12 +132,12 @@ impl<D: BlockDevice> Store<D> {
 pub(crate) fn groups(device: &mut impl BlockDevice, show: &mut dyn FnMut(GroupSummary)) -> Result<(), Error> {
     let mut damage = DamageLog::default();
     let superblock = read_superblock(device, &mut damage)?;
-    let heads = segment_heads(device, &superblock, &mut damage);
-    let mut image = SegmentImage::new(&superblock);
+    let (heads, _) = segment_heads(device, &superblock, &mut damage);
+    let mut reader = SegmentReader::new(device, &superblock);
     for head in log_heads(&heads, &superblock) {
-        image.read(device, &head);
+        reader.enter(&head);
         let mut unit = 1;
-        while let Some(group) = image.next_group(unit) {
+        while let Some(group) = reader.next_group(unit) {
             unit = group.end();
             show(GroupSummary {
                 place: (group.segment, group.start),

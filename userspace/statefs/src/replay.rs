@@ -5,10 +5,13 @@ use crate::damage::{Damage, DamageLog};
 use crate::device::BlockDevice;
 use crate::error::Error;
 use crate::format::{Geometry, SegmentHead, Superblock};
-use crate::index::{Index, Operations};
+use crate::group::GroupKind;
+use crate::index::{Index, Operations, State};
 use crate::limits::VERSION_SKIP;
-use crate::scan::{FoundGroup, SegmentImage, log_heads, segment_head, segment_heads};
+use crate::quota::{Difference, Quota, Usage};
+use crate::scan::{FoundGroup, SegmentReader, log_heads, segment_head, segment_heads};
 use crate::segments::{SegmentState, Segments};
+use crate::store::Options;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -29,6 +32,7 @@ pub(crate) struct Loaded {
     pub superblock: Superblock,
     pub index: Index,
     pub operations: Operations,
+    pub usage: Usage,
     pub segments: Segments,
     pub end: LogEnd,
     /// The segment in which the log can go on, and the first unit behind everything found in it.
@@ -38,6 +42,11 @@ pub(crate) struct Loaded {
     pub must_accept: bool,
     /// Groups may be missing: absence is not certain.
     pub hole: bool,
+    /// Nothing was dropped, nothing unreadable: whoever opens the device next finds the same, be anything written
+    /// by then or not.
+    pub settled: bool,
+    /// What the newest group was for.
+    pub newest_kind: GroupKind,
     pub groups: u64,
     pub bytes: u64,
 }
@@ -92,32 +101,44 @@ pub(crate) fn check_device(device: &impl BlockDevice, geometry: &Geometry) -> Re
     if device.physical_block() > geometry.unit { Err(Error::UnitTooSmall) } else { Ok(()) }
 }
 
-/// Replays a device. Bounded: one segment is in memory at a time, and each is read once.
-/// `keep_tombstones` is always true but for the mutant that shows why.
-pub(crate) fn load(device: &mut impl BlockDevice, keep_tombstones: bool) -> Result<Loaded, Error> {
+/// Replays a device. Bounded: one group is in memory at a time, and each unit is read twice at the most.
+pub(crate) fn load(device: &mut impl BlockDevice, options: &Options) -> Result<Loaded, Error> {
     let mut damage = DamageLog::default();
     let superblock = read_superblock(device, &mut damage)?;
     check_device(device, &superblock.geometry)?;
-    let heads = segment_heads(device, &superblock, &mut damage);
-    let mut replay = Replay::new(&superblock, damage, keep_tombstones);
+    let (heads, all_heads_good) = segment_heads(device, &superblock, &mut damage);
+    let mut replay = Replay::new(&superblock, damage, keep_tombstones(options));
     replay.proven = heads.iter().map(|head| head.frontier).fold(superblock.frontier, u64::max);
     let log = log_heads(&heads, &superblock);
     if log.len() as u32 > superblock.geometry.replay_bound() {
         replay.damage.report(Damage::ReplayOverBound { segments: log.len() as u32 });
     }
-    let mut image = SegmentImage::new(&superblock);
+    let mut reader = SegmentReader::new(device, &superblock);
     for head in &log {
-        image.read(device, head);
+        reader.enter(head);
         replay.bytes += superblock.geometry.segment_bytes() as u64;
         let mut unit = 1;
-        while let Some(group) = image.next_group(unit) {
+        while let Some(group) = reader.next_group(unit) {
             unit = group.end();
             replay.offer(group);
         }
     }
+    let all_readable = reader.all_readable;
     replay.finish(superblock.frontier);
     let append = replay.append_position(device, &superblock, &log);
-    Ok(replay.into_loaded(superblock, &heads, append))
+    let mut loaded = replay.into_loaded(superblock, &heads, append, options);
+    loaded.settled = all_heads_good && all_readable && loaded.damage.count() == 0;
+    Ok(loaded)
+}
+
+#[cfg(feature = "mutants")]
+fn keep_tombstones(options: &Options) -> bool {
+    options.mutant != crate::store::Mutant::TombstoneDroppedEarly
+}
+
+#[cfg(not(feature = "mutants"))]
+fn keep_tombstones(_: &Options) -> bool {
+    true
 }
 
 /// The state of a replay: what was applied, and the one group whose fate the next one decides.
@@ -134,6 +155,7 @@ pub(crate) struct Replay {
     superblock: u64,
     superblock_named: u64,
     hole: bool,
+    newest_kind: GroupKind,
     /// Segments whose groups were applied.
     applied_in: Vec<u32>,
     /// Where the last group found ends, and in which segment.
@@ -159,6 +181,7 @@ impl Replay {
             superblock: superblock.generation,
             superblock_named: superblock.generation,
             hole: false,
+            newest_kind: GroupKind::Open,
             applied_in: Vec::new(),
             found_end: None,
             groups: 0,
@@ -216,6 +239,7 @@ impl Replay {
         }
         self.newest_epoch = header.epoch;
         self.newest_crc = header.crc();
+        self.newest_kind = header.kind;
         self.groups += 1;
         if self.applied_in.last() != Some(&group.segment) {
             self.applied_in.push(group.segment);
@@ -273,6 +297,7 @@ impl Replay {
         superblock: Superblock,
         heads: &[SegmentHead],
         append: Option<(SegmentHead, u32)>,
+        options: &Options,
     ) -> Loaded {
         // A head that was recovered, or lost for good, may have had a higher generation than any that is left.
         let unsure = u64::from(superblock.geometry.segments) - heads.len() as u64 + 2;
@@ -288,32 +313,43 @@ impl Replay {
                 .saturating_add(VERSION_SKIP.saturating_mul(lost.saturating_add(1))),
             next_segment_generation: superblock.next_segment_generation.max(newest_head),
         };
-        let segments = self.segment_table(&superblock, heads);
+        let (segments, usage) = self.occupied(&superblock, heads, &options.quotas);
         Loaded {
             must_accept: self.hole || self.superblock_named > self.superblock,
             hole: self.hole,
             superblock,
             index: self.index,
             operations: self.operations,
+            usage,
             segments,
             end,
             append,
             damage: self.damage,
+            settled: false,
+            newest_kind: self.newest_kind,
             groups: self.groups,
             bytes: self.bytes,
         }
     }
 
-    /// The state of each segment, from the free map, the log and the live values.
-    fn segment_table(&self, superblock: &Superblock, heads: &[SegmentHead]) -> Segments {
+    /// The state of each segment, from the free map, the log and the live values; and what the keys use.
+    fn occupied(
+        &self,
+        superblock: &Superblock,
+        heads: &[SegmentHead],
+        quotas: &[Quota],
+    ) -> (Segments, Usage) {
         let mut segments = Segments::new(superblock.geometry.segments);
         for head in heads {
             if let Some(info) = segments.get_mut(head.segment) {
                 info.generation = head.generation;
             }
         }
+        let mut usage = Usage::new(quotas);
         for (key, entry) in self.index.iter() {
             segments.add_live(entry.live_bytes(key));
+            let new = (entry.state != State::Deleted).then_some(entry.length as usize);
+            usage.apply(quotas, Difference { key, old: None, new });
         }
         for (segment, was_free) in superblock.free.iter().enumerate() {
             let in_log = self.applied_in.contains(&(segment as u32));
@@ -325,6 +361,6 @@ impl Replay {
                 };
             }
         }
-        segments
+        (segments, usage)
     }
 }

@@ -6,10 +6,10 @@ use crate::device::BlockDevice;
 use crate::error::Error;
 use crate::format::{Geometry, SUPERBLOCKS, SegmentHead, Superblock};
 use crate::group::GroupKind;
-use crate::index::{Index, Operations, State};
+use crate::index::{Index, Operations};
 use crate::limits::KEYS_MAX_DEVICE;
 use crate::pending::{Pending, sector_buffer};
-use crate::quota::{Bounds, Difference, Quota, Usage};
+use crate::quota::{Bounds, Quota, Usage};
 use crate::replay::{self, Loaded, LogEnd};
 use crate::segments::Segments;
 use alloc::vec::Vec;
@@ -209,8 +209,9 @@ impl<D: BlockDevice> Store<D> {
         Ok(())
     }
 
-    /// Opens the store on a device: replays its log and begins a new incarnation, which is durable when this
-    /// returns. A store with damage that has to be accepted, or without room, opens read-only.
+    /// Opens the store on a device: replays its log; all that it then answers is durable. A new incarnation begins
+    /// with the first change, or at once where the opening had to decide something (RFC-0001, 6.3). A store with
+    /// damage that has to be accepted, or without room, opens read-only.
     pub fn open(mut device: D, options: Options) -> Result<Store<D>, Error> {
         let loaded = load(&mut device, &options)?;
         let geometry = loaded.superblock.geometry;
@@ -241,12 +242,7 @@ impl<D: BlockDevice> Store<D> {
 
     /// Takes over what replay found, and begins a new incarnation.
     fn adopt(&mut self, loaded: Loaded) -> Result<(), Error> {
-        let mut usage = Usage::new(&self.options.quotas);
-        for (key, entry) in loaded.index.iter() {
-            let new = (entry.state != State::Deleted).then_some(entry.length as usize);
-            usage.apply(&self.options.quotas, Difference { key, old: None, new });
-        }
-        self.usage = usage;
+        self.usage = loaded.usage;
         self.superblock = loaded.superblock;
         self.index = loaded.index;
         self.operations = loaded.operations;
@@ -254,6 +250,7 @@ impl<D: BlockDevice> Store<D> {
         self.end = loaded.end;
         self.current = loaded.append;
         self.hole = loaded.hole;
+        self.newest_kind = loaded.newest_kind;
         self.pending.clear();
         self.checkpoint = None;
         for report in loaded.damage.reports() {
@@ -266,17 +263,20 @@ impl<D: BlockDevice> Store<D> {
         if loaded.must_accept || self.options.read_only {
             return Ok(());
         }
-        self.begin_incarnation()
+        self.begin_incarnation(loaded.settled)
     }
 
-    /// Writes the group that starts an incarnation. Without room for it the store stays read-only.
-    pub(crate) fn begin_incarnation(&mut self) -> Result<(), Error> {
+    /// Begins an incarnation: with the first group that is written, if what was found is settled, else with one of
+    /// its own, which settles it. Without room for a group the store stays read-only.
+    pub(crate) fn begin_incarnation(&mut self, settled: bool) -> Result<(), Error> {
         if self.place_for(crate::pending::units_alone(0, 0, self.superblock.geometry.unit_bytes())).is_none()
         {
             self.damage.report(Damage::NoRoomToOpen);
             return Ok(());
         }
-        self.submit(GroupKind::Open)?;
+        if !settled {
+            self.submit(GroupKind::Open)?;
+        }
         self.mode = Mode::Ready;
         match self.shorten_log() {
             Err(Error::NoSpace) => {
@@ -387,12 +387,7 @@ fn load(device: &mut impl BlockDevice, options: &Options) -> Result<Loaded, Erro
     if !options.read_only && flushes_first(options) {
         device.flush()?;
     }
-    replay::load(device, keep_tombstones(options))
-}
-
-#[cfg(feature = "mutants")]
-fn keep_tombstones(options: &Options) -> bool {
-    options.mutant != Mutant::TombstoneDroppedEarly
+    replay::load(device, options)
 }
 
 #[cfg(feature = "mutants")]
@@ -402,10 +397,5 @@ fn flushes_first(options: &Options) -> bool {
 
 #[cfg(not(feature = "mutants"))]
 fn flushes_first(_: &Options) -> bool {
-    true
-}
-
-#[cfg(not(feature = "mutants"))]
-fn keep_tombstones(_: &Options) -> bool {
     true
 }
