@@ -129,13 +129,14 @@ fn with_half_a_tail() -> Medium {
     store.put(b"/state/a", b"1").expect("room");
     let before = store.into_device();
     let mut store = open(before.clone().record());
-    let opened = store.device_mut().trace.len();
     store.put(b"/state/a", b"2").expect("room");
     let trace = store.into_device().trace;
+    let last_window = trace[..trace.len() - 1].iter().rposition(|event| matches!(event, Event::Flush));
+    let first_of_tail = last_window.expect("the group that begins the incarnation was flushed") + 1;
     let mut medium = before;
     for (at, event) in trace.iter().enumerate() {
         if let Event::Write(unit, data) = event {
-            medium.land(*unit, data, if at == opened { Fate::Unreadable } else { Fate::New });
+            medium.land(*unit, data, if at == first_of_tail { Fate::Unreadable } else { Fate::New });
         }
     }
     medium

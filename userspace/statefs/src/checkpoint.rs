@@ -57,12 +57,13 @@ impl<D: BlockDevice> Store<D> {
         if self.mode == Mode::NeedsReplay {
             self.recover()?;
         }
-        if self.mode != Mode::Ready || !self.pending.is_empty() {
+        if self.mode == Mode::ReadOnly || !self.pending.is_empty() {
             return Ok(false);
         }
         if self.checkpoint.is_none() && !self.checkpoint_due() {
             return Ok(false);
         }
+        self.get_ready()?;
         let share = self.superblock.geometry.group_bytes_max();
         self.submit_with_maintenance(share).inspect_err(|_| self.mode = Mode::NeedsReplay)?;
         Ok(true)
@@ -70,9 +71,10 @@ impl<D: BlockDevice> Store<D> {
 
     /// Runs a whole checkpoint now. `ReadOnly` when changes are refused or a group is under construction.
     pub fn checkpoint_now(&mut self) -> Result<(), Error> {
-        if self.mode != Mode::Ready || !self.pending.is_empty() {
+        if !self.pending.is_empty() {
             return Err(Error::ReadOnly);
         }
+        self.get_ready()?;
         if self.checkpoint.is_none() {
             self.begin_checkpoint();
         }

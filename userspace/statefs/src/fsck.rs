@@ -103,10 +103,24 @@ impl<D: BlockDevice> Store<D> {
     /// Accepts the damage: uncertain keys keep the last value that replay found, corrupt keys are removed.
     /// Both are returned. A new incarnation and a checkpoint make it permanent.
     pub fn accept_damage(&mut self, progress: &mut dyn FnMut(u64, u64)) -> Result<CheckReport, Error> {
-        let report = self.check_all(progress);
         if self.options.read_only {
             return Err(Error::ReadOnly);
         }
+        let report = self.check_all(progress);
+        match self.accept() {
+            Ok(()) => Ok(report),
+            Err(error) => {
+                // Nothing is accepted that is not durable.
+                self.index.mark_uncertain();
+                self.hole = true;
+                self.mode = Mode::NeedsReplay;
+                self.recover()?;
+                Err(error)
+            }
+        }
+    }
+
+    fn accept(&mut self) -> Result<(), Error> {
         let mut corrupt = Vec::new();
         self.index.values_mut().for_each(|entry| entry.uncertain = false);
         for (key, entry) in self.index.iter() {
@@ -118,13 +132,12 @@ impl<D: BlockDevice> Store<D> {
         self.hole = false;
         if self.mode == Mode::ReadOnly {
             self.current = None;
-            self.begin_incarnation(false)?;
+            self.begin_incarnation()?;
         }
         for key in corrupt {
             self.delete(&key)?;
         }
-        self.checkpoint_now()?;
-        Ok(report)
+        self.checkpoint_now()
     }
 }
 

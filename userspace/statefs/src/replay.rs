@@ -125,10 +125,9 @@ pub(crate) fn load(device: &mut impl BlockDevice, options: &Options) -> Result<L
     }
     let all_readable = reader.all_readable;
     replay.finish(superblock.frontier);
+    replay.settled = all_heads_good && all_readable && replay.damage.count() == 0;
     let append = replay.append_position(device, &superblock, &log);
-    let mut loaded = replay.into_loaded(superblock, &heads, append, options);
-    loaded.settled = all_heads_good && all_readable && loaded.damage.count() == 0;
-    Ok(loaded)
+    Ok(replay.into_loaded(superblock, &heads, append, options))
 }
 
 #[cfg(feature = "mutants")]
@@ -155,6 +154,7 @@ pub(crate) struct Replay {
     superblock: u64,
     superblock_named: u64,
     hole: bool,
+    settled: bool,
     newest_kind: GroupKind,
     /// Segments whose groups were applied.
     applied_in: Vec<u32>,
@@ -181,6 +181,7 @@ impl Replay {
             superblock: superblock.generation,
             superblock_named: superblock.generation,
             hole: false,
+            settled: false,
             newest_kind: GroupKind::Open,
             applied_in: Vec::new(),
             found_end: None,
@@ -325,7 +326,7 @@ impl Replay {
             end,
             append,
             damage: self.damage,
-            settled: false,
+            settled: self.settled,
             newest_kind: self.newest_kind,
             groups: self.groups,
             bytes: self.bytes,

@@ -139,6 +139,8 @@ pub struct Space {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     Ready,
+    /// What the opening found is served; the first change begins the incarnation.
+    Opened,
     /// A write or flush failed: replay before the next `Ok`.
     NeedsReplay,
     /// Damage has to be accepted, or reading is all that was asked for.
@@ -263,20 +265,25 @@ impl<D: BlockDevice> Store<D> {
         if loaded.must_accept || self.options.read_only {
             return Ok(());
         }
-        self.begin_incarnation(loaded.settled)
-    }
-
-    /// Begins an incarnation: with the first group that is written, if what was found is settled, else with one of
-    /// its own, which settles it. Without room for a group the store stays read-only.
-    pub(crate) fn begin_incarnation(&mut self, settled: bool) -> Result<(), Error> {
-        if self.place_for(crate::pending::units_alone(0, 0, self.superblock.geometry.unit_bytes())).is_none()
-        {
+        if self.place_for_alone().is_none() {
             self.damage.report(Damage::NoRoomToOpen);
             return Ok(());
         }
-        if !settled {
-            self.submit(GroupKind::Open)?;
+        if loaded.settled && !self.checkpoint_presses() {
+            self.mode = Mode::Opened;
+            return Ok(());
         }
+        self.begin_incarnation()
+    }
+
+    /// Where a group without records goes.
+    pub(crate) fn place_for_alone(&self) -> Option<(u32, u32, bool)> {
+        self.place_for(crate::pending::units_alone(0, 0, self.superblock.geometry.unit_bytes()))
+    }
+
+    /// Writes the group that starts an incarnation. Without room for what has to follow the store is read-only.
+    pub(crate) fn begin_incarnation(&mut self) -> Result<(), Error> {
+        self.submit(GroupKind::Open)?;
         self.mode = Mode::Ready;
         match self.shorten_log() {
             Err(Error::NoSpace) => {
@@ -286,6 +293,17 @@ impl<D: BlockDevice> Store<D> {
             }
             other => other,
         }
+    }
+
+    /// Makes the store ready to write: replays after an I/O error, and begins the incarnation.
+    pub(crate) fn get_ready(&mut self) -> Result<(), Error> {
+        if self.mode == Mode::NeedsReplay {
+            self.recover()?;
+        }
+        if self.mode == Mode::Opened {
+            self.begin_incarnation().inspect_err(|_| self.mode = Mode::NeedsReplay)?;
+        }
+        if self.mode == Mode::ReadOnly { Err(Error::ReadOnly) } else { Ok(()) }
     }
 
     /// Runs the checkpoints that cannot wait at an opening: a machine that dies again and again soon after it
