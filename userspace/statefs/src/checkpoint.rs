@@ -3,7 +3,7 @@
 
 use crate::checksum::salted;
 use crate::damage::Damage;
-use crate::device::BlockDevice;
+use crate::device::{BlockDevice, DeviceError};
 use crate::error::Error;
 use crate::format::Superblock;
 use crate::group::{GroupKind, RecordHeader, RecordKind};
@@ -218,7 +218,7 @@ impl<D: BlockDevice> Store<D> {
                         break;
                     }
                 },
-                Walk::Keys(after) => match self.add_key(after.as_deref(), &checkpoint.victims) {
+                Walk::Keys(after) => match self.add_key(after.as_deref(), &checkpoint.victims)? {
                     Some(Added::Key(key)) => Walk::Keys(Some(key)),
                     Some(Added::NoRoom) => {
                         checkpoint.walk = Walk::Keys(after);
@@ -258,9 +258,9 @@ impl<D: BlockDevice> Store<D> {
     }
 
     /// Writes the next key: where its value lies, or the value itself when it is to be moved.
-    fn add_key(&mut self, after: Option<&[u8]>, victims: &[bool]) -> Option<Added> {
+    fn add_key(&mut self, after: Option<&[u8]>, victims: &[bool]) -> Result<Option<Added>, Error> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let (key, entry) = self.index.starting(from).next()?;
+        let Some((key, entry)) = self.index.starting(from).next() else { return Ok(None) };
         let (key, mut entry): (Box<[u8]>, Entry) = (key.into(), *entry);
         let may_move = self.segments.free() > self.snapshot_segments() + 2;
         let moves =
@@ -268,18 +268,25 @@ impl<D: BlockDevice> Store<D> {
         let kind = if moves { RecordKind::Moved } else { RecordKind::Entry };
         let (body, table) = record_bytes(kind, key.len(), entry.length as usize);
         if !self.has_room(body, table) {
-            return Some(Added::NoRoom);
+            return Ok(Some(Added::NoRoom));
         }
         let mut sectors = core::mem::take(&mut self.sectors);
         let value = if moves { self.read_value(&entry, &mut sectors) } else { Ok(&[][..]) };
-        if value.is_err() {
-            self.mark_corrupt(&key);
-            entry.state = State::Corrupt;
-        }
-        let kind = if value.is_ok() { kind } else { RecordKind::Entry };
-        self.push_located(kind, &key, &entry, value.unwrap_or(&[]));
+        let outcome = match value {
+            Ok(value) => {
+                self.push_located(kind, &key, &entry, value);
+                Ok(Some(Added::Key(key)))
+            }
+            Err(Error::Corrupt) => {
+                self.mark_corrupt(&key);
+                entry.state = State::Corrupt;
+                self.push_located(RecordKind::Entry, &key, &entry, &[]);
+                Ok(Some(Added::Key(key)))
+            }
+            Err(error) => Err(error),
+        };
         self.sectors = sectors;
-        Some(Added::Key(key))
+        outcome
     }
 
     fn push_located(&mut self, kind: RecordKind, key: &[u8], entry: &Entry, value: &[u8]) {
@@ -298,7 +305,8 @@ impl<D: BlockDevice> Store<D> {
         self.pending.push(header, key, value);
     }
 
-    /// Reads a value into `sectors` and verifies it; the caller decides what a failure means.
+    /// Reads a value into `sectors` and verifies it. `Corrupt` is for good; a device that is gone says nothing of
+    /// the value.
     pub(crate) fn read_value<'a>(&mut self, entry: &Entry, sectors: &'a mut [u8]) -> Result<&'a [u8], Error> {
         if entry.length == 0 {
             return Ok(&[]);
@@ -308,7 +316,10 @@ impl<D: BlockDevice> Store<D> {
         let start = at / sector * sector;
         let end = (at + u64::from(entry.length)).div_ceil(sector) * sector;
         let buffer = sectors.get_mut(..(end - start) as usize).ok_or(Error::Corrupt)?;
-        self.device.read(start, buffer).map_err(|_| Error::Corrupt)?;
+        self.device.read(start, buffer).map_err(|error| match error {
+            DeviceError::Gone => Error::Device(error),
+            DeviceError::Io | DeviceError::Range => Error::Corrupt,
+        })?;
         let value = buffer.get((at - start) as usize..).and_then(|rest| rest.get(..entry.length as usize));
         let value = value.ok_or(Error::Corrupt)?;
         let verifies = salted(self.superblock.salt ^ entry.version, value) == entry.payload_crc;

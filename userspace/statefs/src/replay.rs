@@ -2,7 +2,7 @@
 
 use crate::apply::{Place, apply};
 use crate::damage::{Damage, DamageLog};
-use crate::device::BlockDevice;
+use crate::device::{BlockDevice, DeviceError};
 use crate::error::Error;
 use crate::format::{Geometry, SegmentHead, Superblock};
 use crate::group::GroupKind;
@@ -101,8 +101,47 @@ pub(crate) fn check_device(device: &impl BlockDevice, geometry: &Geometry) -> Re
     if device.physical_block() > geometry.unit { Err(Error::UnitTooSmall) } else { Ok(()) }
 }
 
+/// A device as an opening reads it: when it goes away, what could not be read must not be taken for damaged.
+struct Watched<'d, D> {
+    device: &'d mut D,
+    gone: bool,
+}
+
+impl<D: BlockDevice> BlockDevice for Watched<'_, D> {
+    fn physical_block(&self) -> u32 {
+        self.device.physical_block()
+    }
+
+    fn length(&self) -> u64 {
+        self.device.length()
+    }
+
+    fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), DeviceError> {
+        if self.gone {
+            return Err(DeviceError::Gone);
+        }
+        let outcome = self.device.read(offset, buffer);
+        self.gone = outcome == Err(DeviceError::Gone);
+        outcome
+    }
+
+    fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), DeviceError> {
+        self.device.write(offset, data)
+    }
+
+    fn flush(&mut self) -> Result<(), DeviceError> {
+        self.device.flush()
+    }
+}
+
 /// Replays a device. Bounded: one group is in memory at a time, and each unit is read twice at the most.
 pub(crate) fn load(device: &mut impl BlockDevice, options: &Options) -> Result<Loaded, Error> {
+    let mut device = Watched { device, gone: false };
+    let loaded = read_log(&mut device, options);
+    if device.gone { Err(Error::Device(DeviceError::Gone)) } else { loaded }
+}
+
+fn read_log(device: &mut impl BlockDevice, options: &Options) -> Result<Loaded, Error> {
     let mut damage = DamageLog::default();
     let superblock = read_superblock(device, &mut damage)?;
     check_device(device, &superblock.geometry)?;
@@ -122,6 +161,7 @@ pub(crate) fn load(device: &mut impl BlockDevice, options: &Options) -> Result<L
             unit = group.end();
             replay.offer(group);
         }
+        replay.end_of(head, unit, reader.is_unreadable(unit));
     }
     let all_readable = reader.all_readable;
     replay.finish(superblock.frontier);
@@ -146,6 +186,8 @@ pub(crate) struct Replay {
     operations: Operations,
     damage: DamageLog,
     undecided: Option<FoundGroup>,
+    /// Where the next group would begin, there was one that left no header.
+    lost_behind: bool,
     proven: u64,
     newest_epoch: u64,
     newest_crc: u32,
@@ -173,6 +215,7 @@ impl Replay {
             operations: Operations::default(),
             damage,
             undecided: None,
+            lost_behind: false,
             proven: superblock.frontier,
             newest_epoch: superblock.base_epoch,
             newest_crc: superblock.base_crc,
@@ -211,6 +254,18 @@ impl Replay {
             self.acknowledge(before);
         }
         self.undecided = Some(group);
+        self.lost_behind = false;
+    }
+
+    /// Takes the end of a segment: whether it tells of a group behind the newest found, whose headers are lost. A
+    /// segment is taken for a group, and a unit that cannot be read may have held one.
+    fn end_of(&mut self, head: &SegmentHead, unit: u32, unreadable: bool) {
+        let (newest, segment) = match &self.undecided {
+            Some(group) => (group.header.epoch, Some(group.segment)),
+            None => (self.newest_epoch, None),
+        };
+        let taken = unit == 1 && head.frontier >= newest && head.incarnation >= self.incarnation;
+        self.lost_behind |= taken || (unreadable && segment == Some(head.segment));
     }
 
     /// Applies a group that was acknowledged.
@@ -260,8 +315,7 @@ impl Replay {
             if last.header.epoch <= self.proven || last.whole {
                 self.acknowledge(last);
             } else {
-                let bytes = u64::from(last.header.units) * u64::from(self.unit);
-                self.damage.report(Damage::TailDropped { epoch: last.header.epoch, bytes });
+                self.drop_tail(last.header.epoch, last.header.units);
             }
         }
         if self.newest_epoch < self.proven {
@@ -269,6 +323,8 @@ impl Replay {
             if frontier > self.newest_epoch {
                 self.damage.report(Damage::LostDurable { frontier, newest: self.newest_epoch });
             }
+        } else if self.lost_behind {
+            self.drop_tail(self.newest_epoch + 1, 1);
         }
         if self.superblock_named > self.superblock {
             self.damage.report(Damage::SuperblockLost { generation: self.superblock_named });
@@ -276,6 +332,11 @@ impl Replay {
         if !self.hole {
             self.index.drop_deleted();
         }
+    }
+
+    fn drop_tail(&mut self, epoch: u64, units: u32) {
+        let bytes = u64::from(units) * u64::from(self.unit);
+        self.damage.report(Damage::TailDropped { epoch, bytes });
     }
 
     /// Where the log can go on: behind everything found in the segment of the newest group, if both heads

@@ -114,6 +114,12 @@ impl<'d, D: BlockDevice> SegmentReader<'d, D> {
         self.window.get(from..)?.get(..units as usize * unit)
     }
 
+    /// Whether this unit cannot be read.
+    pub fn is_unreadable(&mut self, unit: u32) -> bool {
+        let at = self.bring(unit, 1).map(|()| unit - self.first);
+        at.is_some_and(|at| self.unreadable.get(at as usize) == Some(&true))
+    }
+
     /// The next group at or after a unit.
     pub fn next_group(&mut self, from: u32) -> Option<FoundGroup> {
         (from..self.geometry.segment_units - 1).find_map(|unit| self.group_at(unit, from))

@@ -55,6 +55,8 @@ pub enum Mutant {
     SegmentReusedTooEarly,
     /// An opening builds on what it reads, be it durable or not.
     OpenedWithoutFlush,
+    /// An opening that dropped something, or could not read it, serves before that is settled.
+    OpenedUnsettled,
 }
 
 /// How a store is opened.
@@ -159,7 +161,7 @@ pub struct Store<D> {
     pub(crate) end: LogEnd,
     /// The segment being filled and its next unit.
     pub(crate) current: Option<(SegmentHead, u32)>,
-    /// Generation of the first segment that an opening would replay.
+    /// What the newest durable group was for.
     pub(crate) newest_kind: GroupKind,
     pub(crate) pending: Pending,
     pub(crate) checkpoint: Option<Checkpoint>,
@@ -269,7 +271,7 @@ impl<D: BlockDevice> Store<D> {
             self.damage.report(Damage::NoRoomToOpen);
             return Ok(());
         }
-        if loaded.settled && !self.checkpoint_presses() {
+        if is_settled(loaded.settled, &self.options) && !self.checkpoint_presses() {
             self.mode = Mode::Opened;
             return Ok(());
         }
@@ -411,6 +413,16 @@ fn load(device: &mut impl BlockDevice, options: &Options) -> Result<Loaded, Erro
 #[cfg(feature = "mutants")]
 fn flushes_first(options: &Options) -> bool {
     options.mutant != Mutant::OpenedWithoutFlush
+}
+
+#[cfg(feature = "mutants")]
+fn is_settled(settled: bool, options: &Options) -> bool {
+    settled || options.mutant == Mutant::OpenedUnsettled
+}
+
+#[cfg(not(feature = "mutants"))]
+fn is_settled(settled: bool, _: &Options) -> bool {
+    settled
 }
 
 #[cfg(not(feature = "mutants"))]

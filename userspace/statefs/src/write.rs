@@ -93,7 +93,8 @@ impl<D: BlockDevice> Store<D> {
             Ok(()) => outcomes,
             Err(_) => {
                 self.mode = Mode::NeedsReplay;
-                outcomes.into_iter().map(|outcome| outcome.and(Err(Error::OutcomeUnknown))).collect()
+                // A refusal too may rest on a change of this group.
+                alloc::vec![Err(Error::OutcomeUnknown); outcomes.len()]
             }
         }
     }
