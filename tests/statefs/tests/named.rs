@@ -214,7 +214,7 @@ fn a_hole_is_read_only_until_it_is_accepted() {
 }
 
 #[test]
-fn a_crash_loop_in_openings_still_opens() {
+fn a_crash_loop_still_opens() {
     let mut medium = formatted(9);
     let mut store = open(medium.clone());
     store.put(b"/state/a", b"1").expect("room");
@@ -222,6 +222,7 @@ fn a_crash_loop_in_openings_still_opens() {
     for round in 0..400 {
         let mut store = open(medium);
         assert_eq!(store.get(b"/state/a").as_deref(), Ok(&b"1"[..]), "round {round}");
+        store.put(b"/state/a", b"1").expect("each life writes, and so begins an incarnation");
         medium = store.into_device();
     }
     let mut store = open(medium);

@@ -165,6 +165,20 @@ fn two_conditions_on_one_version_in_one_group_let_only_the_first_through() {
 }
 
 #[test]
+fn test_reject_answers_that_rest_on_a_group_that_failed() {
+    let mut store = Store::open(FaultDevice::new(device(SMALL)), options()).expect("opens");
+    let version = store.put(b"/state/a", b"0").expect("room");
+    for value in [b"1", b"2"] {
+        let writes = [Write { key: b"/state/a", value: Some(value), expect: Some(version) }];
+        store.stage(&Batch { writes: &writes, operation: None }).expect("staged");
+    }
+    store.device_mut().arm(Fault::WriteRefused(0));
+    assert_eq!(store.commit(), [Err(Error::OutcomeUnknown); 2], "the second lost to what never happened");
+    store.put(b"/state/b", b"").expect("the next change replays first");
+    assert_eq!(store.get(b"/state/a").as_deref(), Ok(&b"0"[..]));
+}
+
+#[test]
 fn a_retry_with_the_same_operation_id_changes_nothing_also_after_an_opening_and_a_checkpoint() {
     let mut store = store(SMALL);
     let operation = Some(OperationId { client: 5, operation: 99 });
@@ -308,6 +322,22 @@ fn test_reject_keys_beyond_the_bound() {
     }
     assert_eq!(store.put(b"/state/3", b""), Err(Error::TooManyKeys));
     store.put(b"/state/0", b"an overwrite is no new key").expect("within");
+}
+
+#[test]
+fn test_reject_keys_that_a_reserve_keeps() {
+    // 20,000 bytes hold four small keys at the most that the quota allows.
+    let keys_max = 10;
+    let mut store =
+        Store::open(device(SMALL), Options { keys_max, quotas: quotas(), ..options() }).expect("opens");
+    for at in 0..6 {
+        store.put(format!("/state/other/{at}").as_bytes(), b"").expect("within");
+    }
+    assert_eq!(store.put(b"/state/other/6", b""), Err(Error::TooManyKeys));
+    for at in 0..4 {
+        store.put(format!("/state/keystore/{at}").as_bytes(), b"k").expect("its keys were kept");
+    }
+    assert_eq!(store.put(b"/state/app/a", b""), Err(Error::TooManyKeys));
 }
 
 #[test]

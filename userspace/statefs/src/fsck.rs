@@ -142,7 +142,7 @@ impl<D: BlockDevice> Store<D> {
 }
 
 /// Calls `show` with each group found in the log of a device, in order, dropped and damaged ones included.
-pub(crate) fn groups(device: &mut impl BlockDevice, show: &mut dyn FnMut(GroupSummary)) -> Result<(), Error> {
+pub(crate) fn groups(device: &mut dyn BlockDevice, show: &mut dyn FnMut(GroupSummary)) -> Result<(), Error> {
     let mut damage = DamageLog::default();
     let superblock = read_superblock(device, &mut damage)?;
     let (heads, _) = segment_heads(device, &superblock, &mut damage);

@@ -120,7 +120,11 @@ impl Usage {
         if more_keys > 0 && (self.total.keys + more_keys).saturating_add(kept_keys) > bounds.keys {
             return Err(Error::TooManyKeys);
         }
-        if (self.total.bytes + more).saturating_add(kept) > bounds.bytes { Err(Error::NoSpace) } else { Ok(()) }
+        if (self.total.bytes + more).saturating_add(kept) > bounds.bytes {
+            Err(Error::NoSpace)
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -53,7 +53,7 @@ pub(crate) struct Loaded {
 
 /// Reads the superblocks: the newest valid one, and the damage to the other.
 pub(crate) fn read_superblock(
-    device: &mut impl BlockDevice,
+    device: &mut dyn BlockDevice,
     damage: &mut DamageLog,
 ) -> Result<Superblock, Error> {
     let mut worst = Error::Foreign;
@@ -94,7 +94,7 @@ pub(crate) fn read_superblock(
 }
 
 /// Checks a superblock against the device it was found on.
-pub(crate) fn check_device(device: &impl BlockDevice, geometry: &Geometry) -> Result<(), Error> {
+pub(crate) fn check_device(device: &dyn BlockDevice, geometry: &Geometry) -> Result<(), Error> {
     if device.length() < geometry.device_bytes() {
         return Err(Error::Truncated);
     }
@@ -102,12 +102,12 @@ pub(crate) fn check_device(device: &impl BlockDevice, geometry: &Geometry) -> Re
 }
 
 /// A device as an opening reads it: when it goes away, what could not be read must not be taken for damaged.
-struct Watched<'d, D> {
-    device: &'d mut D,
+struct Watched<'d> {
+    device: &'d mut dyn BlockDevice,
     gone: bool,
 }
 
-impl<D: BlockDevice> BlockDevice for Watched<'_, D> {
+impl BlockDevice for Watched<'_> {
     fn physical_block(&self) -> u32 {
         self.device.physical_block()
     }
@@ -135,13 +135,13 @@ impl<D: BlockDevice> BlockDevice for Watched<'_, D> {
 }
 
 /// Replays a device. Bounded: one group is in memory at a time, and each unit is read twice at the most.
-pub(crate) fn load(device: &mut impl BlockDevice, options: &Options) -> Result<Loaded, Error> {
+pub(crate) fn load(device: &mut dyn BlockDevice, options: &Options) -> Result<Loaded, Error> {
     let mut device = Watched { device, gone: false };
     let loaded = read_log(&mut device, options);
     if device.gone { Err(Error::Device(DeviceError::Gone)) } else { loaded }
 }
 
-fn read_log(device: &mut impl BlockDevice, options: &Options) -> Result<Loaded, Error> {
+fn read_log(device: &mut dyn BlockDevice, options: &Options) -> Result<Loaded, Error> {
     let mut damage = DamageLog::default();
     let superblock = read_superblock(device, &mut damage)?;
     check_device(device, &superblock.geometry)?;
@@ -343,7 +343,7 @@ impl Replay {
     /// of that segment are good.
     fn append_position(
         &self,
-        device: &mut impl BlockDevice,
+        device: &mut dyn BlockDevice,
         superblock: &Superblock,
         log: &[SegmentHead],
     ) -> Option<(SegmentHead, u32)> {

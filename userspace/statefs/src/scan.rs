@@ -40,8 +40,8 @@ impl FoundGroup {
 const WINDOW_BYTES: usize = 64 * 1024;
 
 /// One segment after the other, through a window of memory, with what reads could not bring as zeros.
-pub(crate) struct SegmentReader<'d, D> {
-    device: &'d mut D,
+pub(crate) struct SegmentReader<'d> {
+    device: &'d mut dyn BlockDevice,
     /// Units of the segment from `first` on.
     window: Vec<u8>,
     first: u32,
@@ -56,9 +56,9 @@ pub(crate) struct SegmentReader<'d, D> {
     store_salt: u64,
 }
 
-impl<'d, D: BlockDevice> SegmentReader<'d, D> {
+impl<'d> SegmentReader<'d> {
     /// A reader of the segments of this store.
-    pub fn new(device: &'d mut D, store: &Superblock) -> SegmentReader<'d, D> {
+    pub fn new(device: &'d mut dyn BlockDevice, store: &Superblock) -> SegmentReader<'d> {
         SegmentReader {
             device,
             window: Vec::new(),
@@ -205,7 +205,7 @@ impl<'d, D: BlockDevice> SegmentReader<'d, D> {
 /// Reads the heads of all segments; where both copies are lost, what the groups in it tell. Also whether the first
 /// copy of each was good.
 pub(crate) fn segment_heads(
-    device: &mut impl BlockDevice,
+    device: &mut dyn BlockDevice,
     store: &Superblock,
     damage: &mut DamageLog,
 ) -> (Vec<SegmentHead>, bool) {
@@ -238,7 +238,7 @@ type LogOrder = (u64, u64, u64, u32);
 
 /// Reads one copy of a segment's head.
 pub(crate) fn segment_head(
-    device: &mut impl BlockDevice,
+    device: &mut dyn BlockDevice,
     store: &Superblock,
     segment: u32,
     copy: u32,
@@ -252,7 +252,7 @@ pub(crate) fn segment_head(
 
 /// What the group headers in a segment tell of its lost heads, if they belong to the log. Groups of an earlier
 /// life of the segment have another salt.
-fn recover_head(device: &mut impl BlockDevice, store: &Superblock, segment: u32) -> Option<SegmentHead> {
+fn recover_head(device: &mut dyn BlockDevice, store: &Superblock, segment: u32) -> Option<SegmentHead> {
     let unit = store.geometry.unit_bytes();
     let mut sector = [0; SECTOR];
     let mut found = Vec::new();

@@ -403,7 +403,7 @@ impl<D: BlockDevice> Store<D> {
 
 /// Reads what is on the device. Who is going to write flushes first: a process that died may have left groups, or a
 /// superblock, that can be read and are not durable, and the first group written here says that they were.
-fn load(device: &mut impl BlockDevice, options: &Options) -> Result<Loaded, Error> {
+fn load(device: &mut dyn BlockDevice, options: &Options) -> Result<Loaded, Error> {
     if !options.read_only && flushes_first(options) {
         device.flush()?;
     }
