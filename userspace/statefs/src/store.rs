@@ -267,11 +267,14 @@ impl<D: BlockDevice> Store<D> {
         if loaded.must_accept || self.options.read_only {
             return Ok(());
         }
-        if self.place_for_alone().is_none() {
+        let Some((_, _, takes_a_segment)) = self.place_for_alone() else {
             self.damage.report(Damage::NoRoomToOpen);
             return Ok(());
-        }
-        if is_settled(loaded.settled, &self.options) && !self.checkpoint_presses() {
+        };
+        // A segment that is taken may hold what a dead process wrote for a group: half written over, its heads lost,
+        // it would be found.
+        let may_wait = is_settled(loaded.settled, &self.options) && !takes_a_segment;
+        if may_wait && !self.checkpoint_presses() {
             self.mode = Mode::Opened;
             return Ok(());
         }
