@@ -1,4 +1,4 @@
-//! What must be refused, each by its own error, the store untouched.
+//! What must be refused, each by its own error, the store untouched. Long because all refusals stand beside each other.
 
 use statefs::{
     BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Batch, BlockDevice, Error, Fault, FaultDevice, Geometry,
@@ -487,6 +487,24 @@ fn listing_is_ordered_paged_and_bounded() {
 
 /// Compaction once moved as much as half of the free segments can take in one checkpoint: the log outgrew the
 /// replay bound while it ran, and no checkpoint helped, since each began as much again.
+/// Two groups of the largest size do not fit into a segment of 1 MiB: half of each was wasted, and the log of a large
+/// store was as long after a checkpoint as before.
+#[test]
+fn a_checkpoint_fills_its_segments() {
+    let mut store = store(Geometry { segments: 64, ..LARGE });
+    for first in (0..30_000).step_by(BATCH_RECORDS_MAX) {
+        let keys: Vec<Vec<u8>> =
+            (first..first + BATCH_RECORDS_MAX).map(|at| format!("/state/{at:06}").into_bytes()).collect();
+        let writes: Vec<Write<'_>> = keys.iter().map(|key| write(key, b"value")).collect();
+        store.apply_batch(&Batch { writes: &writes, operation: None }).expect("room");
+    }
+    let before = store.counters();
+    store.checkpoint_now().expect("room");
+    let written = store.counters().bytes_written - before.bytes_written;
+    let taken = (store.counters().segments_taken - before.segments_taken) * store.space().segment_bytes;
+    assert!(taken < written * 5 / 4 + store.space().segment_bytes, "{taken} bytes taken for {written}");
+}
+
 #[test]
 fn compaction_stays_within_the_replay_bound() {
     let mut store = store(Geometry { unit: 4096, segment_units: 8, segments: 600 });

@@ -254,7 +254,7 @@ impl<D: BlockDevice> Store<D> {
     fn has_room(&self, body: usize, table: usize) -> bool {
         let geometry = self.superblock.geometry;
         self.pending.units_with(body, table, geometry.unit_bytes()) * geometry.unit_bytes()
-            <= geometry.group_bytes_max()
+            <= geometry.checkpoint_group_bytes_max()
     }
 
     /// Writes the next key: where its value lies, or the value itself when it is to be moved.

@@ -104,6 +104,13 @@ impl Geometry {
         self.usable_bytes().min(GROUP_BYTES_MAX)
     }
 
+    /// Bytes of the largest group that a checkpoint fills: as many of them fill a segment as it takes of the largest.
+    pub(crate) fn checkpoint_group_bytes_max(&self) -> usize {
+        let units = self.segment_units as usize - 2;
+        let groups = units.div_ceil(self.group_bytes_max() / self.unit_bytes());
+        units / groups * self.unit_bytes()
+    }
+
     /// Offset of a segment on the device, in bytes.
     pub(crate) fn segment_offset(&self, segment: u32) -> u64 {
         (SUPERBLOCKS + u64::from(segment) * u64::from(self.segment_units)) * u64::from(self.unit)
