@@ -85,7 +85,8 @@ fn allowed(run: &Run, window: &Window<'_>) -> Vec<Rc<Model>> {
 
 /// Opens an image as the device would after a power cut.
 fn open(image: Medium, random: &mut Random, mutant: Mutant) -> Result<Store<Medium>, String> {
-    let engine = if mutant == Mutant::TombstoneDroppedEarly { mutant } else { Mutant::None };
+    let of_openings = [Mutant::TombstoneDroppedEarly, Mutant::OpenedUnsettled].contains(&mutant);
+    let engine = if of_openings { mutant } else { Mutant::None };
     let store =
         Store::open(image, scenario::options(random, engine)).map_err(|error| format!("open: {error}"))?;
     if store.is_read_only() {
@@ -251,10 +252,14 @@ impl Campaign<'_> {
         let store = open(image.clone().record(), random, self.mutant)?;
         let mut reader = open(store.into_device(), random, self.mutant)?;
         let found = Rc::new(contents(&mut reader)?);
-        let medium = reader.into_device();
+        let mut medium = reader.into_device();
         let recovered = medium.trace.len();
+        medium.heal();
         let mut store = open(medium, random, self.mutant)?;
-        store.device_mut().heal();
+        let after = contents(&mut store)?;
+        if after != *found {
+            return Err(format!("what was seen is not seen again: {}", difference(&after, &found)));
+        }
         let mut driver = Driver::new(store, Rc::clone(&found), random.clone(), Mutant::None);
         for _ in 0..4 {
             driver.step().map_err(|error| format!("work after recovery: {error}"))?;

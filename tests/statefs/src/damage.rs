@@ -1,6 +1,6 @@
 //! Damage: after flips and lost units each key answers the model's value, `Corrupt` or `Uncertain`.
 
-use crate::medium::{Event, Medium};
+use crate::medium::{Event, Fate, Medium};
 use crate::random::Random;
 use crate::scenario::{self, KEYS, Model, Run};
 use statefs::{Error, Mutant, Store};
@@ -125,23 +125,29 @@ fn answers(store: &mut Store<Medium>, case: &Case<'_>, seen: &mut Seen) -> Resul
     Ok(stepped_back)
 }
 
-/// Loses the newest superblock of a store: how many keys still answer what the model holds, absence included,
-/// and of how many.
+/// Loses the newest superblock of a store after each commit of a scenario, in turn: the fewest keys that then still
+/// answer what the model holds, absence included, and of how many.
 pub fn without_newest_superblock(seed: u64, mutant: Mutant) -> Result<(usize, usize), String> {
     let run = scenario::run(seed, mutant).map_err(|error| error.to_string())?;
-    let newest = run.trace.iter().rev().find_map(|event| match event {
-        Event::Write(at, _) if *at < 2 => Some(*at),
-        _ => None,
-    });
-    let Some((newest, model)) = newest.zip(run.commits.last().map(|commit| &commit.after)) else {
-        return Ok((0, 0));
-    };
-    let mut image = run.end.clone();
-    image.lose(newest);
-    let mut random = Random::new(seed);
-    let mut store = Store::open(image, scenario::options(&mut random, Mutant::None))
-        .map_err(|error| error.to_string())?;
-    let wanted = |key: &Vec<u8>| model.get(key).map(|(_, value)| value.clone()).ok_or(Error::NotFound);
-    let good = (0..KEYS).map(scenario::key).filter(|key| store.get(key) == wanted(key)).count();
-    Ok((good, KEYS))
+    let (mut medium, mut done, mut newest, mut fewest) = (run.start.clone(), 0, None, KEYS);
+    for commit in &run.commits {
+        for event in &run.trace[done..commit.acknowledged] {
+            let Event::Write(at, data) = event else { continue };
+            medium.land(*at, data, Fate::New);
+            if *at < 2 {
+                newest = Some(*at);
+            }
+        }
+        done = commit.acknowledged;
+        let Some(newest) = newest else { continue };
+        let mut image = medium.clone();
+        image.lose(newest);
+        let mut store = Store::open(image, scenario::options(&mut Random::new(seed), Mutant::None))
+            .map_err(|error| error.to_string())?;
+        let wanted =
+            |key: &Vec<u8>| commit.after.get(key).map(|(_, value)| value.clone()).ok_or(Error::NotFound);
+        let good = (0..KEYS).map(scenario::key).filter(|key| store.get(key) == wanted(key)).count();
+        fewest = fewest.min(good);
+    }
+    Ok((fewest, KEYS))
 }

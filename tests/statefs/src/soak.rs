@@ -1,4 +1,5 @@
-//! The long campaign: `statefs-soak --minutes N` cuts fresh scenarios until the time is up; `--seed S` runs one.
+//! The long campaign: `statefs-soak --minutes N` cuts fresh scenarios until the time is up, each without and with
+//! processes that die before the power goes; `--seed S` runs one.
 
 use statefs::Mutant;
 use statefs_proofs::campaign::{Campaign, SOAK, Seen};
@@ -16,7 +17,7 @@ fn main() -> std::process::ExitCode {
     let mut seed = single.unwrap_or_else(|| argument("--from").unwrap_or(1_000));
     loop {
         let mut campaign = Campaign { seen: &mut seen, effort: SOAK, mutant: Mutant::None };
-        if let Err(failure) = campaign.scenario(seed) {
+        if let Err(failure) = campaign.scenario(seed).and_then(|()| campaign.scenario_with_deaths(seed)) {
             eprintln!("{failure:?}; again: statefs-soak --seed {seed}");
             return std::process::ExitCode::FAILURE;
         }

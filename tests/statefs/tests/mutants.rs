@@ -48,6 +48,11 @@ fn an_opening_that_builds_on_what_is_not_durable_is_found() {
     found_by_power_cuts(Mutant::OpenedWithoutFlush);
 }
 
+#[test]
+fn an_opening_that_serves_before_it_settled_what_it_dropped_is_found() {
+    found_by_power_cuts(Mutant::OpenedUnsettled);
+}
+
 /// No power cut alone needs the superblock before the newest: this one shows when the newest is damaged.
 #[test]
 fn a_segment_reused_while_the_superblock_before_needs_it_is_found() {

@@ -1,7 +1,7 @@
 //! A power cut at any instant, a second one during recovery included, loses nothing acknowledged.
 
 use statefs::Mutant;
-use statefs_proofs::campaign::{Campaign, Seen, TEST};
+use statefs_proofs::campaign::{Campaign, SOAK, Seen, TEST, replay};
 use statefs_proofs::scenario::Phase;
 
 /// Scenarios of the campaign.
@@ -32,6 +32,13 @@ fn nothing_acknowledged_is_lost_at_any_power_cut() {
         assert!(seen.by_phase.contains_key(&(phase, false)), "no cut in {phase:?}");
     }
     assert!(seen.by_phase.keys().any(|(_, second)| *second), "no second cut");
+}
+
+/// A deletion whose group had landed in a segment without its heads came back, when the next process, which had
+/// served reads by then, was cut while it took that segment.
+#[test]
+fn what_long_runs_found_stays_mended() {
+    replay(1003, SOAK).unwrap_or_else(|failure| panic!("{failure:?}"));
 }
 
 /// What a process wrote and did not flush is seen by the next one, and may still be lost. Once an opening built on

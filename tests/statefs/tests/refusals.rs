@@ -1,4 +1,4 @@
-//! What must be refused, each by its own error, the store untouched.
+//! What must be refused, each by its own error, the store untouched. Long because all refusals stand beside each other.
 
 use statefs::{
     BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Batch, BlockDevice, Error, Fault, FaultDevice, Geometry,
@@ -165,6 +165,20 @@ fn two_conditions_on_one_version_in_one_group_let_only_the_first_through() {
 }
 
 #[test]
+fn test_reject_answers_that_rest_on_a_group_that_failed() {
+    let mut store = Store::open(FaultDevice::new(device(SMALL)), options()).expect("opens");
+    let version = store.put(b"/state/a", b"0").expect("room");
+    for value in [b"1", b"2"] {
+        let writes = [Write { key: b"/state/a", value: Some(value), expect: Some(version) }];
+        store.stage(&Batch { writes: &writes, operation: None }).expect("staged");
+    }
+    store.device_mut().arm(Fault::WriteRefused(0));
+    assert_eq!(store.commit(), [Err(Error::OutcomeUnknown); 2], "the second lost to what never happened");
+    store.put(b"/state/b", b"").expect("the next change replays first");
+    assert_eq!(store.get(b"/state/a").as_deref(), Ok(&b"0"[..]));
+}
+
+#[test]
 fn a_retry_with_the_same_operation_id_changes_nothing_also_after_an_opening_and_a_checkpoint() {
     let mut store = store(SMALL);
     let operation = Some(OperationId { client: 5, operation: 99 });
@@ -308,6 +322,22 @@ fn test_reject_keys_beyond_the_bound() {
     }
     assert_eq!(store.put(b"/state/3", b""), Err(Error::TooManyKeys));
     store.put(b"/state/0", b"an overwrite is no new key").expect("within");
+}
+
+#[test]
+fn test_reject_keys_that_a_reserve_keeps() {
+    // 20,000 bytes hold four small keys at the most that the quota allows.
+    let keys_max = 10;
+    let mut store =
+        Store::open(device(SMALL), Options { keys_max, quotas: quotas(), ..options() }).expect("opens");
+    for at in 0..6 {
+        store.put(format!("/state/other/{at}").as_bytes(), b"").expect("within");
+    }
+    assert_eq!(store.put(b"/state/other/6", b""), Err(Error::TooManyKeys));
+    for at in 0..4 {
+        store.put(format!("/state/keystore/{at}").as_bytes(), b"k").expect("its keys were kept");
+    }
+    assert_eq!(store.put(b"/state/app/a", b""), Err(Error::TooManyKeys));
 }
 
 #[test]
@@ -457,6 +487,24 @@ fn listing_is_ordered_paged_and_bounded() {
 
 /// Compaction once moved as much as half of the free segments can take in one checkpoint: the log outgrew the
 /// replay bound while it ran, and no checkpoint helped, since each began as much again.
+/// Two groups of the largest size do not fit into a segment of 1 MiB: half of each was wasted, and the log of a large
+/// store was as long after a checkpoint as before.
+#[test]
+fn a_checkpoint_fills_its_segments() {
+    let mut store = store(Geometry { segments: 64, ..LARGE });
+    for first in (0..30_000).step_by(BATCH_RECORDS_MAX) {
+        let keys: Vec<Vec<u8>> =
+            (first..first + BATCH_RECORDS_MAX).map(|at| format!("/state/{at:06}").into_bytes()).collect();
+        let writes: Vec<Write<'_>> = keys.iter().map(|key| write(key, b"value")).collect();
+        store.apply_batch(&Batch { writes: &writes, operation: None }).expect("room");
+    }
+    let before = store.counters();
+    store.checkpoint_now().expect("room");
+    let written = store.counters().bytes_written - before.bytes_written;
+    let taken = (store.counters().segments_taken - before.segments_taken) * store.space().segment_bytes;
+    assert!(taken < written * 5 / 4 + store.space().segment_bytes, "{taken} bytes taken for {written}");
+}
+
 #[test]
 fn compaction_stays_within_the_replay_bound() {
     let mut store = store(Geometry { unit: 4096, segment_units: 8, segments: 600 });

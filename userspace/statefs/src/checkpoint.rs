@@ -3,7 +3,7 @@
 
 use crate::checksum::salted;
 use crate::damage::Damage;
-use crate::device::BlockDevice;
+use crate::device::{BlockDevice, DeviceError};
 use crate::error::Error;
 use crate::format::Superblock;
 use crate::group::{GroupKind, RecordHeader, RecordKind};
@@ -22,7 +22,10 @@ use core::ops::Bound;
 const SHARE_MIN: usize = 16 * 1024;
 
 /// Segments of log that are worth a checkpoint, be there ever so few keys.
-const LOG_SEGMENTS_MIN: u32 = 4;
+const LOG_SEGMENTS_MIN: u64 = 2;
+
+/// How many times what a checkpoint writes for the keys the log may grow to, while space is plenty.
+const LOG_OF_SNAPSHOT: u64 = 4;
 
 /// How far the walk has come.
 #[derive(Debug)]
@@ -54,12 +57,13 @@ impl<D: BlockDevice> Store<D> {
         if self.mode == Mode::NeedsReplay {
             self.recover()?;
         }
-        if self.mode != Mode::Ready || !self.pending.is_empty() {
+        if self.mode == Mode::ReadOnly || !self.pending.is_empty() {
             return Ok(false);
         }
         if self.checkpoint.is_none() && !self.checkpoint_due() {
             return Ok(false);
         }
+        self.get_ready()?;
         let share = self.superblock.geometry.group_bytes_max();
         self.submit_with_maintenance(share).inspect_err(|_| self.mode = Mode::NeedsReplay)?;
         Ok(true)
@@ -67,9 +71,10 @@ impl<D: BlockDevice> Store<D> {
 
     /// Runs a whole checkpoint now. `ReadOnly` when changes are refused or a group is under construction.
     pub fn checkpoint_now(&mut self) -> Result<(), Error> {
-        if self.mode != Mode::Ready || !self.pending.is_empty() {
+        if !self.pending.is_empty() {
             return Err(Error::ReadOnly);
         }
+        self.get_ready()?;
         if self.checkpoint.is_none() {
             self.begin_checkpoint();
         }
@@ -85,12 +90,13 @@ impl<D: BlockDevice> Store<D> {
     }
 
     /// Segments of log at which a checkpoint that moves nothing begins: long before the bound where there are
-    /// few keys, so that an opening costs little, and so many that checkpoints cost an eighth of what is
+    /// few keys, so that an opening costs little, and so many that checkpoints cost a quarter of what is
     /// written at the most.
     fn log_segments_due(&self) -> u32 {
         let geometry = self.superblock.geometry;
-        let snapshot = 2 * self.usage.table_bytes / geometry.segment_bytes() as u64;
-        (LOG_SEGMENTS_MIN + 8 * snapshot as u32).min(geometry.replay_bound() / 2)
+        let snapshot = 2 * self.usage.table_bytes;
+        let due = LOG_SEGMENTS_MIN + LOG_OF_SNAPSHOT * snapshot / geometry.segment_bytes() as u64;
+        due.min(u64::from(geometry.replay_bound() / 2)) as u32
     }
 
     fn snapshot_segments(&self) -> u32 {
@@ -212,7 +218,7 @@ impl<D: BlockDevice> Store<D> {
                         break;
                     }
                 },
-                Walk::Keys(after) => match self.add_key(after.as_deref(), &checkpoint.victims) {
+                Walk::Keys(after) => match self.add_key(after.as_deref(), &checkpoint.victims)? {
                     Some(Added::Key(key)) => Walk::Keys(Some(key)),
                     Some(Added::NoRoom) => {
                         checkpoint.walk = Walk::Keys(after);
@@ -248,13 +254,13 @@ impl<D: BlockDevice> Store<D> {
     fn has_room(&self, body: usize, table: usize) -> bool {
         let geometry = self.superblock.geometry;
         self.pending.units_with(body, table, geometry.unit_bytes()) * geometry.unit_bytes()
-            <= geometry.group_bytes_max()
+            <= geometry.checkpoint_group_bytes_max()
     }
 
     /// Writes the next key: where its value lies, or the value itself when it is to be moved.
-    fn add_key(&mut self, after: Option<&[u8]>, victims: &[bool]) -> Option<Added> {
+    fn add_key(&mut self, after: Option<&[u8]>, victims: &[bool]) -> Result<Option<Added>, Error> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let (key, entry) = self.index.starting(from).next()?;
+        let Some((key, entry)) = self.index.starting(from).next() else { return Ok(None) };
         let (key, mut entry): (Box<[u8]>, Entry) = (key.into(), *entry);
         let may_move = self.segments.free() > self.snapshot_segments() + 2;
         let moves =
@@ -262,18 +268,25 @@ impl<D: BlockDevice> Store<D> {
         let kind = if moves { RecordKind::Moved } else { RecordKind::Entry };
         let (body, table) = record_bytes(kind, key.len(), entry.length as usize);
         if !self.has_room(body, table) {
-            return Some(Added::NoRoom);
+            return Ok(Some(Added::NoRoom));
         }
         let mut sectors = core::mem::take(&mut self.sectors);
         let value = if moves { self.read_value(&entry, &mut sectors) } else { Ok(&[][..]) };
-        if value.is_err() {
-            self.mark_corrupt(&key);
-            entry.state = State::Corrupt;
-        }
-        let kind = if value.is_ok() { kind } else { RecordKind::Entry };
-        self.push_located(kind, &key, &entry, value.unwrap_or(&[]));
+        let outcome = match value {
+            Ok(value) => {
+                self.push_located(kind, &key, &entry, value);
+                Ok(Some(Added::Key(key)))
+            }
+            Err(Error::Corrupt) => {
+                self.mark_corrupt(&key);
+                entry.state = State::Corrupt;
+                self.push_located(RecordKind::Entry, &key, &entry, &[]);
+                Ok(Some(Added::Key(key)))
+            }
+            Err(error) => Err(error),
+        };
         self.sectors = sectors;
-        Some(Added::Key(key))
+        outcome
     }
 
     fn push_located(&mut self, kind: RecordKind, key: &[u8], entry: &Entry, value: &[u8]) {
@@ -292,7 +305,8 @@ impl<D: BlockDevice> Store<D> {
         self.pending.push(header, key, value);
     }
 
-    /// Reads a value into `sectors` and verifies it; the caller decides what a failure means.
+    /// Reads a value into `sectors` and verifies it. `Corrupt` is for good; a device that is gone says nothing of
+    /// the value.
     pub(crate) fn read_value<'a>(&mut self, entry: &Entry, sectors: &'a mut [u8]) -> Result<&'a [u8], Error> {
         if entry.length == 0 {
             return Ok(&[]);
@@ -302,7 +316,10 @@ impl<D: BlockDevice> Store<D> {
         let start = at / sector * sector;
         let end = (at + u64::from(entry.length)).div_ceil(sector) * sector;
         let buffer = sectors.get_mut(..(end - start) as usize).ok_or(Error::Corrupt)?;
-        self.device.read(start, buffer).map_err(|_| Error::Corrupt)?;
+        self.device.read(start, buffer).map_err(|error| match error {
+            DeviceError::Gone => Error::Device(error),
+            DeviceError::Io | DeviceError::Range => Error::Corrupt,
+        })?;
         let value = buffer.get((at - start) as usize..).and_then(|rest| rest.get(..entry.length as usize));
         let value = value.ok_or(Error::Corrupt)?;
         let verifies = salted(self.superblock.salt ^ entry.version, value) == entry.payload_crc;

@@ -9,11 +9,13 @@ pub const SECTOR: usize = 512;
 /// Why a device refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceError {
-    /// The medium or the driver failed; the data may or may not have been transferred.
+    /// The medium failed; the data may or may not have been transferred. For a read: these bytes are lost, and what
+    /// was acknowledged in them is damaged.
     Io,
     /// The range lies beyond the end, or is not a multiple of [`SECTOR`].
     Range,
-    /// The device is gone.
+    /// The device is gone, or its driver does not answer. Nothing follows for the bytes on the medium: no read that
+    /// ends so marks anything as damaged.
     Gone,
 }
 

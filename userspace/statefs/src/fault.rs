@@ -13,6 +13,8 @@ pub enum Fault {
     WriteUnknown(u64),
     /// The n-th flush from now on fails.
     Flush(u64),
+    /// From the n-th read from now on, the device is gone for reads, until another fault is armed.
+    GoneForReads(u64),
     /// Reads that touch this range of bytes fail.
     Unreadable {
         /// First byte that cannot be read.
@@ -82,6 +84,11 @@ impl<D: BlockDevice> BlockDevice for FaultDevice<D> {
             && start < offset.saturating_add(buffer.len() as u64)
         {
             return Err(DeviceError::Io);
+        }
+        match &mut self.fault {
+            Fault::GoneForReads(0) => return Err(DeviceError::Gone),
+            Fault::GoneForReads(left) => *left -= 1,
+            _ => {}
         }
         self.inner.read(offset, buffer)
     }

@@ -23,15 +23,19 @@ pub(crate) fn field<const N: usize>(bytes: &[u8], offset: usize) -> [u8; N] {
     value
 }
 
+#[cfg_attr(not(feature = "host"), inline(never))]
 pub(crate) fn u32_at(bytes: &[u8], offset: usize) -> u32 {
     u32::from_le_bytes(field(bytes, offset))
 }
 
+/// Called on the device, where its byte by byte would stand in every place that reads a header.
+#[cfg_attr(not(feature = "host"), inline(never))]
 pub(crate) fn u64_at(bytes: &[u8], offset: usize) -> u64 {
     u64::from_le_bytes(field(bytes, offset))
 }
 
 /// Writes a field into a buffer that its maker has sized.
+#[cfg_attr(not(feature = "host"), inline(never))]
 pub(crate) fn put(bytes: &mut [u8], offset: usize, value: &[u8]) {
     bytes[offset..offset + value.len()].copy_from_slice(value);
 }
@@ -98,6 +102,13 @@ impl Geometry {
     /// Bytes of the largest group.
     pub(crate) fn group_bytes_max(&self) -> usize {
         self.usable_bytes().min(GROUP_BYTES_MAX)
+    }
+
+    /// Bytes of the largest group that a checkpoint fills: as many of them fill a segment as it takes of the largest.
+    pub(crate) fn checkpoint_group_bytes_max(&self) -> usize {
+        let units = self.segment_units as usize - 2;
+        let groups = units.div_ceil(self.group_bytes_max() / self.unit_bytes());
+        units / groups * self.unit_bytes()
     }
 
     /// Offset of a segment on the device, in bytes.

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::index::State;
 use crate::read::check;
 use crate::replay::read_superblock;
-use crate::scan::{SegmentImage, log_heads, segment_head, segment_heads};
+use crate::scan::{SegmentReader, log_heads, segment_head, segment_heads};
 use crate::store::{Mode, Store};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -103,10 +103,24 @@ impl<D: BlockDevice> Store<D> {
     /// Accepts the damage: uncertain keys keep the last value that replay found, corrupt keys are removed.
     /// Both are returned. A new incarnation and a checkpoint make it permanent.
     pub fn accept_damage(&mut self, progress: &mut dyn FnMut(u64, u64)) -> Result<CheckReport, Error> {
-        let report = self.check_all(progress);
         if self.options.read_only {
             return Err(Error::ReadOnly);
         }
+        let report = self.check_all(progress);
+        match self.accept() {
+            Ok(()) => Ok(report),
+            Err(error) => {
+                // Nothing is accepted that is not durable.
+                self.index.mark_uncertain();
+                self.hole = true;
+                self.mode = Mode::NeedsReplay;
+                self.recover()?;
+                Err(error)
+            }
+        }
+    }
+
+    fn accept(&mut self) -> Result<(), Error> {
         let mut corrupt = Vec::new();
         self.index.values_mut().for_each(|entry| entry.uncertain = false);
         for (key, entry) in self.index.iter() {
@@ -123,21 +137,20 @@ impl<D: BlockDevice> Store<D> {
         for key in corrupt {
             self.delete(&key)?;
         }
-        self.checkpoint_now()?;
-        Ok(report)
+        self.checkpoint_now()
     }
 }
 
 /// Calls `show` with each group found in the log of a device, in order, dropped and damaged ones included.
-pub(crate) fn groups(device: &mut impl BlockDevice, show: &mut dyn FnMut(GroupSummary)) -> Result<(), Error> {
+pub(crate) fn groups(device: &mut dyn BlockDevice, show: &mut dyn FnMut(GroupSummary)) -> Result<(), Error> {
     let mut damage = DamageLog::default();
     let superblock = read_superblock(device, &mut damage)?;
-    let heads = segment_heads(device, &superblock, &mut damage);
-    let mut image = SegmentImage::new(&superblock);
+    let (heads, _) = segment_heads(device, &superblock, &mut damage);
+    let mut reader = SegmentReader::new(device, &superblock);
     for head in log_heads(&heads, &superblock) {
-        image.read(device, &head);
+        reader.enter(&head);
         let mut unit = 1;
-        while let Some(group) = image.next_group(unit) {
+        while let Some(group) = reader.next_group(unit) {
             unit = group.end();
             show(GroupSummary {
                 place: (group.segment, group.start),

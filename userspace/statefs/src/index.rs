@@ -115,7 +115,9 @@ impl Page {
         let slot = Slot { rank, entry, start: self.keys.len() as u16, length: key.len() as u8 };
         self.keys.extend_from_slice(key);
         self.slots.insert(at, slot);
-        self.rank_again();
+        if at == 0 {
+            self.rank_again();
+        }
     }
 
     /// Keeps the slots that are wanted; the keys of the others leave the buffer.
@@ -228,6 +230,8 @@ impl Index {
             let place = self.pages.len().min(page + 1);
             self.newest = place;
             let mut fresh = Page::of(&[], &[]);
+            // Its keys will be about as long as those before.
+            fresh.keys.reserve_exact(self.pages.get(page).map_or(0, |before| before.keys.len()));
             fresh.insert(0, rank, key, entry);
             self.pages.insert(place, fresh);
         }

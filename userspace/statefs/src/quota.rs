@@ -14,8 +14,16 @@ pub struct Quota {
     pub bytes_max: u64,
     /// Keys it may use at the most.
     pub keys_max: u64,
-    /// Bytes that no other prefix can take from it. With any, it may also use the last free segments.
+    /// Bytes that no other prefix can take from it, nor the keys that fit in them. With any, it may also use the last
+    /// free segments.
     pub bytes_reserved: u64,
+}
+
+impl Quota {
+    /// Keys that no other prefix can take from it: as many as its reserve holds, and it may use.
+    fn keys_reserved(&self) -> u64 {
+        self.keys_max.min(self.bytes_reserved / cost(self.prefix.len() + 1, 0))
+    }
 }
 
 /// Bytes that a key counts for: the value, and eight times header and key, which is what its commit
@@ -103,13 +111,20 @@ impl Usage {
                 return Err(Error::QuotaKeys);
             }
         }
-        if self.total.keys + more_keys > bounds.keys {
+        let others = quotas.iter().zip(&self.shares).enumerate().filter(|(at, _)| Some(*at) != own);
+        let (mut kept, mut kept_keys) = (0u64, 0u64);
+        for (_, (quota, used)) in others {
+            kept = kept.saturating_add(quota.bytes_reserved.saturating_sub(used.bytes));
+            kept_keys = kept_keys.saturating_add(quota.keys_reserved().saturating_sub(used.keys));
+        }
+        if more_keys > 0 && (self.total.keys + more_keys).saturating_add(kept_keys) > bounds.keys {
             return Err(Error::TooManyKeys);
         }
-        let others = quotas.iter().zip(&self.shares).enumerate().filter(|(at, _)| Some(*at) != own);
-        let kept: u64 =
-            others.map(|(_, (quota, used))| quota.bytes_reserved.saturating_sub(used.bytes)).sum();
-        if self.total.bytes + more + kept > bounds.bytes { Err(Error::NoSpace) } else { Ok(()) }
+        if (self.total.bytes + more).saturating_add(kept) > bounds.bytes {
+            Err(Error::NoSpace)
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -60,7 +60,7 @@ impl<D: BlockDevice> Store<D> {
         let mut sectors = core::mem::take(&mut self.sectors);
         let read = self.read_value(&entry, &mut sectors).map(|found| value.extend_from_slice(found));
         self.sectors = sectors;
-        if read.is_err() {
+        if read == Err(Error::Corrupt) {
             self.mark_corrupt(key);
         }
         read.map(|()| entry.version)

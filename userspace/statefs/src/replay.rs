@@ -2,13 +2,16 @@
 
 use crate::apply::{Place, apply};
 use crate::damage::{Damage, DamageLog};
-use crate::device::BlockDevice;
+use crate::device::{BlockDevice, DeviceError};
 use crate::error::Error;
 use crate::format::{Geometry, SegmentHead, Superblock};
-use crate::index::{Index, Operations};
+use crate::group::GroupKind;
+use crate::index::{Index, Operations, State};
 use crate::limits::VERSION_SKIP;
-use crate::scan::{FoundGroup, SegmentImage, log_heads, segment_head, segment_heads};
+use crate::quota::{Difference, Quota, Usage};
+use crate::scan::{FoundGroup, SegmentReader, log_heads, segment_head, segment_heads};
 use crate::segments::{SegmentState, Segments};
+use crate::store::Options;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -29,6 +32,7 @@ pub(crate) struct Loaded {
     pub superblock: Superblock,
     pub index: Index,
     pub operations: Operations,
+    pub usage: Usage,
     pub segments: Segments,
     pub end: LogEnd,
     /// The segment in which the log can go on, and the first unit behind everything found in it.
@@ -38,13 +42,18 @@ pub(crate) struct Loaded {
     pub must_accept: bool,
     /// Groups may be missing: absence is not certain.
     pub hole: bool,
+    /// Nothing was dropped, nothing unreadable: whoever opens the device next finds the same, be anything written
+    /// by then or not.
+    pub settled: bool,
+    /// What the newest group was for.
+    pub newest_kind: GroupKind,
     pub groups: u64,
     pub bytes: u64,
 }
 
 /// Reads the superblocks: the newest valid one, and the damage to the other.
 pub(crate) fn read_superblock(
-    device: &mut impl BlockDevice,
+    device: &mut dyn BlockDevice,
     damage: &mut DamageLog,
 ) -> Result<Superblock, Error> {
     let mut worst = Error::Foreign;
@@ -85,39 +94,90 @@ pub(crate) fn read_superblock(
 }
 
 /// Checks a superblock against the device it was found on.
-pub(crate) fn check_device(device: &impl BlockDevice, geometry: &Geometry) -> Result<(), Error> {
+pub(crate) fn check_device(device: &dyn BlockDevice, geometry: &Geometry) -> Result<(), Error> {
     if device.length() < geometry.device_bytes() {
         return Err(Error::Truncated);
     }
     if device.physical_block() > geometry.unit { Err(Error::UnitTooSmall) } else { Ok(()) }
 }
 
-/// Replays a device. Bounded: one segment is in memory at a time, and each is read once.
-/// `keep_tombstones` is always true but for the mutant that shows why.
-pub(crate) fn load(device: &mut impl BlockDevice, keep_tombstones: bool) -> Result<Loaded, Error> {
+/// A device as an opening reads it: when it goes away, what could not be read must not be taken for damaged.
+struct Watched<'d> {
+    device: &'d mut dyn BlockDevice,
+    gone: bool,
+}
+
+impl BlockDevice for Watched<'_> {
+    fn physical_block(&self) -> u32 {
+        self.device.physical_block()
+    }
+
+    fn length(&self) -> u64 {
+        self.device.length()
+    }
+
+    fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), DeviceError> {
+        if self.gone {
+            return Err(DeviceError::Gone);
+        }
+        let outcome = self.device.read(offset, buffer);
+        self.gone = outcome == Err(DeviceError::Gone);
+        outcome
+    }
+
+    fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), DeviceError> {
+        self.device.write(offset, data)
+    }
+
+    fn flush(&mut self) -> Result<(), DeviceError> {
+        self.device.flush()
+    }
+}
+
+/// Replays a device. Bounded: one group is in memory at a time, and each unit is read twice at the most.
+pub(crate) fn load(device: &mut dyn BlockDevice, options: &Options) -> Result<Loaded, Error> {
+    let mut device = Watched { device, gone: false };
+    let loaded = read_log(&mut device, options);
+    if device.gone { Err(Error::Device(DeviceError::Gone)) } else { loaded }
+}
+
+fn read_log(device: &mut dyn BlockDevice, options: &Options) -> Result<Loaded, Error> {
     let mut damage = DamageLog::default();
     let superblock = read_superblock(device, &mut damage)?;
     check_device(device, &superblock.geometry)?;
-    let heads = segment_heads(device, &superblock, &mut damage);
-    let mut replay = Replay::new(&superblock, damage, keep_tombstones);
+    let (heads, all_heads_good) = segment_heads(device, &superblock, &mut damage);
+    let mut replay = Replay::new(&superblock, damage, keep_tombstones(options));
     replay.proven = heads.iter().map(|head| head.frontier).fold(superblock.frontier, u64::max);
     let log = log_heads(&heads, &superblock);
     if log.len() as u32 > superblock.geometry.replay_bound() {
         replay.damage.report(Damage::ReplayOverBound { segments: log.len() as u32 });
     }
-    let mut image = SegmentImage::new(&superblock);
+    let mut reader = SegmentReader::new(device, &superblock);
     for head in &log {
-        image.read(device, head);
+        reader.enter(head);
         replay.bytes += superblock.geometry.segment_bytes() as u64;
         let mut unit = 1;
-        while let Some(group) = image.next_group(unit) {
+        while let Some(group) = reader.next_group(unit) {
             unit = group.end();
             replay.offer(group);
         }
+        replay.end_of(head, unit, reader.is_unreadable(unit));
     }
+    let all_readable = reader.all_readable;
     replay.finish(superblock.frontier);
+    replay.settled = all_heads_good && all_readable && replay.damage.count() == 0;
     let append = replay.append_position(device, &superblock, &log);
-    Ok(replay.into_loaded(superblock, &heads, append))
+    Ok(replay.into_loaded(superblock, &heads, append, options))
+}
+
+#[cfg(feature = "mutants")]
+fn keep_tombstones(options: &Options) -> bool {
+    options.mutant != crate::store::Mutant::TombstoneDroppedEarly
+}
+
+#[cfg(not(feature = "mutants"))]
+fn keep_tombstones(_: &Options) -> bool {
+    true
 }
 
 /// The state of a replay: what was applied, and the one group whose fate the next one decides.
@@ -126,6 +186,8 @@ pub(crate) struct Replay {
     operations: Operations,
     damage: DamageLog,
     undecided: Option<FoundGroup>,
+    /// Where the next group would begin, there was one that left no header.
+    lost_behind: bool,
     proven: u64,
     newest_epoch: u64,
     newest_crc: u32,
@@ -134,6 +196,8 @@ pub(crate) struct Replay {
     superblock: u64,
     superblock_named: u64,
     hole: bool,
+    settled: bool,
+    newest_kind: GroupKind,
     /// Segments whose groups were applied.
     applied_in: Vec<u32>,
     /// Where the last group found ends, and in which segment.
@@ -151,6 +215,7 @@ impl Replay {
             operations: Operations::default(),
             damage,
             undecided: None,
+            lost_behind: false,
             proven: superblock.frontier,
             newest_epoch: superblock.base_epoch,
             newest_crc: superblock.base_crc,
@@ -159,6 +224,8 @@ impl Replay {
             superblock: superblock.generation,
             superblock_named: superblock.generation,
             hole: false,
+            settled: false,
+            newest_kind: GroupKind::Open,
             applied_in: Vec::new(),
             found_end: None,
             groups: 0,
@@ -187,6 +254,18 @@ impl Replay {
             self.acknowledge(before);
         }
         self.undecided = Some(group);
+        self.lost_behind = false;
+    }
+
+    /// Takes the end of a segment: whether it tells of a group behind the newest found, whose headers are lost. A
+    /// segment is taken for a group, and a unit that cannot be read may have held one.
+    fn end_of(&mut self, head: &SegmentHead, unit: u32, unreadable: bool) {
+        let (newest, segment) = match &self.undecided {
+            Some(group) => (group.header.epoch, Some(group.segment)),
+            None => (self.newest_epoch, None),
+        };
+        let taken = unit == 1 && head.frontier >= newest && head.incarnation >= self.incarnation;
+        self.lost_behind |= taken || (unreadable && segment == Some(head.segment));
     }
 
     /// Applies a group that was acknowledged.
@@ -216,6 +295,7 @@ impl Replay {
         }
         self.newest_epoch = header.epoch;
         self.newest_crc = header.crc();
+        self.newest_kind = header.kind;
         self.groups += 1;
         if self.applied_in.last() != Some(&group.segment) {
             self.applied_in.push(group.segment);
@@ -235,8 +315,7 @@ impl Replay {
             if last.header.epoch <= self.proven || last.whole {
                 self.acknowledge(last);
             } else {
-                let bytes = u64::from(last.header.units) * u64::from(self.unit);
-                self.damage.report(Damage::TailDropped { epoch: last.header.epoch, bytes });
+                self.drop_tail(last.header.epoch, last.header.units);
             }
         }
         if self.newest_epoch < self.proven {
@@ -244,6 +323,8 @@ impl Replay {
             if frontier > self.newest_epoch {
                 self.damage.report(Damage::LostDurable { frontier, newest: self.newest_epoch });
             }
+        } else if self.lost_behind {
+            self.drop_tail(self.newest_epoch + 1, 1);
         }
         if self.superblock_named > self.superblock {
             self.damage.report(Damage::SuperblockLost { generation: self.superblock_named });
@@ -253,11 +334,16 @@ impl Replay {
         }
     }
 
+    fn drop_tail(&mut self, epoch: u64, units: u32) {
+        let bytes = u64::from(units) * u64::from(self.unit);
+        self.damage.report(Damage::TailDropped { epoch, bytes });
+    }
+
     /// Where the log can go on: behind everything found in the segment of the newest group, if both heads
     /// of that segment are good.
     fn append_position(
         &self,
-        device: &mut impl BlockDevice,
+        device: &mut dyn BlockDevice,
         superblock: &Superblock,
         log: &[SegmentHead],
     ) -> Option<(SegmentHead, u32)> {
@@ -273,6 +359,7 @@ impl Replay {
         superblock: Superblock,
         heads: &[SegmentHead],
         append: Option<(SegmentHead, u32)>,
+        options: &Options,
     ) -> Loaded {
         // A head that was recovered, or lost for good, may have had a higher generation than any that is left.
         let unsure = u64::from(superblock.geometry.segments) - heads.len() as u64 + 2;
@@ -288,32 +375,43 @@ impl Replay {
                 .saturating_add(VERSION_SKIP.saturating_mul(lost.saturating_add(1))),
             next_segment_generation: superblock.next_segment_generation.max(newest_head),
         };
-        let segments = self.segment_table(&superblock, heads);
+        let (segments, usage) = self.occupied(&superblock, heads, &options.quotas);
         Loaded {
             must_accept: self.hole || self.superblock_named > self.superblock,
             hole: self.hole,
             superblock,
             index: self.index,
             operations: self.operations,
+            usage,
             segments,
             end,
             append,
             damage: self.damage,
+            settled: self.settled,
+            newest_kind: self.newest_kind,
             groups: self.groups,
             bytes: self.bytes,
         }
     }
 
-    /// The state of each segment, from the free map, the log and the live values.
-    fn segment_table(&self, superblock: &Superblock, heads: &[SegmentHead]) -> Segments {
+    /// The state of each segment, from the free map, the log and the live values; and what the keys use.
+    fn occupied(
+        &self,
+        superblock: &Superblock,
+        heads: &[SegmentHead],
+        quotas: &[Quota],
+    ) -> (Segments, Usage) {
         let mut segments = Segments::new(superblock.geometry.segments);
         for head in heads {
             if let Some(info) = segments.get_mut(head.segment) {
                 info.generation = head.generation;
             }
         }
+        let mut usage = Usage::new(quotas);
         for (key, entry) in self.index.iter() {
             segments.add_live(entry.live_bytes(key));
+            let new = (entry.state != State::Deleted).then_some(entry.length as usize);
+            usage.apply(quotas, Difference { key, old: None, new });
         }
         for (segment, was_free) in superblock.free.iter().enumerate() {
             let in_log = self.applied_in.contains(&(segment as u32));
@@ -325,6 +423,6 @@ impl Replay {
                 };
             }
         }
-        segments
+        (segments, usage)
     }
 }

@@ -6,7 +6,6 @@ use crate::device::{BlockDevice, SECTOR};
 use crate::format::{Geometry, SegmentHead, Superblock};
 use crate::group::{GroupHeader, HEADER, RecordHeader, Records, Role, layout, pad8};
 use crate::sorted::Sorted;
-use alloc::vec;
 use alloc::vec::Vec;
 
 /// A group as it was found.
@@ -36,91 +35,127 @@ impl FoundGroup {
     }
 }
 
-/// One segment after the other in the same memory, with what reads could not bring as zeros.
-pub(crate) struct SegmentImage {
-    bytes: Vec<u8>,
-    /// Units that are zeros because they could not be read: no payload in them verifies, be it of zeros.
+/// Bytes that one read brings while a log is read: few enough that they stay in the processor's cache and that the
+/// memory for them costs an opening nothing.
+const WINDOW_BYTES: usize = 64 * 1024;
+
+/// One segment after the other, through a window of memory, with what reads could not bring as zeros.
+pub(crate) struct SegmentReader<'d> {
+    device: &'d mut dyn BlockDevice,
+    /// Units of the segment from `first` on.
+    window: Vec<u8>,
+    first: u32,
+    /// Units of the window that are zeros because they could not be read: no payload in them verifies, be it of
+    /// zeros.
     unreadable: Vec<bool>,
+    /// Whether every read brought what was asked for.
+    pub all_readable: bool,
     geometry: Geometry,
     segment: u32,
     salt: u64,
     store_salt: u64,
 }
 
-impl SegmentImage {
-    /// Room for a segment of this store.
-    pub fn new(store: &Superblock) -> SegmentImage {
-        let geometry = store.geometry;
-        SegmentImage {
-            bytes: vec![0; geometry.segment_bytes()],
-            unreadable: vec![false; geometry.segment_units as usize],
-            geometry,
+impl<'d> SegmentReader<'d> {
+    /// A reader of the segments of this store.
+    pub fn new(device: &'d mut dyn BlockDevice, store: &Superblock) -> SegmentReader<'d> {
+        SegmentReader {
+            device,
+            window: Vec::new(),
+            first: 0,
+            unreadable: Vec::new(),
+            all_readable: true,
+            geometry: store.geometry,
             segment: 0,
             salt: 0,
             store_salt: store.salt,
         }
     }
 
-    /// Reads a segment; what is unreadable as a whole is read unit by unit.
-    pub fn read(&mut self, device: &mut impl BlockDevice, head: &SegmentHead) {
+    /// Turns to a segment.
+    pub fn enter(&mut self, head: &SegmentHead) {
         (self.segment, self.salt) = (head.segment, head.salt);
-        self.unreadable.fill(false);
-        let offset = self.geometry.segment_offset(head.segment);
-        if device.read(offset, &mut self.bytes).is_ok() {
-            return;
+        self.window.clear();
+    }
+
+    /// Brings so many units into the window, and what follows them as far as one read goes; none beyond the last
+    /// that a group can use.
+    fn bring(&mut self, first: u32, units: u32) -> Option<()> {
+        let unit = self.geometry.unit_bytes();
+        let last = self.geometry.segment_units - 1;
+        let end = first.checked_add(units).filter(|end| *end <= last)?;
+        if first >= self.first && end as usize <= self.first as usize + self.window.len() / unit {
+            return Some(());
         }
-        let units = self.bytes.chunks_mut(self.geometry.unit_bytes());
-        for (unit, (part, unreadable)) in units.zip(&mut self.unreadable).enumerate() {
-            if device.read(offset + (unit * self.geometry.unit_bytes()) as u64, part).is_err() {
+        let units = units.max((WINDOW_BYTES / unit) as u32).min(last - first) as usize;
+        self.first = first;
+        self.window.resize(units * unit, 0);
+        self.unreadable.clear();
+        self.unreadable.resize(units, false);
+        let offset = self.geometry.segment_offset(self.segment) + u64::from(first) * unit as u64;
+        if self.device.read(offset, &mut self.window).is_ok() {
+            return Some(());
+        }
+        // What is unreadable as a whole is read unit by unit.
+        for (at, (part, unreadable)) in self.window.chunks_mut(unit).zip(&mut self.unreadable).enumerate() {
+            if self.device.read(offset + (at * unit) as u64, part).is_err() {
                 part.fill(0);
                 *unreadable = true;
+                self.all_readable = false;
             }
         }
+        Some(())
+    }
+
+    /// Units of the segment, brought into the window before.
+    fn held(&self, first: u32, units: u32) -> Option<&[u8]> {
+        let unit = self.geometry.unit_bytes();
+        let from = first.checked_sub(self.first)? as usize * unit;
+        self.window.get(from..)?.get(..units as usize * unit)
+    }
+
+    /// Whether this unit cannot be read.
+    pub fn is_unreadable(&mut self, unit: u32) -> bool {
+        let at = self.bring(unit, 1).map(|()| unit - self.first);
+        at.is_some_and(|at| self.unreadable.get(at as usize) == Some(&true))
     }
 
     /// The next group at or after a unit.
-    pub fn next_group(&self, from: u32) -> Option<FoundGroup> {
-        (from..self.geometry.segment_units - 1)
-            .find_map(|unit| self.group_at(unit).or_else(|| self.group_before(unit, from)))
+    pub fn next_group(&mut self, from: u32) -> Option<FoundGroup> {
+        (from..self.geometry.segment_units - 1).find_map(|unit| self.group_at(unit, from))
     }
 
-    fn header_at(&self, offset: usize, role: Role) -> Option<GroupHeader> {
-        let header = GroupHeader::decode(
-            self.bytes.get(offset..)?,
-            role,
-            self.store_salt,
-            self.geometry.unit_bytes(),
-        )?;
+    fn header_at(&mut self, unit: u32, role: Role) -> Option<GroupHeader> {
+        self.bring(unit, 1)?;
+        let header =
+            GroupHeader::decode(self.held(unit, 1)?, role, self.store_salt, self.geometry.unit_bytes())?;
         (header.salt == self.salt).then_some(header)
     }
 
-    /// The group whose first unit this is.
-    fn group_at(&self, unit: u32) -> Option<FoundGroup> {
-        let header = self.header_at(unit as usize * self.geometry.unit_bytes(), Role::Head)?;
-        self.load(header, unit)
+    /// The group whose first unit this is, or whose commit record B starts here, its header being lost.
+    fn group_at(&mut self, unit: u32, from: u32) -> Option<FoundGroup> {
+        let whole = self.header_at(unit, Role::Head).and_then(|header| self.load(header, unit));
+        whole.or_else(|| {
+            let header = self.header_at(unit, Role::CommitB)?;
+            let bytes = self.geometry.unit_bytes();
+            let before = layout(header.body as usize, header.table as usize, bytes).commit_b / bytes;
+            let start = unit.checked_sub(before as u32).filter(|start| *start >= from)?;
+            self.load(header, start)
+        })
     }
 
-    /// The group whose commit record B starts at this unit, its header being lost.
-    fn group_before(&self, unit: u32, from: u32) -> Option<FoundGroup> {
-        let header = self.header_at(unit as usize * self.geometry.unit_bytes(), Role::CommitB)?;
-        let before = layout(header.body as usize, header.table as usize, self.geometry.unit_bytes()).commit_b;
-        let start = unit.checked_sub((before / self.geometry.unit_bytes()) as u32)?;
-        if start >= from { self.load(header, start) } else { None }
-    }
-
-    fn load(&self, header: GroupHeader, start: u32) -> Option<FoundGroup> {
-        if start.checked_add(header.units)? > self.geometry.segment_units - 1 {
-            return None;
-        }
+    fn load(&mut self, header: GroupHeader, start: u32) -> Option<FoundGroup> {
+        self.bring(start, header.units)?;
+        let group = self.held(start, header.units)?;
         let unit = self.geometry.unit_bytes();
-        let group = self.bytes.get(start as usize * unit..(start + header.units) as usize * unit)?;
         let places = layout(header.body as usize, header.table as usize, unit);
         let copy = |role, at: usize| {
             let found = GroupHeader::decode(group.get(at..)?, role, self.store_salt, unit)?;
             let table = group.get(at + HEADER..)?.get(..header.table as usize)?;
             (found == header && salted(header.salt, table) == header.table_crc).then_some(table)
         };
-        let head_is_there = self.header_at(start as usize * unit, Role::Head).is_some();
+        let head = GroupHeader::decode(group, Role::Head, self.store_salt, unit);
+        let head_is_there = head.is_some_and(|head| head.salt == self.salt);
         let (a, b) = (copy(Role::CommitA, places.commit_a), copy(Role::CommitB, places.commit_b));
         let all_copies = head_is_there && a.is_some() && b.is_some();
         let copied = a.or(b).map(<[u8]>::to_vec);
@@ -154,28 +189,31 @@ impl SegmentImage {
 
     fn payload_verifies(&self, record: &RecordHeader, start: u32, units: u32) -> bool {
         let unit = self.geometry.unit_bytes();
-        let end_of_group = (start + units) as usize * unit;
-        let from = (start as usize * unit).saturating_add(record.offset as usize);
+        let from = record.offset as usize;
         let to = from.saturating_add(record.value_length as usize);
+        let before = start.saturating_sub(self.first) as usize;
         let readable = from == to
             || self
                 .unreadable
-                .get(from / unit..to.div_ceil(unit))
+                .get(before + from / unit..before + to.div_ceil(unit))
                 .is_some_and(|units| !units.contains(&true));
-        let payload = self.bytes.get(from..to).filter(|_| readable && to <= end_of_group);
+        let payload = self.held(start, units).and_then(|group| group.get(from..to)).filter(|_| readable);
         payload.is_some_and(|payload| salted(self.store_salt ^ record.version, payload) == record.payload_crc)
     }
 }
 
-/// Reads the heads of all segments; where both copies are lost, what the groups in it tell.
+/// Reads the heads of all segments; where both copies are lost, what the groups in it tell. Also whether the first
+/// copy of each was good.
 pub(crate) fn segment_heads(
-    device: &mut impl BlockDevice,
+    device: &mut dyn BlockDevice,
     store: &Superblock,
     damage: &mut DamageLog,
-) -> Vec<SegmentHead> {
-    let mut heads = Vec::new();
+) -> (Vec<SegmentHead>, bool) {
+    let mut heads = Vec::with_capacity(store.geometry.segments as usize);
+    let mut all_good = true;
     for segment in 0..store.geometry.segments {
         let first = segment_head(device, store, segment, 0);
+        all_good &= first.is_some();
         let head = first.or_else(|| segment_head(device, store, segment, 1));
         let head = head.or_else(|| recover_head(device, store, segment));
         if first.is_none() && head.is_none_or(|head| head.generation >= store.replay_start) {
@@ -183,7 +221,7 @@ pub(crate) fn segment_heads(
         }
         heads.extend(head);
     }
-    heads
+    (heads, all_good)
 }
 
 /// The heads of the segments to replay, in the order of the log.
@@ -200,7 +238,7 @@ type LogOrder = (u64, u64, u64, u32);
 
 /// Reads one copy of a segment's head.
 pub(crate) fn segment_head(
-    device: &mut impl BlockDevice,
+    device: &mut dyn BlockDevice,
     store: &Superblock,
     segment: u32,
     copy: u32,
@@ -214,7 +252,7 @@ pub(crate) fn segment_head(
 
 /// What the group headers in a segment tell of its lost heads, if they belong to the log. Groups of an earlier
 /// life of the segment have another salt.
-fn recover_head(device: &mut impl BlockDevice, store: &Superblock, segment: u32) -> Option<SegmentHead> {
+fn recover_head(device: &mut dyn BlockDevice, store: &Superblock, segment: u32) -> Option<SegmentHead> {
     let unit = store.geometry.unit_bytes();
     let mut sector = [0; SECTOR];
     let mut found = Vec::new();

@@ -6,10 +6,10 @@ use crate::device::BlockDevice;
 use crate::error::Error;
 use crate::format::{Geometry, SUPERBLOCKS, SegmentHead, Superblock};
 use crate::group::GroupKind;
-use crate::index::{Index, Operations, State};
+use crate::index::{Index, Operations};
 use crate::limits::KEYS_MAX_DEVICE;
 use crate::pending::{Pending, sector_buffer};
-use crate::quota::{Bounds, Difference, Quota, Usage};
+use crate::quota::{Bounds, Quota, Usage};
 use crate::replay::{self, Loaded, LogEnd};
 use crate::segments::Segments;
 use alloc::vec::Vec;
@@ -55,6 +55,8 @@ pub enum Mutant {
     SegmentReusedTooEarly,
     /// An opening builds on what it reads, be it durable or not.
     OpenedWithoutFlush,
+    /// An opening that dropped something, or could not read it, serves before that is settled.
+    OpenedUnsettled,
 }
 
 /// How a store is opened.
@@ -139,6 +141,8 @@ pub struct Space {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     Ready,
+    /// What the opening found is served; the first change begins the incarnation.
+    Opened,
     /// A write or flush failed: replay before the next `Ok`.
     NeedsReplay,
     /// Damage has to be accepted, or reading is all that was asked for.
@@ -157,7 +161,7 @@ pub struct Store<D> {
     pub(crate) end: LogEnd,
     /// The segment being filled and its next unit.
     pub(crate) current: Option<(SegmentHead, u32)>,
-    /// Generation of the first segment that an opening would replay.
+    /// What the newest durable group was for.
     pub(crate) newest_kind: GroupKind,
     pub(crate) pending: Pending,
     pub(crate) checkpoint: Option<Checkpoint>,
@@ -209,8 +213,9 @@ impl<D: BlockDevice> Store<D> {
         Ok(())
     }
 
-    /// Opens the store on a device: replays its log and begins a new incarnation, which is durable when this
-    /// returns. A store with damage that has to be accepted, or without room, opens read-only.
+    /// Opens the store on a device: replays its log; all that it then answers is durable. A new incarnation begins
+    /// with the first change, or at once where the opening had to decide something (RFC-0001, 6.3). A store with
+    /// damage that has to be accepted, or without room, opens read-only.
     pub fn open(mut device: D, options: Options) -> Result<Store<D>, Error> {
         let loaded = load(&mut device, &options)?;
         let geometry = loaded.superblock.geometry;
@@ -241,12 +246,7 @@ impl<D: BlockDevice> Store<D> {
 
     /// Takes over what replay found, and begins a new incarnation.
     fn adopt(&mut self, loaded: Loaded) -> Result<(), Error> {
-        let mut usage = Usage::new(&self.options.quotas);
-        for (key, entry) in loaded.index.iter() {
-            let new = (entry.state != State::Deleted).then_some(entry.length as usize);
-            usage.apply(&self.options.quotas, Difference { key, old: None, new });
-        }
-        self.usage = usage;
+        self.usage = loaded.usage;
         self.superblock = loaded.superblock;
         self.index = loaded.index;
         self.operations = loaded.operations;
@@ -254,6 +254,7 @@ impl<D: BlockDevice> Store<D> {
         self.end = loaded.end;
         self.current = loaded.append;
         self.hole = loaded.hole;
+        self.newest_kind = loaded.newest_kind;
         self.pending.clear();
         self.checkpoint = None;
         for report in loaded.damage.reports() {
@@ -266,16 +267,27 @@ impl<D: BlockDevice> Store<D> {
         if loaded.must_accept || self.options.read_only {
             return Ok(());
         }
+        let Some((_, _, takes_a_segment)) = self.place_for_alone() else {
+            self.damage.report(Damage::NoRoomToOpen);
+            return Ok(());
+        };
+        // A segment that is taken may hold what a dead process wrote for a group: half written over, its heads lost,
+        // it would be found.
+        let may_wait = is_settled(loaded.settled, &self.options) && !takes_a_segment;
+        if may_wait && !self.checkpoint_presses() {
+            self.mode = Mode::Opened;
+            return Ok(());
+        }
         self.begin_incarnation()
     }
 
-    /// Writes the group that starts an incarnation. Without room for it the store stays read-only.
+    /// Where a group without records goes.
+    pub(crate) fn place_for_alone(&self) -> Option<(u32, u32, bool)> {
+        self.place_for(crate::pending::units_alone(0, 0, self.superblock.geometry.unit_bytes()))
+    }
+
+    /// Writes the group that starts an incarnation. Without room for what has to follow the store is read-only.
     pub(crate) fn begin_incarnation(&mut self) -> Result<(), Error> {
-        if self.place_for(crate::pending::units_alone(0, 0, self.superblock.geometry.unit_bytes())).is_none()
-        {
-            self.damage.report(Damage::NoRoomToOpen);
-            return Ok(());
-        }
         self.submit(GroupKind::Open)?;
         self.mode = Mode::Ready;
         match self.shorten_log() {
@@ -286,6 +298,17 @@ impl<D: BlockDevice> Store<D> {
             }
             other => other,
         }
+    }
+
+    /// Makes the store ready to write: replays after an I/O error, and begins the incarnation.
+    pub(crate) fn get_ready(&mut self) -> Result<(), Error> {
+        if self.mode == Mode::NeedsReplay {
+            self.recover()?;
+        }
+        if self.mode == Mode::Opened {
+            self.begin_incarnation().inspect_err(|_| self.mode = Mode::NeedsReplay)?;
+        }
+        if self.mode == Mode::ReadOnly { Err(Error::ReadOnly) } else { Ok(()) }
     }
 
     /// Runs the checkpoints that cannot wait at an opening: a machine that dies again and again soon after it
@@ -383,16 +406,11 @@ impl<D: BlockDevice> Store<D> {
 
 /// Reads what is on the device. Who is going to write flushes first: a process that died may have left groups, or a
 /// superblock, that can be read and are not durable, and the first group written here says that they were.
-fn load(device: &mut impl BlockDevice, options: &Options) -> Result<Loaded, Error> {
+fn load(device: &mut dyn BlockDevice, options: &Options) -> Result<Loaded, Error> {
     if !options.read_only && flushes_first(options) {
         device.flush()?;
     }
-    replay::load(device, keep_tombstones(options))
-}
-
-#[cfg(feature = "mutants")]
-fn keep_tombstones(options: &Options) -> bool {
-    options.mutant != Mutant::TombstoneDroppedEarly
+    replay::load(device, options)
 }
 
 #[cfg(feature = "mutants")]
@@ -400,12 +418,17 @@ fn flushes_first(options: &Options) -> bool {
     options.mutant != Mutant::OpenedWithoutFlush
 }
 
-#[cfg(not(feature = "mutants"))]
-fn flushes_first(_: &Options) -> bool {
-    true
+#[cfg(feature = "mutants")]
+fn is_settled(settled: bool, options: &Options) -> bool {
+    settled || options.mutant == Mutant::OpenedUnsettled
 }
 
 #[cfg(not(feature = "mutants"))]
-fn keep_tombstones(_: &Options) -> bool {
+fn is_settled(settled: bool, _: &Options) -> bool {
+    settled
+}
+
+#[cfg(not(feature = "mutants"))]
+fn flushes_first(_: &Options) -> bool {
     true
 }

@@ -65,6 +65,7 @@ impl<D: BlockDevice> Store<D> {
         if let Err(refusal) = self.check_conditions(batch) {
             return Ok(self.answer(Err(refusal)));
         }
+        self.get_ready()?;
         self.check_segments(batch, body, table)?;
         self.reserve(batch)?;
         let mut version = 0;
@@ -92,7 +93,8 @@ impl<D: BlockDevice> Store<D> {
             Ok(()) => outcomes,
             Err(_) => {
                 self.mode = Mode::NeedsReplay;
-                outcomes.into_iter().map(|outcome| outcome.and(Err(Error::OutcomeUnknown))).collect()
+                // A refusal too may rest on a change of this group.
+                alloc::vec![Err(Error::OutcomeUnknown); outcomes.len()]
             }
         }
     }
@@ -128,10 +130,16 @@ impl<D: BlockDevice> Store<D> {
 
     /// Proves the newest group acknowledged: after idling, and at shutdown.
     pub fn seal(&mut self) -> Result<(), Error> {
-        if self.mode != Mode::Ready || self.newest_kind != GroupKind::Data || !self.pending.is_empty() {
+        if self.newest_kind != GroupKind::Data || !self.pending.is_empty() {
             return Ok(());
         }
-        if self.place_for(units_alone(0, 0, self.superblock.geometry.unit_bytes())).is_none() {
+        match self.mode {
+            Mode::Ready => {}
+            // The group that begins an incarnation proves the one before as well.
+            Mode::Opened => return self.get_ready(),
+            Mode::NeedsReplay | Mode::ReadOnly => return Ok(()),
+        }
+        if self.place_for_alone().is_none() {
             return Err(Error::CheckpointNeeded);
         }
         self.submit(GroupKind::Seal).inspect_err(|_| self.mode = Mode::NeedsReplay)

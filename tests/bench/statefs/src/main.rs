@@ -1,6 +1,6 @@
 //! statefs beside redb, SQLite (WAL, synchronous=FULL), sled and LMDB: in one run, on one file system, every
-//! change durable when it returns, all files warmed. `statefs-bench [--json] [--constants] [--folder DIR]`;
-//! `--constants` measures nothing but the constants of an opening.
+//! change durable when it returns, all files warmed. `statefs-bench [--json] [--only PART] [--folder DIR]`; a part is
+//! `puts`, `sizes`, `openings`, `constants` or `memory`.
 //!
 //! Figures are medians over rounds in which the engines take turns, so that a busy computer slows all alike.
 //! A figure that is missed is printed like any other. `docs/statefs.md` says how each is made.
@@ -275,28 +275,46 @@ fn sizes(folder: &Path, keys: usize, length: usize, report: &mut Report) -> Resu
     Ok(())
 }
 
-fn measure(folder: &Path, only_constants: bool, report: &mut Report) -> Result<(), Fault> {
-    if only_constants {
-        return crash::constants(&folder.join("constants"), report);
-    }
-    let raw = warmed_file(&folder.join("raw"))?;
-    let flush = bare_flush(&raw)?;
-    report.add("statefs/bare-fdatasync".into(), flush.as_nanos() as u64, "ns");
-    if flush < REAL_FLUSH {
-        println!("no real flush: a bare fdatasync takes {flush:?}; figures of durable writes say little");
-    }
+fn puts(folder: &Path, report: &mut Report) -> Result<(), Fault> {
     one_writer(folder, 100, report)?;
     one_writer(folder, 4096, report)?;
-    sixteen_writers(folder, report)?;
+    sixteen_writers(folder, report)
+}
+
+fn all_sizes(folder: &Path, report: &mut Report) -> Result<(), Fault> {
     for keys in [1_000, 10_000, 100_000] {
         for length in [100, 4096] {
             sizes(&folder.join("sizes"), keys, length, report)?;
             fs::remove_dir_all(folder.join("sizes"))?;
         }
     }
-    crash::compare(&folder.join("crash"), report)?;
-    crash::constants(&folder.join("constants"), report)?;
-    memory::per_key(report)
+    Ok(())
+}
+
+/// Measures one part, or all.
+fn measure(folder: &Path, only: Option<&str>, report: &mut Report) -> Result<(), Fault> {
+    let flush = bare_flush(&warmed_file(&folder.join("raw"))?)?;
+    report.add("statefs/bare-fdatasync".into(), flush.as_nanos() as u64, "ns");
+    if flush < REAL_FLUSH {
+        println!("no real flush: a bare fdatasync takes {flush:?}; figures of durable writes say little");
+    }
+    let wanted = |part| only.is_none_or(|only| only == part);
+    if wanted("puts") {
+        puts(folder, report)?;
+    }
+    if wanted("sizes") {
+        all_sizes(folder, report)?;
+    }
+    if wanted("openings") {
+        crash::compare(&folder.join("crash"), report)?;
+    }
+    if wanted("constants") {
+        crash::constants(&folder.join("constants"), report)?;
+    }
+    if wanted("memory") {
+        memory::per_key(report)?;
+    }
+    Ok(())
 }
 
 fn main() -> Result<(), Fault> {
@@ -305,13 +323,15 @@ fn main() -> Result<(), Fault> {
         return crash::child(&arguments);
     }
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
-    let chosen =
-        arguments.iter().position(|argument| argument == "--folder").and_then(|at| arguments.get(at + 1));
-    let folder = chosen.map_or_else(|| PathBuf::from("target/bench-data"), PathBuf::from);
+    let value_of = |flag: &str| {
+        let at = arguments.iter().position(|argument| argument == flag)?;
+        arguments.get(at + 1).map(String::as_str)
+    };
+    let folder = value_of("--folder").map_or_else(|| PathBuf::from("target/bench-data"), PathBuf::from);
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
     let mut report = Report { figures: Vec::new(), json: has("--json") };
-    let outcome = measure(&folder, has("--constants"), &mut report);
+    let outcome = measure(&folder, value_of("--only"), &mut report);
     fs::remove_dir_all(&folder)?;
     outcome?;
     if report.json {
