@@ -162,6 +162,11 @@ impl<A: Audit> Judge<A> {
         self.counts
     }
 
+    /// Where decisions are recorded.
+    pub fn audit(&mut self) -> &mut A {
+        &mut self.audit
+    }
+
     /// A message came that is no question.
     pub fn count_malformed(&mut self) {
         count(&mut self.counts.malformed);

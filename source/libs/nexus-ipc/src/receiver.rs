@@ -1,7 +1,9 @@
 //! The server's side: waiting for arrivals, answering at once or later.
 
 use crate::message::{Message, MessageError};
+use crate::refusals::{Refusals, Refused, Teller};
 use crate::{Access, Deadline, Heartbeat, Leases, Status};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::marker::PhantomData;
 use nexus_abi::limits::{MESSAGE_BYTES_MAX, MESSAGE_CAPABILITIES_MAX, REGISTER_BYTES, REGISTER_WORDS};
@@ -55,6 +57,8 @@ pub struct Pending {
     bytes: Vec<u8>,
     /// Of the capabilities that came with the call, how many have found an owner.
     claimed: usize,
+    /// Of a receiver's: the messages that were refused.
+    refusals: Option<Box<Refusals>>,
 }
 
 impl Pending {
@@ -70,6 +74,15 @@ impl Pending {
     fn take(&mut self) -> Registers {
         let reply = core::mem::take(&mut self.reply);
         Registers { header: self.header, reply, words: self.words, ..Registers::default() }
+    }
+
+    /// Refuses a message with the next wait, and counts that.
+    #[cold]
+    fn refuse(&mut self, reply: Handle, status: Status, caller: Caller) {
+        self.set(reply, status, ());
+        if let Some(refusals) = &mut self.refusals {
+            refusals.count(status, caller);
+        }
     }
 
     #[inline(always)]
@@ -196,10 +209,15 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Refuses with the next wait.
+    /// Refuses with the next wait; counted, and told of once in a while.
     pub fn refuse(mut self, status: Status) {
-        let reply = self.take_reply();
-        self.pending.set(reply, status, ());
+        let (reply, caller) = (self.take_reply(), self.caller);
+        self.pending.refuse(reply, status, caller);
+    }
+
+    /// How many messages before this one were refused for this reason.
+    pub fn refused_before(&self, refused: Refused) -> u64 {
+        self.pending.refusals.as_ref().map_or(0, |refusals| refusals.all(refused))
     }
 
     /// Keeps the right to answer for later.
@@ -299,10 +317,12 @@ pub struct Receiver {
 impl Receiver {
     /// A receiver for an endpoint that takes messages of at most `max_bytes`.
     ///
-    /// With an access table it refuses whoever is not in it; without one the capability alone decides.
+    /// With an access table it refuses whoever is not in it; without one the capability alone decides. What it refuses
+    /// is counted ([`Call::refused_before`]).
     pub fn new(endpoint: Handle, max_bytes: usize, access: Option<Access>) -> Self {
         let max_bytes = if max_bytes <= REGISTER_BYTES { 0 } else { max_bytes.min(MESSAGE_BYTES_MAX) };
-        let (came, pending) = ([Handle::NONE; MESSAGE_CAPABILITIES_MAX], Pending::default());
+        let came = [Handle::NONE; MESSAGE_CAPABILITIES_MAX];
+        let pending = Pending { refusals: Some(Box::default()), ..Pending::default() };
         let (words, received) = ([0; REGISTER_WORDS], Vec::new());
         let (takes_capabilities, heartbeat) = (false, None);
         Receiver {
@@ -321,6 +341,14 @@ impl Receiver {
     /// The same, of a server whose supervisor hears that it lives.
     pub fn with_heartbeat(self, heartbeat: Option<Heartbeat>) -> Self {
         Receiver { heartbeat, ..self }
+    }
+
+    /// The same, which has somebody told of what it refuses: once for each class in an interval of ticks.
+    pub fn telling(mut self, interval: u64, teller: Teller) -> Self {
+        if let Some(refusals) = &mut self.pending.refusals {
+            refusals.tell(interval, teller);
+        }
+        self
     }
 
     /// The same, for an endpoint whose messages carry capabilities.
@@ -380,7 +408,7 @@ impl Receiver {
                 Some(Arrival::BadgeGone) => return Ok(Event::BadgeGone(caller.badge)),
                 Some(Arrival::Post) => return Ok(Event::Post { caller, label: registers.header.label() }),
                 Some(Arrival::Call) if !self.is_allowed(&registers) => {
-                    self.pending.set(registers.reply, Status::NotPermitted, ());
+                    self.pending.refuse(registers.reply, Status::NotPermitted, caller);
                 }
                 Some(Arrival::Call) => {
                     self.words = registers.words;

@@ -27,7 +27,7 @@ mod producer;
 
 pub use audit::{
     ACTION_BYTES_MAX, Audit, AuditConsumer, AuditItem, AuditProducer, AuditRecord, AuditSlot, Decision,
-    RESOURCE_BYTES_MAX, RULE_BYTES_MAX,
+    RESOURCE_BYTES_MAX, RULE_BYTES_MAX, Several,
 };
 pub use consumer::{Consumer, Fields, Item, Record};
 pub use cursor::Mark;

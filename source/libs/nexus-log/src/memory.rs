@@ -3,6 +3,7 @@
 //! ```text
 //! page 0, offset 0    head      words that were ever written; the producer's
 //!         offset 4    dropped   records that found the ring full; the producer's
+//!         offset 8    owed      of an audit ring: decisions that wait to be told of together; the producer's
 //!         offset 64   tail      words that the console has ever read; the console's
 //!         offset 68   told      of the dropped, how many it has told of; the console's
 //!         offset 72   taken     records that it has ever read; the console's
@@ -16,6 +17,8 @@
 //!         kind 0: unsigned, 1: signed, 2: text
 //! ```
 //! All of it is reached through atomics: the other sides may change any word at any time.
+
+use zerocopy::FromBytes;
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicU32, Ordering, fence};
@@ -50,6 +53,8 @@ pub struct Progress {
     pub head: AtomicU32,
     /// Records that found the ring full.
     pub dropped: AtomicU32,
+    /// Of an audit ring, decisions that wait to be told of together.
+    pub owed: AtomicU32,
 }
 
 /// One reader's counters.
@@ -145,11 +150,17 @@ impl<'a> Memory<'a> {
         dropped.store(dropped.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
-    /// Writes words from this place of the stream on, once around at the most.
+    /// Where so many words from this place of the stream on are in a row; `None` if they go around the end.
     #[inline(always)]
-    pub(crate) fn writer(&self, place: u32) -> Writer<'a> {
+    pub(crate) fn straight(&self, place: u32, words: u32) -> Option<Straight<'a>> {
+        let from = place as usize & (self.words.len() - 1);
+        self.words.get(from..from + words as usize).map(Straight)
+    }
+
+    /// Writes words from this place of the stream on, once around at the most.
+    pub(crate) fn around(&self, place: u32) -> Around<'a> {
         let (before, from) = self.words.split_at(place as usize & (self.words.len() - 1));
-        Writer { now: from.iter(), next: before.iter() }
+        Around { now: from.iter(), next: before.iter() }
     }
 
     /// Makes everything up to `head` readable; yields which of `readers` must be rung, since it had read all before.
@@ -168,43 +179,67 @@ impl<'a> Memory<'a> {
 }
 
 /// Where the next words of the stream go. Room for them was made sure of before.
-pub(crate) struct Writer<'a> {
+pub(crate) trait Writer {
+    /// Writes words.
+    fn put<const N: usize>(&mut self, values: [u32; N]);
+
+    /// Writes text, padded with zeroes to whole words.
+    #[inline(always)]
+    fn put_text(&mut self, text: &[u8]) {
+        let (whole, rest) = text.as_chunks::<4>();
+        match <[u32]>::ref_from_bytes(whole.as_flattened()) {
+            Ok(words) => {
+                let (groups, words) = words.as_chunks::<4>();
+                groups.iter().for_each(|group| self.put(group.map(u32::from_le)));
+                words.iter().for_each(|word| self.put([u32::from_le(*word)]));
+            }
+            // Text need not be aligned.
+            Err(_) => whole.iter().for_each(|bytes| self.put([u32::from_le_bytes(*bytes)])),
+        }
+        match *rest {
+            [] => {}
+            [first] => self.put([u32::from_le_bytes([first, 0, 0, 0])]),
+            [first, second] => self.put([u32::from_le_bytes([first, second, 0, 0])]),
+            [first, second, third, ..] => self.put([u32::from_le_bytes([first, second, third, 0])]),
+        }
+    }
+}
+
+/// The two words of a number, the lower half first.
+#[inline(always)]
+pub(crate) const fn halves(value: u64) -> [u32; 2] {
+    [value as u32, (value >> 32) as u32]
+}
+
+/// Words in a row: most records are written so.
+pub(crate) struct Straight<'a>(&'a [AtomicU32]);
+
+impl Writer for Straight<'_> {
+    #[inline(always)]
+    fn put<const N: usize>(&mut self, values: [u32; N]) {
+        if let Some((words, rest)) = self.0.split_first_chunk::<N>() {
+            words.iter().zip(values).for_each(|(word, value)| word.store(value, Ordering::Relaxed));
+            self.0 = rest;
+        }
+    }
+}
+
+/// Words of which some are at the end of the ring and the others at its beginning.
+pub(crate) struct Around<'a> {
     now: core::slice::Iter<'a, AtomicU32>,
     /// What follows at the end of the ring: its beginning.
     next: core::slice::Iter<'a, AtomicU32>,
 }
 
-impl Writer<'_> {
-    /// Writes a word.
-    #[inline(always)]
-    pub fn put(&mut self, value: u32) {
-        if self.now.as_slice().is_empty() {
-            self.now = core::mem::take(&mut self.next);
-        }
-        if let Some(word) = self.now.next() {
-            word.store(value, Ordering::Relaxed);
-        }
-    }
-
-    /// Writes two words, the lower half first.
-    #[inline(always)]
-    pub fn put_long(&mut self, value: u64) {
-        self.put(value as u32);
-        self.put((value >> 32) as u32);
-    }
-
-    /// Writes text, padded with zeroes to whole words.
-    #[inline(always)]
-    pub fn put_text(&mut self, text: &[u8]) {
-        let (whole, rest) = text.as_chunks::<4>();
-        for bytes in whole {
-            self.put(u32::from_le_bytes(*bytes));
-        }
-        match *rest {
-            [] => {}
-            [first] => self.put(u32::from_le_bytes([first, 0, 0, 0])),
-            [first, second] => self.put(u32::from_le_bytes([first, second, 0, 0])),
-            [first, second, third, ..] => self.put(u32::from_le_bytes([first, second, third, 0])),
+impl Writer for Around<'_> {
+    fn put<const N: usize>(&mut self, values: [u32; N]) {
+        for value in values {
+            if self.now.as_slice().is_empty() {
+                self.now = core::mem::take(&mut self.next);
+            }
+            if let Some(word) = self.now.next() {
+                word.store(value, Ordering::Relaxed);
+            }
         }
     }
 }

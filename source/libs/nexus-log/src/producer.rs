@@ -1,6 +1,6 @@
 //! The writing side of a log ring.
 
-use crate::memory::{Memory, Ordering, Reader, Writer, text_words};
+use crate::memory::{Memory, Ordering, Reader, Writer, halves, text_words};
 use crate::{FIELD_WORDS_MAX, Level, MESSAGE_BYTES_MAX, SCOPE_BYTES_MAX};
 
 /// Words before the texts of a record: words and level, lengths, then the ticks.
@@ -76,7 +76,6 @@ impl<'a> Producer<'a> {
 
     /// Appends a record. Text beyond [`SCOPE_BYTES_MAX`] and [`MESSAGE_BYTES_MAX`] is cut; fields that do not
     /// fit [`FIELD_WORDS_MAX`] are left out.
-    #[inline]
     pub fn write(
         &mut self,
         level: Level,
@@ -97,14 +96,10 @@ impl<'a> Producer<'a> {
             memory.count_dropped();
             return Written::Dropped;
         }
-        let mut writer = memory.writer(head);
-        writer.put(words | (level as u32) << 16);
-        writer.put((scope.len() | message.len() << 8) as u32);
-        writer.put_long(ticks);
-        writer.put_text(scope);
-        writer.put_text(message);
-        for (key, value) in fields {
-            put_field(&mut writer, key.as_bytes(), value);
+        let record = Encoded { words, level, ticks, scope, message, fields };
+        match memory.straight(head, words) {
+            Some(mut writer) => record.write(&mut writer),
+            None => record.write_around(memory, head),
         }
         Written::Kept(memory.publish(head, head.wrapping_add(words), readers))
     }
@@ -128,18 +123,57 @@ fn fitting<'f, 'v>(fields: &'f [(&'v str, Value<'v>)]) -> (&'f [(&'v str, Value<
     (fields, words)
 }
 
+/// A record that fits, and its words.
+struct Encoded<'r, 'v> {
+    words: u32,
+    level: Level,
+    ticks: u64,
+    scope: &'r [u8],
+    message: &'r [u8],
+    fields: &'r [(&'v str, Value<'v>)],
+}
+
+impl Encoded<'_, '_> {
+    #[inline(always)]
+    fn write(&self, writer: &mut impl Writer) {
+        let lengths = (self.scope.len() | self.message.len() << 8) as u32;
+        let [low, high] = halves(self.ticks);
+        writer.put([self.words | (self.level as u32) << 16, lengths, low, high]);
+        if !self.scope.is_empty() {
+            writer.put_text(self.scope);
+        }
+        writer.put_text(self.message);
+        for (key, value) in self.fields {
+            put_field(writer, key.as_bytes(), value);
+        }
+    }
+
+    /// Across the end of the ring.
+    #[cold]
+    #[inline(never)]
+    fn write_around(&self, memory: &Memory<'_>, head: u32) {
+        self.write(&mut memory.around(head));
+    }
+}
+
 #[inline(always)]
-fn put_field(writer: &mut Writer<'_>, key: &[u8], value: &Value<'_>) {
-    let kind = match value {
-        Value::Unsigned(_) => 0,
-        Value::Signed(_) => SIGNED,
-        Value::Text(text) => TEXT | (text.len() as u32) << 16,
-    };
-    writer.put(key.len() as u32 | kind);
-    writer.put_text(key);
+fn put_field(writer: &mut impl Writer, key: &[u8], value: &Value<'_>) {
+    let length = key.len() as u32;
     match value {
-        Value::Unsigned(number) => writer.put_long(*number),
-        Value::Signed(number) => writer.put_long(*number as u64),
-        Value::Text(text) => writer.put_text(text),
+        Value::Unsigned(number) => {
+            writer.put([length]);
+            writer.put_text(key);
+            writer.put(halves(*number));
+        }
+        Value::Signed(number) => {
+            writer.put([length | SIGNED]);
+            writer.put_text(key);
+            writer.put(halves(*number as u64));
+        }
+        Value::Text(text) => {
+            writer.put([length | TEXT | (text.len() as u32) << 16]);
+            writer.put_text(key);
+            writer.put_text(text);
+        }
     }
 }

@@ -16,12 +16,22 @@ use nexus_rt::{Environment, SetupError};
 const KERNEL_BYTES: usize = 16 * 1024;
 /// Items that one source gives in a turn; what is left comes with the next.
 const ITEMS_A_TURN: usize = 32;
+/// Turns before anybody is answered: what every ring can hold fits into them.
+const TURNS_MAX: usize = 8;
 /// The journal's number of a warning.
 const WARNING: u8 = 1;
 /// The journal's number of ordinary life.
 const INFO: u8 = 2;
 /// What decisions are of.
 const AUDIT_SCOPE: &str = "audit";
+
+/// What came of taking in what there is.
+pub struct Drained {
+    /// Whether there was anything.
+    pub had_any: bool,
+    /// Whether something is left, which then rings for nobody.
+    pub has_more: bool,
+}
 
 /// Every ring.
 pub struct Sources {
@@ -45,6 +55,8 @@ struct Turn {
     records: Vec<Record>,
     lost: u64,
     refused: u64,
+    /// Decisions beyond the first of records that tell of several.
+    merged: u64,
     is_cut_short: bool,
 }
 
@@ -72,23 +84,27 @@ impl Sources {
         (sum(AuditConsumer::taken), sum(AuditConsumer::refused))
     }
 
-    /// Takes in what there is, in the order of its time; yields whether there was anything.
-    pub fn drain(&mut self, journal: &mut Journal) -> bool {
-        let mut had_any = false;
-        loop {
+    /// Takes in what there is, in the order of its time, for [`TURNS_MAX`] turns at the most: who writes faster than this
+    /// reads does not keep it from answering.
+    pub fn drain(&mut self, journal: &mut Journal) -> Drained {
+        let mut drained = Drained { had_any: false, has_more: true };
+        for _ in 0..TURNS_MAX {
             let mut turn = Turn::default();
             self.turn(&mut turn);
             journal.count_lost(turn.lost);
             journal.count_refused(turn.refused);
+            journal.count_merged(turn.merged);
             turn.records.sort_by_key(|record| record.ticks);
-            had_any |= !turn.records.is_empty();
+            drained.had_any |= !turn.records.is_empty();
             for record in turn.records {
                 journal.push(record);
             }
             if !turn.is_cut_short {
-                return had_any;
+                drained.has_more = false;
+                break;
             }
         }
+        drained
     }
 
     fn turn(&mut self, turn: &mut Turn) {
@@ -106,7 +122,10 @@ impl Sources {
             let mut items = core::iter::from_fn(|| consumer.read()).take(ITEMS_A_TURN);
             let count = items
                 .by_ref()
-                .map(|item| turn.records.push(decision(own_id, name, item, &mut turn.refused)))
+                .map(|item| {
+                    let record = decision(own_id, name, item, &mut turn.refused, &mut turn.merged);
+                    turn.records.push(record);
+                })
                 .count();
             turn.is_cut_short |= count == ITEMS_A_TURN;
         }
@@ -152,9 +171,12 @@ fn shown(value: Value<'_>) -> Vec<u8> {
     bytes
 }
 
-fn decision(own_id: u64, name: &str, item: AuditItem, refused: &mut u64) -> Record {
+fn decision(own_id: u64, name: &str, item: AuditItem, refused: &mut u64, merged: &mut u64) -> Record {
     match item {
-        AuditItem::Record(record) => decided(service_id(name), &record),
+        AuditItem::Record(record) => {
+            *merged += u64::from(record.count.saturating_sub(1));
+            decided(service_id(name), &record)
+        }
         AuditItem::Refused(count) => {
             *refused += u64::from(count);
             about(own_id, format!("logd: {name} denied {count} times because its audit ring was full"))
@@ -167,8 +189,17 @@ fn decision(own_id: u64, name: &str, item: AuditItem, refused: &mut u64) -> Reco
 
 fn decided(author: u64, record: &AuditRecord) -> Record {
     let is_allowed = record.decision == Decision::Allow;
-    let pairs = [("action", record.action()), ("resource", record.resource()), ("rule", record.rule())];
-    audit(author, record.ticks, record.subject, is_allowed, &pairs)
+    let (count, since) = (format!("{}", record.count), format!("{}", record.since));
+    let pairs = [
+        ("action", record.action()),
+        ("resource", record.resource()),
+        ("rule", record.rule()),
+        ("count", count.as_bytes()),
+        ("since", since.as_bytes()),
+    ];
+    // Only a record of several says how many, and since which tick of the clock.
+    let parts = if record.count > 1 { &pairs[..] } else { &pairs[..3] };
+    audit(author, record.ticks, record.subject, is_allowed, parts)
 }
 
 /// A decision as a record: what it was in its message, all of it in its fields.

@@ -22,6 +22,7 @@ use nexus_proto::rng::{ENTROPY_BYTES_MAX, MAX_BYTES, REFERENCE, Request, RngErro
 use nexus_rt::{Environment, SetupError, error, info};
 use policy::Action;
 use virtio_rng::{BUFFER_BYTES, DEVICE, DMA_PAGES, DeviceError, EntropyDevice};
+use zeroize::Zeroizing;
 
 /// The bit that the device sets.
 const DEVICE_BIT: u64 = 1;
@@ -124,6 +125,13 @@ fn serve(environment: &Environment) -> Result<Infallible, Failure> {
             Event::TimedOut => return Err(Failure::Stuck),
             _ => {}
         }
+        // Also while clients never stop asking. What came until now may wait for its interrupt to be heard.
+        if due.has_passed() {
+            source.look()?;
+            if source.device.is_asked() {
+                return Err(Failure::Stuck);
+            }
+        }
         if !source.device.is_asked() {
             due = Deadline::NEVER;
         }
@@ -158,11 +166,10 @@ impl Look for Source {
     }
 
     fn look(&mut self) -> Result<(), Failure> {
-        let mut raw = [0; BUFFER_BYTES];
+        let mut raw = Zeroizing::new([0; BUFFER_BYTES]);
         if let Some(length) = self.device.take(&mut raw)? {
-            self.generator.feed(raw.get(..length).unwrap_or(&raw))?;
+            self.generator.feed(raw.get(..length).unwrap_or(&raw[..]))?;
         }
-        raw.fill(0);
         Ok(())
     }
 }

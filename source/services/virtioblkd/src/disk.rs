@@ -111,8 +111,13 @@ impl<'a> Disk<'a> {
 
     /// The device interrupted.
     pub fn hear(&mut self) -> Result<(), Failure> {
-        self.due = Deadline::NEVER;
-        self.line.answer(&mut self.work)
+        let before = self.work.device.count_under_way();
+        self.line.answer(&mut self.work)?;
+        // An interrupt alone is no sign of life.
+        if self.work.device.count_under_way() < before {
+            self.due = Deadline::NEVER;
+        }
+        Ok(())
     }
 
     /// The client of this session is gone: what it asked for is not begun any more.
@@ -121,8 +126,18 @@ impl<'a> Disk<'a> {
         self.work.transfers.cancel(badge);
     }
 
-    /// Hands the device as much as it can take, answers what is finished, closes what nobody uses.
+    /// Hands the device as much as it can take, answers what is finished, closes what nobody uses. A device that
+    /// finishes nothing for too long is stuck, also while clients never stop calling.
     pub fn go_on(&mut self) -> Result<(), Failure> {
+        if self.due.has_passed() {
+            // What was finished until now may wait for its interrupt to be heard.
+            let before = self.work.device.count_under_way();
+            self.work.look()?;
+            if self.work.device.count_under_way() == before {
+                return Err(Failure::Stuck);
+            }
+            self.due = Deadline::NEVER;
+        }
         let UnderWay { device, transfers, .. } = &mut self.work;
         transfers.submit(device)?;
         transfers.answer_finished(|badge| self.doors.broken(badge));
