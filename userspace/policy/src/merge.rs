@@ -75,6 +75,9 @@ impl<S: Sink> Merging<S> {
     /// Writes what is due; yields when to come again, if anything is owed.
     pub fn tend(&mut self, now: u64) -> Option<u64> {
         let Merging { sink, windows, length } = self;
+        if windows.is_empty() {
+            return None;
+        }
         windows.retain_mut(|window| {
             if now < window.due {
                 return true;

@@ -137,18 +137,17 @@ impl AuditSlot<'_, '_> {
             None => (HEAD_WORDS, 0),
         };
         let words = texts.iter().fold(head_words, |words, text| words + text_words(text.len()));
-        let mut writer = memory.around(head);
         let lengths = (action.len() | resource.len() << 8 | rule.len() << 16) as u32 | mark;
-        writer.put([words | (audit.decision as u32) << 16, lengths]);
-        writer.put(halves(ticks));
-        writer.put(halves(audit.subject));
-        if let Some(several) = several {
-            writer.put([several.count]);
-            writer.put(halves(several.since));
-        }
-        for text in texts {
-            writer.put_text(text);
-        }
+        let put = || {
+            let writer = memory.around(head).put([words | (audit.decision as u32) << 16, lengths])?;
+            let mut writer = writer.put(halves(ticks))?.put(halves(audit.subject))?;
+            if let Some(several) = several {
+                writer = writer.put([several.count])?.put(halves(several.since))?;
+            }
+            texts.iter().try_fold(writer, |writer, text| writer.put_text(text))
+        };
+        // A slot is room for the longest record.
+        let _ = put();
         let rings = memory.publish(head, head.wrapping_add(words), Reader::Journal.bit()) != 0;
         if let Some(several) = several {
             let owed = &memory.counters.written.owed;

@@ -18,8 +18,6 @@
 //! ```
 //! All of it is reached through atomics: the other sides may change any word at any time.
 
-use zerocopy::FromBytes;
-
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicU32, Ordering, fence};
 
@@ -150,11 +148,21 @@ impl<'a> Memory<'a> {
         dropped.store(dropped.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
-    /// Where so many words from this place of the stream on are in a row; `None` if they go around the end.
+    /// Words that a reader of these bits has not taken, of the one that has taken least.
     #[inline(always)]
-    pub(crate) fn straight(&self, place: u32, words: u32) -> Option<Straight<'a>> {
-        let from = place as usize & (self.words.len() - 1);
-        self.words.get(from..from + words as usize).map(Straight)
+    pub(crate) fn unread_by_any(&self, head: u32, readers: u32) -> u32 {
+        let unread = |reader: Reader| if readers & reader.bit() == 0 { 0 } else { self.unread(head, reader) };
+        unread(Reader::Console).max(unread(Reader::Journal))
+    }
+
+    /// Words in a row from this place of the stream on, before those that are unread; none if a reader is impossible.
+    #[inline(always)]
+    pub(crate) fn row(&self, head: u32, unread: u32) -> &'a [AtomicU32] {
+        // Nothing here can wrap: rings are small, and `words` is never empty.
+        let (capacity, unread) = (self.words.len(), unread as usize);
+        let place = head as usize & capacity.wrapping_sub(1);
+        let end = place.wrapping_add(capacity).saturating_sub(unread);
+        self.words.get(place..end.min(capacity)).unwrap_or(&[])
     }
 
     /// Writes words from this place of the stream on, once around at the most.
@@ -178,26 +186,28 @@ impl<'a> Memory<'a> {
     }
 }
 
-/// Where the next words of the stream go. Room for them was made sure of before.
-pub(crate) trait Writer {
+/// Where the next words of the stream go: what is written yields where those behind it go. `None`: there is no place for
+/// more.
+pub(crate) trait Writer: Sized {
     /// Writes words.
-    fn put<const N: usize>(&mut self, values: [u32; N]);
+    fn put<const N: usize>(self, values: [u32; N]) -> Option<Self>;
 
     /// Writes text, padded with zeroes to whole words.
-    #[inline(always)]
-    fn put_text(&mut self, text: &[u8]) {
+    #[inline(never)]
+    fn put_text(self, text: &[u8]) -> Option<Self> {
         let (whole, rest) = text.as_chunks::<4>();
-        match <[u32]>::ref_from_bytes(whole.as_flattened()) {
-            Ok(words) => {
-                let (groups, words) = words.as_chunks::<4>();
-                groups.iter().for_each(|group| self.put(group.map(u32::from_le)));
-                words.iter().for_each(|word| self.put([u32::from_le(*word)]));
-            }
-            // Text need not be aligned.
-            Err(_) => whole.iter().for_each(|bytes| self.put([u32::from_le_bytes(*bytes)])),
-        }
+        let (groups, words) = whole.as_chunks::<4>();
+        let group = |to: Self, group: &[[u8; 4]; 4]| to.put(group.map(u32::from_le_bytes));
+        let to = groups.iter().try_fold(self, group)?;
+        let to = words.iter().try_fold(to, |to, word| to.put([u32::from_le_bytes(*word)]))?;
+        to.put_rest(rest)
+    }
+
+    /// Writes less than a word of text, padded with zeroes.
+    #[inline(always)]
+    fn put_rest(self, rest: &[u8]) -> Option<Self> {
         match *rest {
-            [] => {}
+            [] => Some(self),
             [first] => self.put([u32::from_le_bytes([first, 0, 0, 0])]),
             [first, second] => self.put([u32::from_le_bytes([first, second, 0, 0])]),
             [first, second, third, ..] => self.put([u32::from_le_bytes([first, second, third, 0])]),
@@ -212,15 +222,15 @@ pub(crate) const fn halves(value: u64) -> [u32; 2] {
 }
 
 /// Words in a row: most records are written so.
-pub(crate) struct Straight<'a>(&'a [AtomicU32]);
+#[derive(Clone, Copy)]
+pub(crate) struct Straight<'a>(pub &'a [AtomicU32]);
 
 impl Writer for Straight<'_> {
     #[inline(always)]
-    fn put<const N: usize>(&mut self, values: [u32; N]) {
-        if let Some((words, rest)) = self.0.split_first_chunk::<N>() {
-            words.iter().zip(values).for_each(|(word, value)| word.store(value, Ordering::Relaxed));
-            self.0 = rest;
-        }
+    fn put<const N: usize>(self, values: [u32; N]) -> Option<Self> {
+        let (words, rest) = self.0.split_first_chunk::<N>()?;
+        words.iter().zip(values).for_each(|(word, value)| word.store(value, Ordering::Relaxed));
+        Some(Straight(rest))
     }
 }
 
@@ -232,15 +242,14 @@ pub(crate) struct Around<'a> {
 }
 
 impl Writer for Around<'_> {
-    fn put<const N: usize>(&mut self, values: [u32; N]) {
+    fn put<const N: usize>(mut self, values: [u32; N]) -> Option<Self> {
         for value in values {
             if self.now.as_slice().is_empty() {
                 self.now = core::mem::take(&mut self.next);
             }
-            if let Some(word) = self.now.next() {
-                word.store(value, Ordering::Relaxed);
-            }
+            self.now.next()?.store(value, Ordering::Relaxed);
         }
+        Some(self)
     }
 }
 
