@@ -271,6 +271,23 @@ fn test_reject_overlays_of_another_length() {
 }
 
 #[test]
+fn test_reject_overlays_at_or_below_the_last_sequence() {
+    let (mut trail, mut other) = (trail(99), trail(99));
+    let mut first = judge(&mut trail);
+    let replayed = Err(PushError::Overlay(OverlayError::Replayed));
+    first.push(PONG, &signed("sequence = 5\n"), 0, |_| Ok(())).unwrap();
+    for sequence in [0, 1, 4, 5] {
+        let pushed = first.push(PONG, &signed(&format!("sequence = {sequence}\n")), 0, |_| panic!("it is not taken"));
+        assert_eq!(pushed, replayed, "{sequence}");
+    }
+    // A successor has the kept one, and so its sequence.
+    let mut successor = Judge::new(table(), 3, TICKS, &mut other);
+    successor.restore(&signed("sequence = 5\n")).unwrap();
+    assert_eq!(successor.push(PONG, &signed("sequence = 4\n"), 0, |_| panic!("it is not taken")), replayed);
+    assert_eq!(successor.push(PONG, &signed("sequence = 6\n"), 0, |_| Ok(())), Ok(5));
+}
+
+#[test]
 fn test_reject_overlays_about_the_policy_itself() {
     for line in ["policy.admin", "policy.delegate"] {
         let text = format!("sequence = 5\n[allow]\nconsoled = [\"{line}\"]\n");
