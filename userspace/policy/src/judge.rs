@@ -201,8 +201,12 @@ impl<A: Audit> Judge<A> {
     ) -> Result<Verdict, Refusal> {
         let (action, resource) = self.understood(action, resource)?;
         let right = self.table.decide(asker, Action::PolicyDelegate, "");
-        if !right.is_allowed() {
-            let (reason, rule) = (right.reason, right.rule.map(|(place, _)| place));
+        let (mut reason, rate) = (right.reason, right.rule.map_or(0, |(_, rule)| rule.rate));
+        let rule = right.rule.map(|(place, _)| place);
+        if reason == Reason::Allowed && rate > 0 && !self.spend(rule, rate, ticks) {
+            reason = Reason::TooOften;
+        }
+        if reason != Reason::Allowed {
             count(&mut self.counts.refused);
             self.record(asker, asker, Action::PolicyDelegate, "", reason, rule, ticks);
             return Err(Refusal::NotDelegated);

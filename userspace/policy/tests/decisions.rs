@@ -174,6 +174,20 @@ fn test_reject_questions_on_behalf_of_another_without_the_right_to() {
     assert_eq!(trail.kept.len(), 3);
 }
 
+/// A bound on the right to ask for others was once read and not kept.
+#[test]
+fn test_reject_asking_for_others_more_often_than_the_line_allows() {
+    let mut bounded = table();
+    let mut rules = bounded.rules.iter_mut();
+    rules.find(|rule| rule.action == Action::PolicyDelegate).unwrap().rate = 2;
+    let mut trail = trail(9);
+    let mut judge = Judge::new(bounded, 1, TICKS, &mut trail);
+    let mut ask = |ticks| judge.check_for(RNGD, RNGD, Action::RngEntropy.number(), b"", ticks).map(drop);
+    assert_eq!([ask(0), ask(0), ask(0)], [Ok(()), Ok(()), Err(Refusal::NotDelegated)]);
+    assert_eq!([ask(500), ask(500)], [Ok(()), Err(Refusal::NotDelegated)]);
+    assert_eq!(judge.counts().refused, 2);
+}
+
 #[test]
 fn test_reject_malformed_questions() {
     let mut trail = trail(9);
@@ -312,6 +326,15 @@ fn test_reject_overlays_without_policy_admin_without_a_key_and_that_are_not_kept
         keyless.push(PONG, &signed(OVERLAY), 0, |_| Ok(())),
         Err(PushError::Overlay(OverlayError::NoKey))
     );
+}
+
+#[test]
+fn test_reject_overlays_that_make_a_table_too_large() {
+    let (mut trail, files) = (trail(99), vec![String::from("f"); policy::FILES_MAX]);
+    let mut full = Judge::new(Table { files, ..table() }, 1, TICKS, &mut trail);
+    let pushed = full.push(PONG, &signed(OVERLAY), 0, |_| panic!("it is not taken"));
+    assert_eq!(pushed, Err(PushError::Overlay(OverlayError::Table(TableError::OverLimit))));
+    assert_eq!((full.epoch(), full.sequence()), (1, 0));
 }
 
 fn trail_of_its_own() -> Trail {

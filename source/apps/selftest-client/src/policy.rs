@@ -12,7 +12,7 @@ use nexus_proto::init::{InitError, Run, StartFailure, Target};
 use nexus_proto::log::{Query, Stats as LogStats};
 use nexus_proto::policy::{ALLOWED, DENIED, PolicyError, Question, Stats, Verdict, Why};
 use nexus_proto::rng::RngError;
-use policy::Action;
+use policy::{Action, OVERLAY_BYTES_MAX};
 
 /// The operation `check`.
 const CHECK: u16 = 1;
@@ -109,6 +109,8 @@ pub fn malformed(subject: &Subject<'_>) -> Result<(), String> {
         let outcome = subject.policy.check(&wrong, subject.deadline());
         expect("a question that is none", outcome, Err(CallError::Service(PolicyError::Malformed)))?;
     }
+    let explained = subject.policy.explain(&Question { action: 0, ..good }, subject.deadline());
+    expect("explaining it", explained.err(), Some(CallError::Service(PolicyError::Malformed)))?;
     for bytes in [0, 1, 63] {
         let header = Header::new(CHECK, bytes, 0);
         let mut registers = Registers { header, ..Registers::default() };
@@ -121,7 +123,7 @@ pub fn malformed(subject: &Subject<'_>) -> Result<(), String> {
         expect("its answer", Status::from_number(label), Some(Status::Malformed))?;
     }
     let after = stats(subject)?;
-    expect("how many were malformed", after.malformed - before.malformed, unknown.len() as u64 + 3)?;
+    expect("how many were malformed", after.malformed - before.malformed, unknown.len() as u64 + 4)?;
     is_allowed(subject, Action::IpcCore, "")
 }
 
@@ -143,6 +145,9 @@ pub fn overlay(subject: &Subject<'_>) -> Result<(), String> {
     if let Some(last) = forged.last_mut() {
         *last ^= 1;
     }
+    let long = alloc::vec![0; OVERLAY_BYTES_MAX + 1];
+    expect("an overlay too long", push(&long), Err(CallError::Service(PolicyError::NotLent)))?;
+    expect("an overlay of one byte", push(&[0]), Err(CallError::Service(PolicyError::BadOverlay)))?;
     let signature = Err(CallError::Service(PolicyError::BadSignature));
     expect("a forged overlay", push(&forged), signature)?;
     expect("the policy after it", may(subject), Ok(()))?;
