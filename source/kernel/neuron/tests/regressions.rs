@@ -3,6 +3,7 @@
 use neuron::object::thread::State;
 use neuron::sync::{Held, SpinGuard};
 use neuron::testing::{Actor, Machine, PAGE, SCRATCH, Step};
+use nexus_abi::capability::Qos;
 use nexus_abi::limits::FOREVER;
 use nexus_abi::message::{Buffers, CapabilityTransfer, Header, Registers};
 use nexus_abi::records::ProcessParameters;
@@ -436,4 +437,91 @@ fn test_reject_sharing_the_guard_of_what_cannot_be_shared() {
     impl<T> IsNotSync<()> for T {}
     impl<T: Sync> IsNotSync<ItIs> for T {}
     assert!(<SpinGuard<'_, Cell<u32>> as IsNotSync<_>>::holds());
+}
+
+/// A successor received what had waited through the sessions of its predecessor, with badges that it may have given
+/// to somebody else: a call, a post, and the news that a badge had ended.
+#[test]
+fn nothing_of_a_session_reaches_the_next_generation() {
+    let mut machine = Machine::new();
+    let owner = machine.process_of_rank(20);
+    let client = machine.process_of_rank(30);
+    let endpoint = machine.call(owner, SystemCall::EndpointCreate, &[10, 64, 0]).unwrap();
+    let both = Rights::CALL | Rights::POST;
+    let badged = |machine: &mut Machine| {
+        let minted =
+            machine.call(owner, SystemCall::EndpointMint, &[endpoint, 7, both.bits().into()]).unwrap();
+        let handle = machine.hand(owner, minted, client, both);
+        machine.call(owner, SystemCall::CapClose, &[minted]).unwrap();
+        handle
+    };
+    let (calls, ends, ends_late) = (badged(&mut machine), badged(&mut machine), badged(&mut machine));
+    let plain = machine.hand(owner, endpoint, client, both);
+    let first = machine.process();
+    machine.hand(owner, endpoint, first, Rights::RECEIVE);
+    let waiting = machine.thread(client.process);
+    for (actor, target) in [(client, calls), (waiting, plain)] {
+        let call = Registers { target, deadline: FOREVER, ..Registers::default() };
+        assert_eq!(machine.message(actor, SystemCall::Call, &call), Step::Waits);
+    }
+    let other = machine.thread(client.process);
+    for target in [calls, ends] {
+        let post = Registers { target, ..Registers::default() };
+        assert_eq!(machine.message(other, SystemCall::Post, &post), Step::Done(Ok(0)));
+    }
+    machine.call(other, SystemCall::CapClose, &[ends]).unwrap();
+    machine.kill(first.process);
+    machine.settle();
+
+    let second = machine.process();
+    let served = machine.hand(owner, endpoint, second, Rights::RECEIVE);
+    let receive = Registers { target: served, deadline: FOREVER, ..Registers::default() };
+    assert!(matches!(machine.message(second, SystemCall::Receive, &receive), Step::Done(Ok(_))));
+    let received = machine.registers(second);
+    assert!(!received.reply.is_none() && received.buffers == 0, "the plain call, and nothing before it");
+    assert_eq!(machine.result(client), Err(Error::PeerGone), "the badged call");
+    assert_eq!(machine.message(second, SystemCall::Receive, &receive), Step::Waits);
+    machine.call(other, SystemCall::CapClose, &[ends_late]).unwrap();
+    assert!(machine.waits(second), "nor an end that comes late");
+    machine.audit();
+}
+
+/// An answer was handed on whose caller had given up and called somebody else: that call's urgency went to who came
+/// to hold the old answer, instead of who worked for it.
+#[test]
+fn who_holds_an_answer_that_nobody_waits_for_is_lent_nothing() {
+    let mut machine = Machine::new();
+    let client = machine.process_of_rank(30);
+    let [first, second, worker] = [20, 10, 10].map(|rank| machine.process_of_rank(rank));
+    let mut served = |server: Actor, from: Actor, rank| {
+        let endpoint = machine.call(server, SystemCall::EndpointCreate, &[rank, 64, 1]).unwrap();
+        machine.put(server, SCRATCH, &Buffers::default());
+        (endpoint, machine.hand(server, endpoint, from, Rights::CALL))
+    };
+    let (at_first, to_first) = served(first, client, 20);
+    let (at_second, to_second) = served(second, first, 10);
+    let (at_worker, to_worker) = served(worker, client, 10);
+    let call = |machine: &mut Machine, actor, target, header, deadline| {
+        let message = Registers { target, header, buffers: SCRATCH, deadline, ..Registers::default() };
+        assert_eq!(machine.message(actor, SystemCall::Call, &message), Step::Waits);
+    };
+    let receive = |machine: &mut Machine, actor, target| {
+        let message = Registers { target, buffers: SCRATCH, deadline: FOREVER, ..Registers::default() };
+        assert!(matches!(machine.message(actor, SystemCall::Receive, &message), Step::Done(Ok(_))));
+        machine.registers(actor).reply
+    };
+    let deadline = machine.now() + 1_000;
+    call(&mut machine, client, to_first, Header::default(), deadline);
+    let reply = receive(&mut machine, first, at_first);
+    machine.advance_to(deadline);
+    machine.set_qos(client, Qos::PerfBurst);
+    call(&mut machine, client, to_worker, Header::default(), FOREVER);
+    receive(&mut machine, worker, at_worker);
+
+    let send_capabilities = [CapabilityTransfer::moved(reply, Rights::empty()); 4];
+    machine.put(first, SCRATCH, &Buffers { send_capabilities, ..Buffers::default() });
+    call(&mut machine, first, to_second, Header::new(0, 0, 1), FOREVER);
+    receive(&mut machine, second, at_second);
+    assert_eq!(machine.urgency(second), Some(Qos::Normal), "nobody waits for that answer");
+    assert_eq!(machine.urgency(worker), Some(Qos::PerfBurst));
 }

@@ -10,12 +10,14 @@ use crate::object::capability::Capability;
 use crate::ring::ReadError;
 use crate::sync::{Held, Nothing};
 use core::sync::atomic::Ordering::Relaxed;
-use nexus_abi::limits::{PAGE_SIZE, RING_TEXT_MAX, TRANSFER_BYTES_MAX};
+use nexus_abi::limits::{RING_TEXT_MAX, TRANSFER_BYTES_MAX};
 use nexus_abi::records::{CapabilityInfo, RingLevel, SystemInfo};
 use nexus_abi::{Error, Handle, Kind, Rights};
 
 /// Entries of a table that one step looks at.
 const ENTRIES_A_STEP: u64 = 64;
+/// Bytes of the ring that are read before a look at interrupts.
+const RING_BYTES_A_STEP: usize = 2 * RING_TEXT_MAX;
 
 impl<A: Arch> Kernel<A> {
     fn control(&self, request: &Request<'_, '_, '_>, right: Rights) -> Result<(), Error> {
@@ -31,7 +33,7 @@ impl<A: Arch> Kernel<A> {
         }
         let process = request.caller.process;
         self.acknowledge(request.caller.shared.process_id.load(Relaxed), after);
-        let mut buffer = [0; PAGE_SIZE];
+        let mut buffer = [0; RING_BYTES_A_STEP];
         let (mut last, mut written) = (after, 0);
         loop {
             let room = (bytes as usize - written).min(buffer.len());
