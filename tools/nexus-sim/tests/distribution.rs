@@ -52,7 +52,8 @@ fn boot(built: &Built) -> Run<'_> {
 fn test_reject_a_device_that_no_line_allows_and_start_all_others() {
     let built = without(&[("rngd", Action::DeviceRng)]);
     let mut run = boot(&built);
-    run.until_shown("init: refused device.mmio.rng (virtio:entropy) to rngd: the policy does not allow it").unwrap();
+    run.until_shown("init: refused device.mmio.rng (virtio:entropy) to rngd: the policy does not allow it")
+        .unwrap();
     run.until_shown("init: incomplete: rngd is not up").unwrap();
     run.settle().unwrap();
     assert!(!run.console().contains("init: start rngd") && run.console().contains("init: up virtioblkd"));

@@ -29,7 +29,9 @@ pub fn run(project: &Project, minutes: u64) -> Result<()> {
         let (seed, harts) = (boots + 1, 1 + boots as usize % 2);
         let machine = Machine {
             harts,
-            append: format!("soak drill drivers={KILLS_A_BOOT} failures={FAILURES_A_BOOT} hangs={HANGS_A_BOOT} seed={seed}"),
+            append: format!(
+                "soak drill drivers={KILLS_A_BOOT} failures={FAILURES_A_BOOT} hangs={HANGS_A_BOOT} seed={seed}"
+            ),
             devices: vec!["virtio-rng-device".to_string(); 2],
             extra: vec!["-no-reboot".to_string()],
             ..Machine::new(&built)

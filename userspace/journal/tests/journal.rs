@@ -255,7 +255,8 @@ proptest! {
 /// A ring's record could once say who somebody is, which a message may not.
 #[test]
 fn test_reject_identity_in_the_fields_of_a_ring() {
-    let pairs = [("service_id", "7"), ("service", "rngd"), ("service_id=7 x", "y"), ("", "empty"), ("block", "1")];
+    let pairs =
+        [("service_id", "7"), ("service", "rngd"), ("service_id=7 x", "y"), ("", "empty"), ("block", "1")];
     let pairs = pairs.iter().map(|(key, value)| (key.as_bytes(), value.as_bytes().to_vec()));
     assert_eq!(fields(pairs, FIELDS_BYTES_MAX), "block=1");
 }

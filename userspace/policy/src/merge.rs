@@ -122,9 +122,8 @@ impl<S: Sink> Merging<S> {
     /// Into the one window of a subject that is about several things.
     fn merge_with_several(&mut self, entry: Entry) {
         self.sink.owe();
-        let several = |window: &&mut Window| {
-            window.entry.subject == entry.subject && window.entry.action.is_none()
-        };
+        let several =
+            |window: &&mut Window| window.entry.subject == entry.subject && window.entry.action.is_none();
         if let Some(window) = self.windows.iter_mut().find(several) {
             return add(&mut window.entry, entry);
         }

@@ -291,7 +291,8 @@ fn test_reject_overlays_at_or_below_the_last_sequence() {
     let replayed = Err(PushError::Overlay(OverlayError::Replayed));
     first.push(PONG, &signed("sequence = 5\n"), 0, |_| Ok(())).unwrap();
     for sequence in [0, 1, 4, 5] {
-        let pushed = first.push(PONG, &signed(&format!("sequence = {sequence}\n")), 0, |_| panic!("it is not taken"));
+        let pushed =
+            first.push(PONG, &signed(&format!("sequence = {sequence}\n")), 0, |_| panic!("it is not taken"));
         assert_eq!(pushed, replayed, "{sequence}");
     }
     // A successor has the kept one, and so its sequence.

@@ -81,8 +81,11 @@ fn the_first_is_recorded_at_once_and_what_follows_in_its_window_together() {
 fn what_is_allowed_is_recorded_each_time() {
     let mut ring = Ring::with(100);
     let mut merging = Merging::new(&mut ring, WINDOW, None);
-    let allowed =
-        Record { reason: Reason::Allowed, rule: Some(("a/b.toml", 7)), ..denial(1, Action::ProcKill, "pong", 1) };
+    let allowed = Record {
+        reason: Reason::Allowed,
+        rule: Some(("a/b.toml", 7)),
+        ..denial(1, Action::ProcKill, "pong", 1)
+    };
     (0..3).for_each(|_| assert!(keep(&mut merging, &allowed)));
     let said: Vec<_> = ring.entries.iter().map(|entry| (entry.is_allowed, entry.count)).collect();
     assert_eq!(said, [(true, 1); 3]);

@@ -98,8 +98,11 @@ impl<'a> Drivers<'a> {
     /// Kills a driver and has it fault so many times each, and has it hang so many times, always with its device under
     /// way. Its caller is told each time, and its successor has the device, which was reset.
     pub fn failures(&mut self, count: u64, hangs: u64) -> Result<(), String> {
-        let kinds: [(&str, fn(&Self) -> Result<(), String>, u64); 3] =
-            [("kill", Self::kill_at_work, count), ("fault", Self::fault, count), ("hang", Self::hang, hangs)];
+        let kinds = [
+            ("kill", Self::kill_at_work as fn(&Self) -> _, count),
+            ("fault", Self::fault, count),
+            ("hang", Self::hang, hangs),
+        ];
         for (what, fail, count) in kinds {
             for round in 0..count {
                 let outcome = fail(self).and_then(|()| self.works());

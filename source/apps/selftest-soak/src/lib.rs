@@ -73,7 +73,9 @@ fn rounds(environment: &Environment) -> Result<(), String> {
         let (failures, hangs) = (asked_for(environment, "failures"), asked_for(environment, "hangs"));
         if failures > 0 || hangs > 0 {
             drivers.failures(failures, hangs)?;
-            info!("soak: {failures} times each a driver was killed at work and faulted, {hangs} times it hung, and came back");
+            info!(
+                "soak: {failures} times each a driver was killed at work and faulted, {hangs} times it hung, and came back"
+            );
         }
     }
     Ok(())

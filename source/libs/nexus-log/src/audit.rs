@@ -27,7 +27,9 @@ const SEVERAL: u32 = 1 << 24;
 /// Words of the longest record, which is what a slot reserves.
 const SLOT_WORDS: u32 = HEAD_WORDS
     + SEVERAL_WORDS
-    + text_words(ACTION_BYTES_MAX) + text_words(RESOURCE_BYTES_MAX) + text_words(RULE_BYTES_MAX);
+    + text_words(ACTION_BYTES_MAX)
+    + text_words(RESOURCE_BYTES_MAX)
+    + text_words(RULE_BYTES_MAX);
 
 /// What was decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -291,6 +293,9 @@ impl<'a> AuditConsumer<'a> {
         let rule = Text::copy(&self.0, &mut ahead, lengths >> 16 & 0xff)?;
         let subject = self.0.long(4);
         let is_whole = ahead == first & 0xffff && ahead <= available;
-        is_whole.then_some((AuditRecord { subject, decision, ticks, count, since, action, resource, rule }, ahead))
+        is_whole.then_some((
+            AuditRecord { subject, decision, ticks, count, since, action, resource, rule },
+            ahead,
+        ))
     }
 }

@@ -107,9 +107,8 @@ fn text_beyond_its_maximum_is_cut_at_a_character() {
 #[test]
 fn several_decisions_are_told_of_in_one_record_and_owed_until_then() {
     let parts = parts();
-    let mut producer = AuditProducer::new(parts.memory());
-    (0..5).for_each(|_| producer.owe());
-    drop(producer);
+    let mut died = AuditProducer::new(parts.memory());
+    (0..5).for_each(|_| died.owe());
     let mut successor = AuditProducer::new(parts.memory());
     assert_eq!(successor.owed(), 5, "whoever comes after one that died knows of them");
     let several = Several { count: 5, since: 1 << 40, owed: 4 };

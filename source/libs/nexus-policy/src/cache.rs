@@ -20,7 +20,8 @@ impl Cache {
     /// Whether this was allowed in the epoch that it is now.
     pub fn holds(&self, question: &Question, epoch: u64) -> bool {
         let words = question.words();
-        let differs = |kept: &[u64; WORDS]| kept.iter().zip(&words).fold(0, |all, (one, other)| all | one ^ other);
+        let differs =
+            |kept: &[u64; WORDS]| kept.iter().zip(&words).fold(0, |all, (one, other)| all | one ^ other);
         self.epoch == epoch && self.kept.iter().flatten().any(|kept| differs(kept) == 0)
     }
 

@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 use core::time::Duration;
-use nexus_rt::{Audit, AuditLog, Decision, Environment, Several, SetupError};
+use nexus_rt::{Audit, AuditLog, Decision, Environment, SetupError, Several};
 use policy::{Entry, Merging, Sink};
 
 /// Time in which denials of one kind are told of together.
@@ -55,7 +55,11 @@ impl Sink for Ring {
         };
         match owed {
             0 => slot.commit(&audit),
-            _ => slot.commit_several(entry.until, &audit, Several { count: entry.count, since: entry.since, owed }),
+            _ => slot.commit_several(
+                entry.until,
+                &audit,
+                Several { count: entry.count, since: entry.since, owed },
+            ),
         }
     }
 
