@@ -153,10 +153,8 @@ proptest! {
             now += later;
             let action = Action::ALL[action];
             kept += u64::from(keep(&mut merging, &denial(subject, action, "", now)));
-            if is_tended {
-                if let Some(due) = merging.tend(now) {
-                    prop_assert!(due > now, "it would come again without end");
-                }
+            if is_tended && let Some(due) = merging.tend(now) {
+                prop_assert!(due > now, "it would come again without end");
             }
             if is_read {
                 unread.set(0);
