@@ -21,6 +21,8 @@ const SHORT: Duration = Duration::from_millis(20);
 const APART_MIN: Duration = Duration::from_millis(45);
 /// Kills are up to so much apart, so that they meet it during and after its start.
 const APART_MAX: Duration = Duration::from_millis(90);
+/// Kills in a row that the policy may give no answer about.
+const UNANSWERED_MAX: u32 = 3;
 /// In one of so many rounds a client waits for bytes.
 const ASK_EVERY: u64 = 4;
 /// Requests in a row: enough for the driver to want fresh entropy, so that its device is under way at the next kill.
@@ -57,6 +59,8 @@ pub struct Drivers<'a> {
     drill: Drill,
     chance: u64,
     last: Vec<u8>,
+    /// Kills in a row that the policy gave no answer about.
+    unanswered: u32,
 }
 
 impl<'a> Drivers<'a> {
@@ -67,7 +71,16 @@ impl<'a> Drivers<'a> {
         let rng = Rng::new(environment.to_call("rng").map_err(|error| format!("{error}"))?);
         let drill = Drill::new(environment.to_call("drill").map_err(|error| format!("{error}"))?);
         // The sequence never leaves 0.
-        Ok(Drivers { environment, control, init, rng, drill, chance: seed.max(1), last: Vec::new() })
+        Ok(Drivers {
+            environment,
+            control,
+            init,
+            rng,
+            drill,
+            chance: seed.max(1),
+            last: Vec::new(),
+            unanswered: 0,
+        })
     }
 
     /// Kills the driver so many times. Whoever asks is answered by a successor, and then its device's memory is in
@@ -144,9 +157,17 @@ impl<'a> Drivers<'a> {
         let pause = APART_MIN + clock.duration(self.draw() % clock.ticks(APART_MAX - APART_MIN));
         self.environment.sleep(pause);
         match self.init.kill(&Target::Name(DRIVER.into()), self.environment.deadline(PATIENCE)) {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                self.unanswered = 0;
+                Ok(true)
+            }
             // Between two lives there is nobody.
             Err(CallError::Service(InitError::NotRunning)) => Ok(false),
+            // On a computer that is too busy the policy's answer may be late, which is a no.
+            Err(CallError::Service(InitError::NoPolicy)) if self.unanswered < UNANSWERED_MAX => {
+                self.unanswered += 1;
+                Ok(false)
+            }
             Err(error) => Err(format!("{error}")),
         }
     }

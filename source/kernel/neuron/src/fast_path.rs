@@ -203,7 +203,7 @@ impl<A: Arch> Kernel<A> {
             self.check_room(hart, &server, &endpoint)?;
         }
 
-        owed.is_given();
+        owed.give();
         reply.renew_reservation();
         server.reply_entry = reply_granule;
         server.state = State::Receiving(endpoint_id);
@@ -470,7 +470,7 @@ impl<'k> Owed<'k> {
 
     /// There is no way back.
     #[inline(always)]
-    fn is_given(self) {
+    fn give(self) {
         core::mem::forget(self);
     }
 }
