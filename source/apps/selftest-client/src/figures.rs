@@ -24,9 +24,12 @@ use nexus_rt::{Key, Level, Value, info};
 const ECHO: u16 = 1;
 /// The operation of `bench-bulk` that answers without a byte.
 const TAKE: u16 = 2;
-<<<<<<< HEAD
-/// Rounds that a figure is the mean of.
-const ROUNDS: u32 = 1_000;
+/// The operation of `bench-peer` that sends everything back, and uses floating point before.
+const ECHO_WITH_FLOAT: u16 = 3;
+/// A figure is the median of so many batches of rounds: what comes in between, a timer or the console, is in few.
+const BATCHES: usize = 21;
+/// Rounds of a batch. One tick of the clock is 100 instructions, so the mean of a batch is exact to one.
+const BATCH_ROUNDS: u32 = 100;
 /// A message as it is written: 32 bytes that begin a word, behind one that does not.
 #[repr(C, align(8))]
 struct Message {
@@ -39,16 +42,6 @@ static MESSAGE: Message =
 /// What its numbers are called.
 const BYTES: Key = Key::new("bytes");
 const REST: Key = Key::new("rest");
-=======
-/// The operation of `bench-peer` that sends everything back, and uses floating point before.
-const ECHO_WITH_FLOAT: u16 = 3;
-/// A figure is the median of so many batches of rounds: what comes in between, a timer or the console, is in few.
-const BATCHES: usize = 21;
-/// Rounds of a batch. One tick of the clock is 100 instructions, so the mean of a batch is exact to one.
-const BATCH_ROUNDS: u32 = 100;
-/// A message as it is written: 32 bytes.
-const RECORD: &[u8; 32] = b"the block was read a second time";
->>>>>>> main
 /// Payload bytes of the echoed messages.
 const SIZES: [usize; 4] = [64, 512, 4096, 65_536];
 
@@ -96,39 +89,24 @@ fn records(subject: &Subject<'_>) -> Result<(), String> {
     let memory = Memory::new(&counters, &words).ok_or("the ring is none")?;
     let mut producer = Producer::new(memory);
     let mut number = 0;
-<<<<<<< HEAD
     let texts = [("", &MESSAGE.text[..]), ("-misaligned", &MESSAGE.misaligned[1..])];
     for (name, text) in texts {
         let mut lost = 0;
         // Looked at when all are written: this is about the writing.
         let mut count = |written| lost += u32::from(written != Written::Kept(0));
-        mean(subject, &format!("log/append/32-and-two-numbers{name}"), || {
+        each(subject, &format!("log/append/32-and-two-numbers{name}"), || {
             number += 1;
             let fields = [(BYTES, Value::Unsigned(number)), (REST, Value::Unsigned(7))];
             count(producer.write(Level::Info, number, b"", text, &fields));
             Ok(())
         })?;
-        mean(subject, &format!("log/append/32{name}"), || {
+        each(subject, &format!("log/append/32{name}"), || {
             count(producer.write(Level::Info, 0, b"", text, &[]));
             Ok(())
         })?;
         crate::expect("records that were not written", lost, 0)?;
     }
     Ok(())
-=======
-    each(subject, "log/append/32-and-two-numbers", || {
-        number += 1;
-        let fields = [("bytes", Value::Unsigned(number)), ("rest", Value::Unsigned(7))];
-        kept(producer.write(Level::Info, number, b"", core::hint::black_box(RECORD), &fields))
-    })?;
-    each(subject, "log/append/32", || {
-        kept(producer.write(Level::Info, 0, b"", core::hint::black_box(RECORD), &[]))
-    })
-}
-
-fn kept(written: Written) -> Result<(), String> {
-    if written == Written::Kept(0) { Ok(()) } else { Err(format!("a record was {written:?}")) }
->>>>>>> main
 }
 
 /// Round trips without any stub: one way with an empty answer, or both ways.
