@@ -20,6 +20,7 @@
 extern crate alloc;
 
 mod access;
+mod answer;
 mod client;
 mod clock;
 mod heartbeat;
@@ -31,12 +32,13 @@ mod service;
 mod session;
 
 pub use access::{Access, AccessEntry};
+pub use answer::Answer;
 pub use client::{ATTEMPTS_MAX, CallError, NotHandedOn, Retry, call, call_handing_on, call_lending};
 pub use clock::{Clock, Deadline};
 pub use heartbeat::{ALIVE_LABEL, BEAT, Heartbeat, RESTING_LABEL};
 pub use lease::{Leases, Lent, LentMemory};
 pub use message::{Bytes, Message, MessageError};
-pub use receiver::{Answer, Call, Caller, Event, Pending, Receiver};
+pub use receiver::{Call, Caller, Event, Pending, Receiver};
 pub use refusals::{Refused, TELL_INTERVAL, Tally, Teller};
 pub use service::{OperationReference, ServiceReference};
 pub use session::call_opening;
