@@ -147,7 +147,7 @@ pub fn overlay(subject: &Subject<'_>) -> Result<(), String> {
     }
     let long = alloc::vec![0; OVERLAY_BYTES_MAX + 1];
     expect("an overlay too long", push(&long), Err(CallError::Service(PolicyError::NotLent)))?;
-    expect("an overlay of one byte", push(&[0]), Err(CallError::Service(PolicyError::BadOverlay)))?;
+    expect("an overlay of one byte", push(&long[..1]), Err(CallError::Service(PolicyError::BadOverlay)))?;
     let signature = Err(CallError::Service(PolicyError::BadSignature));
     expect("a forged overlay", push(&forged), signature)?;
     expect("the policy after it", may(subject), Ok(()))?;
