@@ -11,13 +11,13 @@ use anyhow::{Context, Result};
 use std::time::Instant;
 
 /// Kills in one boot.
-const KILLS_A_BOOT: u64 = 500;
+const KILLS_A_BOOT: u64 = 250;
 /// As often a driver is killed at work, and faults, in one boot: below its budget of restarts within a minute.
-const FAILURES_A_BOOT: u64 = 150;
+const FAILURES_A_BOOT: u64 = 100;
 /// As often it hangs: each time it takes seconds to be missed.
 const HANGS_A_BOOT: u64 = 10;
 /// Seconds that a boot may take.
-const BOOT_SECONDS: u64 = 600;
+const BOOT_SECONDS: u64 = 1200;
 
 /// Boots with new seeds, on one hart and on two in turn, for so many minutes, at least once.
 pub fn run(project: &Project, minutes: u64) -> Result<()> {
