@@ -87,24 +87,21 @@ impl Sources {
     /// Takes in what there is, in the order of its time, for [`TURNS_MAX`] turns at the most: who writes faster than this
     /// reads does not keep it from answering.
     pub fn drain(&mut self, journal: &mut Journal) -> Drained {
-        let mut drained = Drained { had_any: false, has_more: true };
-        for _ in 0..TURNS_MAX {
+        let mut had_any = false;
+        let has_more = take_turns(|| {
             let mut turn = Turn::default();
             self.turn(&mut turn);
             journal.count_lost(turn.lost);
             journal.count_refused(turn.refused);
             journal.count_merged(turn.merged);
             turn.records.sort_by_key(|record| record.ticks);
-            drained.had_any |= !turn.records.is_empty();
+            had_any |= !turn.records.is_empty();
             for record in turn.records {
                 journal.push(record);
             }
-            if !turn.is_cut_short {
-                drained.has_more = false;
-                break;
-            }
-        }
-        drained
+            turn.is_cut_short
+        });
+        Drained { had_any, has_more }
     }
 
     fn turn(&mut self, turn: &mut Turn) {
@@ -130,6 +127,11 @@ impl Sources {
             turn.is_cut_short |= count == ITEMS_A_TURN;
         }
     }
+}
+
+/// Takes turns until one is not cut short, and [`TURNS_MAX`] at the most; yields whether the last one was.
+fn take_turns(mut turn: impl FnMut() -> bool) -> bool {
+    (0..TURNS_MAX).all(|_| turn())
 }
 
 fn mapped(environment: &Environment, vmo: Handle) -> Result<Memory<'static>, SetupError> {
@@ -274,5 +276,32 @@ fn of_kernel(head: &RingRecord, text: &[u8]) -> Record {
         scope: String::new(),
         message: clean(text, MESSAGE_BYTES_MAX),
         fields: String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever wrote faster than the journal read once kept it from ever answering anybody.
+    #[test]
+    fn who_writes_without_end_does_not_keep_the_journal_from_answering() {
+        let mut turns = 0;
+        let mut endless = || {
+            turns += 1;
+            true
+        };
+        assert!(take_turns(&mut endless), "something is left");
+        assert_eq!(turns, TURNS_MAX);
+    }
+
+    #[test]
+    fn turns_end_with_the_first_that_takes_all() {
+        let mut left = 3;
+        let has_more = take_turns(|| {
+            left -= 1;
+            left > 0
+        });
+        assert_eq!((has_more, left), (false, 0));
     }
 }

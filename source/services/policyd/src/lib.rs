@@ -268,9 +268,30 @@ impl Server for Authority {
         let table = self.judge.table();
         let name = table.name_of(question.subject).map(String::from);
         let name = name.unwrap_or_else(|| alloc::format!("{:016x}", question.subject));
-        let mut text = policy::explain(table, &name, question.subject, action, resource);
-        // Room for its length goes before it. An overlay's file may have any name.
-        text.truncate(text.floor_char_boundary(EXPLANATION_BYTES_MAX - size_of::<u64>()));
-        Ok(Explanation { text })
+        Ok(explanation(policy::explain(table, &name, question.subject, action, resource)))
+    }
+}
+
+/// As much of the text as a message holds, with room for its length. It may have any letters, as names of files do.
+fn explanation(mut text: String) -> Explanation {
+    text.truncate(text.floor_char_boundary(EXPLANATION_BYTES_MAX - size_of::<u64>()));
+    Explanation { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nexus_ipc::Message;
+
+    /// It was once cut wherever its bytes ended, which ended policyd when that was within a letter.
+    #[test]
+    fn an_explanation_that_is_too_long_is_cut_at_a_letter_and_fits_its_message() {
+        for beginning in ["", "x"] {
+            let text = format!("{beginning}{}", "ä".repeat(EXPLANATION_BYTES_MAX));
+            let explanation = explanation(text.clone());
+            assert!(text.starts_with(&explanation.text) && explanation.text.ends_with('ä'));
+            assert!(explanation.encode(&mut [0; EXPLANATION_BYTES_MAX]).is_ok());
+        }
+        assert_eq!(explanation("short".into()).text, "short");
     }
 }
