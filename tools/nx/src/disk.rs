@@ -156,7 +156,7 @@ mod tests {
         let disk = std::fs::read(&path).unwrap();
         let table = partitions::read(disk.len() as u64 / BLOCK_BYTES as u64, |first, to| {
             to.copy_from_slice(&disk[first as usize * BLOCK_BYTES..][..to.len()]);
-            Ok::<(), ()>(())
+            Ok::<(), partitions::ReadError<()>>(())
         });
         let found: Vec<_> = table.unwrap().found.iter().map(|(partition, _)| *partition).collect();
         assert_eq!(found, Partition::ALL);

@@ -1,5 +1,6 @@
 //! What is sent to the journal by a message: whether it is kept, and if not, why.
 
+use crate::text::is_field;
 use alloc::collections::BTreeMap;
 
 /// Bytes of a record's scope.
@@ -16,8 +17,6 @@ pub const RATE_MAX: u32 = 24;
 pub const SENDERS_MAX: usize = 64;
 /// Seconds in which a class of refusals is told of once.
 const TELL_SECONDS: u64 = 10;
-/// Keys that say who somebody is: that is the kernel's word and stands in no field.
-const IDENTITY_KEYS: [&str; 4] = ["sender_service_id", "service_id", "requester_id", "service"];
 
 /// Why something is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,14 +80,10 @@ impl Admission {
             return Err(Reject::OverLimit);
         }
         let is_text = |text: &str| !text.chars().any(char::is_control);
-        let is_field = |line: &str| {
-            let key = line.split_once('=').map(|(key, _)| key);
-            is_text(line) && key.is_some_and(|key| !key.is_empty() && !IDENTITY_KEYS.contains(&key))
-        };
         let is_valid = sent.level <= LEVEL_MAX
             && is_text(sent.scope)
             && is_text(sent.message)
-            && sent.fields.split_terminator('\n').all(is_field);
+            && sent.fields.split_terminator('\n').all(|line| is_text(line) && is_field(line));
         if is_valid { Ok(()) } else { Err(Reject::InvalidArgs) }
     }
 

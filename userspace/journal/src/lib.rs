@@ -130,6 +130,11 @@ impl Journal {
         self.figures.refused = self.figures.refused.saturating_add(decisions);
     }
 
+    /// Counts decisions that records tell of beside their first.
+    pub fn count_merged(&mut self, decisions: u64) {
+        self.figures.decisions = self.figures.decisions.saturating_add(decisions);
+    }
+
     /// What went through it.
     pub fn figures(&self) -> Figures {
         self.figures

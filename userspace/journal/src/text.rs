@@ -25,7 +25,15 @@ pub fn clean(bytes: &[u8], bytes_max: usize) -> String {
     text
 }
 
-/// `key=value` lines, sorted by key, as many whole ones as fit. Texts are cleaned.
+/// Keys that say who somebody is: that is the kernel's word and stands in no field.
+const IDENTITY_KEYS: [&str; 4] = ["sender_service_id", "service_id", "requester_id", "service"];
+
+/// Whether a line may be a field: a key, which does not say who somebody is, `=` and a value.
+pub(crate) fn is_field(line: &str) -> bool {
+    line.split_once('=').is_some_and(|(key, _)| !key.is_empty() && !IDENTITY_KEYS.contains(&key))
+}
+
+/// `key=value` lines, sorted by key, as many whole ones as fit. Texts are cleaned; what may be no field is left out.
 pub fn fields<'a>(pairs: impl Iterator<Item = (&'a [u8], Vec<u8>)>, bytes_max: usize) -> String {
     let mut lines: Vec<String> = pairs
         .map(|(key, value)| {
@@ -34,6 +42,7 @@ pub fn fields<'a>(pairs: impl Iterator<Item = (&'a [u8], Vec<u8>)>, bytes_max: u
             line.push_str(&clean(&value, bytes_max));
             line
         })
+        .filter(|line| is_field(line))
         .collect();
     lines.sort_unstable();
     let mut text = String::new();

@@ -251,3 +251,20 @@ proptest! {
         let _ = Admission::new(0).admit(1, u64::MAX, &Sent { level, scope: &scope, message: &message, fields: &fields });
     }
 }
+
+/// A ring's record could once say who somebody is, which a message may not.
+#[test]
+fn test_reject_identity_in_the_fields_of_a_ring() {
+    let pairs =
+        [("service_id", "7"), ("service", "rngd"), ("service_id=7 x", "y"), ("", "empty"), ("block", "1")];
+    let pairs = pairs.iter().map(|(key, value)| (key.as_bytes(), value.as_bytes().to_vec()));
+    assert_eq!(fields(pairs, FIELDS_BYTES_MAX), "block=1");
+}
+
+#[test]
+fn decisions_that_are_told_of_together_all_count() {
+    let mut journal = Journal::default();
+    journal.push(decision(1));
+    journal.count_merged(41);
+    assert_eq!((journal.figures().decisions, journal.kept().0), (42, 1));
+}

@@ -4,7 +4,8 @@
 //! table. What it is not: it owns no disk; blocks are read through a function, and writing is its caller's.
 //!
 //! Invariants: no bytes of a disk make it panic; what it yields lies inside the disk, behind the table, and no two
-//! of its extents share a block. The table's second copy, at the end of the disk, stands in for the first.
+//! of its extents share a block. The table's second copy, at the end of the disk, stands in for the
+//! first, damaged or unreadable.
 //!
 //! Where to start reading: [`Partition`], then [`read`].
 #![cfg_attr(not(test), no_std)]
@@ -16,7 +17,7 @@ mod layout;
 mod table;
 
 pub use layout::{LayoutError, lay_out};
-pub use table::{Refused, Table, TableError, Why, read};
+pub use table::{ReadError, Refused, Table, TableError, Why, read};
 
 use gpt_disk_types::{Guid, guid};
 

@@ -56,54 +56,75 @@ impl core::fmt::Display for Refused {
     }
 }
 
+/// Why blocks could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadError<E> {
+    /// The disk says that it cannot read these; others it may.
+    Unreadable,
+    /// Nothing can be read any more.
+    Failed(E),
+}
+
 /// Why a disk has no table that can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TableError<E> {
-    /// It could not be read.
-    Read(E),
+    /// Nothing can be read any more.
+    Failed(E),
     /// So many blocks are too few for a table.
     TooSmall(u64),
     /// Neither place has a table: another format, or an empty disk.
     Missing,
-    /// There is one, and neither of its copies is whole.
+    /// There may be one, and neither of its copies is whole and can be read.
     Damaged,
 }
 
 impl<E: core::fmt::Display> core::fmt::Display for TableError<E> {
     fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            TableError::Read(error) => write!(formatter, "it cannot be read: {error}"),
+            TableError::Failed(error) => write!(formatter, "it cannot be read: {error}"),
             TableError::TooSmall(blocks) => {
                 write!(formatter, "it has {blocks} blocks, too few for a partition table")
             }
             TableError::Missing => formatter.write_str("it has no partition table (GPT)"),
-            TableError::Damaged => formatter.write_str("both copies of its partition table are damaged"),
+            TableError::Damaged => {
+                formatter.write_str("both copies of its partition table are damaged or cannot be read")
+            }
         }
     }
 }
 
 /// Why one copy of the table cannot be used.
 enum CopyError<E> {
-    Read(E),
+    Failed(E),
     Missing,
+    /// Or unreadable.
     Damaged,
+}
+
+impl<E> From<ReadError<E>> for CopyError<E> {
+    fn from(error: ReadError<E>) -> Self {
+        match error {
+            ReadError::Unreadable => CopyError::Damaged,
+            ReadError::Failed(error) => CopyError::Failed(error),
+        }
+    }
 }
 
 /// Reads the table of a disk of so many blocks. `read_blocks` fills its second argument, whole blocks, from the
 /// block of its first argument on.
 pub fn read<E>(
     disk_blocks: u64,
-    mut read_blocks: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+    mut read_blocks: impl FnMut(u64, &mut [u8]) -> Result<(), ReadError<E>>,
 ) -> Result<Table, TableError<E>> {
     if disk_blocks < DISK_BLOCKS_MIN {
         return Err(TableError::TooSmall(disk_blocks));
     }
     match read_copy(disk_blocks, 1, &mut read_blocks) {
         Ok(entries) => Ok(table(disk_blocks, &entries, false)),
-        Err(CopyError::Read(error)) => Err(TableError::Read(error)),
+        Err(CopyError::Failed(error)) => Err(TableError::Failed(error)),
         Err(first) => match read_copy(disk_blocks, disk_blocks - 1, &mut read_blocks) {
             Ok(entries) => Ok(table(disk_blocks, &entries, true)),
-            Err(CopyError::Read(error)) => Err(TableError::Read(error)),
+            Err(CopyError::Failed(error)) => Err(TableError::Failed(error)),
             Err(CopyError::Missing) if matches!(first, CopyError::Missing) => Err(TableError::Missing),
             Err(_) => Err(TableError::Damaged),
         },
@@ -114,10 +135,10 @@ pub fn read<E>(
 fn read_copy<E>(
     disk_blocks: u64,
     at: u64,
-    read_blocks: &mut impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+    read_blocks: &mut impl FnMut(u64, &mut [u8]) -> Result<(), ReadError<E>>,
 ) -> Result<Vec<u8>, CopyError<E>> {
     let mut block = [0; BLOCK_BYTES];
-    read_blocks(at, &mut block).map_err(CopyError::Read)?;
+    read_blocks(at, &mut block)?;
     let header: GptHeader = bytemuck::pod_read_unaligned(&block[..size_of::<GptHeader>()]);
     if !header.is_signature_valid() {
         return Err(CopyError::Missing);
@@ -135,7 +156,7 @@ fn read_copy<E>(
         return Err(CopyError::Damaged);
     }
     let mut entries = vec![0; ENTRIES_BLOCKS as usize * BLOCK_BYTES];
-    read_blocks(first, &mut entries).map_err(CopyError::Read)?;
+    read_blocks(first, &mut entries)?;
     if checksum(&entries) != header.partition_entry_array_crc32 {
         return Err(CopyError::Damaged);
     }

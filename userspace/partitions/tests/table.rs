@@ -1,7 +1,7 @@
 //! What is laid out is read back, and a table that is missing, damaged or wrong is told as what it is.
 
 use partitions::{
-    BLOCK_BYTES, Extent, LayoutError, Partition, Refused, Table, TableError, Why, lay_out, read,
+    BLOCK_BYTES, Extent, LayoutError, Partition, ReadError, Refused, Table, TableError, Why, lay_out, read,
 };
 use proptest::prelude::*;
 use std::process::Command;
@@ -32,7 +32,8 @@ fn disk(wanted: &[(Partition, u64)]) -> Vec<u8> {
 fn table(disk: &[u8]) -> Result<Table, TableError<&'static str>> {
     read((disk.len() / BLOCK_BYTES) as u64, |first, to| {
         let at = first as usize * BLOCK_BYTES;
-        to.copy_from_slice(disk.get(at..at + to.len()).ok_or("beyond the end")?);
+        let blocks = disk.get(at..at + to.len()).ok_or(ReadError::Failed("beyond the end"))?;
+        to.copy_from_slice(blocks);
         Ok(())
     })
 }
@@ -73,12 +74,43 @@ fn the_second_copy_stands_in_for_the_first() {
     }
 }
 
+/// The table of a disk of which these blocks cannot be read.
+fn table_without(disk: &[u8], unreadable: &[u64]) -> Result<Table, TableError<()>> {
+    read((disk.len() / BLOCK_BYTES) as u64, |first, to| {
+        let blocks = first..first + (to.len() / BLOCK_BYTES) as u64;
+        if unreadable.iter().any(|block| blocks.contains(block)) {
+            return Err(ReadError::Unreadable);
+        }
+        let at = first as usize * BLOCK_BYTES;
+        to.copy_from_slice(&disk[at..at + to.len()]);
+        Ok(())
+    })
+}
+
+/// A first copy on bad blocks once cost the whole disk, although the second one was whole.
+#[test]
+fn the_second_copy_stands_in_for_an_unreadable_first() {
+    let disk = disk(WANTED);
+    let whole = table(&disk).unwrap();
+    for block in [1, 2, 33] {
+        let found = table_without(&disk, &[block]);
+        assert_eq!(found, Ok(Table { from_second_copy: true, ..whole.clone() }));
+    }
+    assert_eq!(table_without(&disk, &[DISK_BLOCKS - 1]), Ok(whole));
+}
+
+#[test]
+fn test_reject_disks_of_which_no_copy_can_be_read() {
+    assert_eq!(table_without(&disk(WANTED), &[1, DISK_BLOCKS - 1]), Err(TableError::Damaged));
+    let failed = read(DISK_BLOCKS, |_, _: &mut [u8]| Err::<(), _>(ReadError::Failed("it hangs")));
+    assert_eq!(failed, Err(TableError::Failed("it hangs")), "a device that is gone is not asked again");
+}
+
 #[test]
 fn test_reject_disks_without_a_table() {
     assert_eq!(table(&vec![0; DISK_BLOCKS as usize * BLOCK_BYTES]), Err(TableError::Missing));
     assert_eq!(table(&vec![0xa5; DISK_BLOCKS as usize * BLOCK_BYTES]), Err(TableError::Missing));
     assert_eq!(table(&[0; 67 * BLOCK_BYTES]), Err(TableError::TooSmall(67)));
-    assert_eq!(read(DISK_BLOCKS, |_, _| Err("no medium")), Err(TableError::Read("no medium")));
 }
 
 #[test]
@@ -176,7 +208,7 @@ proptest! {
                 *byte = (state >> 56) as u8;
             }
             to[..8].copy_from_slice(b"EFI PART");
-            Ok::<(), ()>(())
+            Ok::<(), ReadError<()>>(())
         });
     }
 }

@@ -162,6 +162,11 @@ impl<A: Audit> Judge<A> {
         self.counts
     }
 
+    /// Where decisions are recorded.
+    pub fn audit(&mut self) -> &mut A {
+        &mut self.audit
+    }
+
     /// A message came that is no question.
     pub fn count_malformed(&mut self) {
         count(&mut self.counts.malformed);
@@ -196,8 +201,12 @@ impl<A: Audit> Judge<A> {
     ) -> Result<Verdict, Refusal> {
         let (action, resource) = self.understood(action, resource)?;
         let right = self.table.decide(asker, Action::PolicyDelegate, "");
-        if !right.is_allowed() {
-            let (reason, rule) = (right.reason, right.rule.map(|(place, _)| place));
+        let (mut reason, rate) = (right.reason, right.rule.map_or(0, |(_, rule)| rule.rate));
+        let rule = right.rule.map(|(place, _)| place);
+        if reason == Reason::Allowed && rate > 0 && !self.spend(rule, rate, ticks) {
+            reason = Reason::TooOften;
+        }
+        if reason != Reason::Allowed {
             count(&mut self.counts.refused);
             self.record(asker, asker, Action::PolicyDelegate, "", reason, rule, ticks);
             return Err(Refusal::NotDelegated);

@@ -1,7 +1,8 @@
 //! Who may do what.
 //!
 //! What it is: the actions ([`Action`]), the table of lines ([`Table`]) with its bytes ([`decode`], [`encode`]), the
-//! decision ([`Table::decide`]), what a server of decisions keeps ([`Judge`]), signed overlays ([`Overlay`]), and,
+//! decision ([`Table::decide`]), what a server of decisions keeps ([`Judge`]) and how it records them ([`Merging`]),
+//! signed overlays ([`Overlay`]), and,
 //! with the feature `compile`, the compiler from `recipes/policy/*.toml` ([`compile()`]).
 //! What it is not: it sends no message and knows no process; who asks is told to it.
 //!
@@ -10,6 +11,7 @@
 //! - at most one line of a table decides about a subject, an action and a resource: lines that overlap are
 //!   refused, by the compiler with their places and by [`decode`] whoever wrote the bytes;
 //! - a decision that must be recorded and cannot be is a denial;
+//! - every recorded decision is in one entry that was written, or owed;
 //! - an overlay is in force whole or not at all.
 //!
 //! Where to start reading: [`Table::decide`], then [`Judge::check`].
@@ -23,6 +25,7 @@ mod action;
 mod compile;
 mod decide;
 mod judge;
+mod merge;
 mod overlay;
 mod report;
 mod resource;
@@ -33,6 +36,7 @@ pub use action::Action;
 pub use compile::{PolicyFile, compile, compile_overlay, key_of_file};
 pub use decide::{Decision, Reason};
 pub use judge::{Audit, Counts, Judge, PushError, Record, Refusal, Verdict};
+pub use merge::{Entry, Merging, Sink, WINDOWS_A_SUBJECT, WINDOWS_MAX};
 pub use overlay::{Overlay, OverlayError};
 #[cfg(feature = "compile")]
 pub use overlay::{public_key, sign};

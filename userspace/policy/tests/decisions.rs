@@ -174,6 +174,20 @@ fn test_reject_questions_on_behalf_of_another_without_the_right_to() {
     assert_eq!(trail.kept.len(), 3);
 }
 
+/// A bound on the right to ask for others was once read and not kept.
+#[test]
+fn test_reject_asking_for_others_more_often_than_the_line_allows() {
+    let mut bounded = table();
+    let mut rules = bounded.rules.iter_mut();
+    rules.find(|rule| rule.action == Action::PolicyDelegate).unwrap().rate = 2;
+    let mut trail = trail(9);
+    let mut judge = Judge::new(bounded, 1, TICKS, &mut trail);
+    let mut ask = |ticks| judge.check_for(RNGD, RNGD, Action::RngEntropy.number(), b"", ticks).map(drop);
+    assert_eq!([ask(0), ask(0), ask(0)], [Ok(()), Ok(()), Err(Refusal::NotDelegated)]);
+    assert_eq!([ask(500), ask(500)], [Ok(()), Err(Refusal::NotDelegated)]);
+    assert_eq!(judge.counts().refused, 2);
+}
+
 #[test]
 fn test_reject_malformed_questions() {
     let mut trail = trail(9);
@@ -271,6 +285,24 @@ fn test_reject_overlays_of_another_length() {
 }
 
 #[test]
+fn test_reject_overlays_at_or_below_the_last_sequence() {
+    let (mut trail, mut other) = (trail(99), trail(99));
+    let mut first = judge(&mut trail);
+    let replayed = Err(PushError::Overlay(OverlayError::Replayed));
+    first.push(PONG, &signed("sequence = 5\n"), 0, |_| Ok(())).unwrap();
+    for sequence in [0, 1, 4, 5] {
+        let pushed =
+            first.push(PONG, &signed(&format!("sequence = {sequence}\n")), 0, |_| panic!("it is not taken"));
+        assert_eq!(pushed, replayed, "{sequence}");
+    }
+    // A successor has the kept one, and so its sequence.
+    let mut successor = Judge::new(table(), 3, TICKS, &mut other);
+    successor.restore(&signed("sequence = 5\n")).unwrap();
+    assert_eq!(successor.push(PONG, &signed("sequence = 4\n"), 0, |_| panic!("it is not taken")), replayed);
+    assert_eq!(successor.push(PONG, &signed("sequence = 6\n"), 0, |_| Ok(())), Ok(5));
+}
+
+#[test]
 fn test_reject_overlays_about_the_policy_itself() {
     for line in ["policy.admin", "policy.delegate"] {
         let text = format!("sequence = 5\n[allow]\nconsoled = [\"{line}\"]\n");
@@ -295,6 +327,15 @@ fn test_reject_overlays_without_policy_admin_without_a_key_and_that_are_not_kept
         keyless.push(PONG, &signed(OVERLAY), 0, |_| Ok(())),
         Err(PushError::Overlay(OverlayError::NoKey))
     );
+}
+
+#[test]
+fn test_reject_overlays_that_make_a_table_too_large() {
+    let (mut trail, files) = (trail(99), vec![String::from("f"); policy::FILES_MAX]);
+    let mut full = Judge::new(Table { files, ..table() }, 1, TICKS, &mut trail);
+    let pushed = full.push(PONG, &signed(OVERLAY), 0, |_| panic!("it is not taken"));
+    assert_eq!(pushed, Err(PushError::Overlay(OverlayError::Table(TableError::OverLimit))));
+    assert_eq!((full.epoch(), full.sequence()), (1, 0));
 }
 
 fn trail_of_its_own() -> Trail {

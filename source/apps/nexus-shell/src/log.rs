@@ -1,9 +1,10 @@
 //! `log`: what is in the journal, as lines for people or as JSON.
 
 use crate::commands::{CALL_PATIENCE, Shell};
-use crate::system_view::{name_of, services};
+use crate::system_view::{INIT_NAME, name_of, services};
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::fmt::Write;
 use core::time::Duration;
 use nexus_abi::{Error, service_id};
@@ -18,6 +19,8 @@ pub const ARGUMENTS: &str = "[-f] [--json] [--audit] [--level L] [--service S] [
 /// Every option, for completion.
 pub const OPTIONS: [&str; 6] = ["--audit", "--follow", "--json", "--level", "--service", "--since"];
 
+/// Who wrote what the kernel wrote.
+const KERNEL_NAME: &str = "neuron";
 /// Lines that are shown without a number.
 const LINES: u32 = 30;
 /// Time that new records are waited for before the keyboard is looked at.
@@ -33,6 +36,8 @@ const RETRIES_MAX: u32 = 50;
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Request {
     query: Query,
+    /// Whose records, by name.
+    service: Option<String>,
     since: Option<Duration>,
     follows: bool,
     as_json: bool,
@@ -41,7 +46,7 @@ struct Request {
 /// The words after `log`.
 fn parse(words: &[&str]) -> Result<Request, String> {
     let query = Query { last: LINES, ..Query::ALL };
-    let mut request = Request { query, since: None, follows: false, as_json: false };
+    let mut request = Request { query, service: None, since: None, follows: false, as_json: false };
     let mut words = words.iter().copied();
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("`{word}` needs a value"));
@@ -50,7 +55,7 @@ fn parse(words: &[&str]) -> Result<Request, String> {
             "--json" => request.as_json = true,
             "--audit" => request.query.audit = true,
             "--level" => request.query.level = level(value()?)?,
-            "--service" => request.query.service_id = Some(author(value()?)),
+            "--service" => request.service = Some(value()?.into()),
             "--since" => request.since = Some(duration(value()?)?),
             option if option.starts_with('-') => {
                 let meant = nearest(option, OPTIONS).map(|meant| format!("; did you mean `{meant}`?"));
@@ -81,8 +86,21 @@ fn level(word: &str) -> Result<u8, String> {
     place.ok_or_else(|| format!("`{word}` is no level; there are {}", LEVELS.join(", ")))
 }
 
-fn author(name: &str) -> u64 {
-    if name == "neuron" { 0 } else { service_id(name) }
+/// The id of an author. Without a list, because init does not answer, any name is taken.
+fn author(name: &str, services: &[ServiceEntry]) -> Result<u64, String> {
+    let others = [KERNEL_NAME, INIT_NAME];
+    let known = || others.into_iter().chain(services.iter().map(|service| service.name.as_str()));
+    match name {
+        KERNEL_NAME => Ok(0),
+        // As its lines begin.
+        "init" => Ok(service_id(INIT_NAME)),
+        _ if services.is_empty() || known().any(|other| other == name) => Ok(service_id(name)),
+        _ => {
+            let meant = nearest(name, known()).map(|meant| format!(" (did you mean `{meant}`?)"));
+            let all = known().collect::<Vec<_>>().join(", ");
+            Err(format!("no service is called `{name}`{}; there are {all}", meant.unwrap_or_default()))
+        }
+    }
 }
 
 /// A time as `500ms`, `10s`, `2m` or `1h`.
@@ -109,6 +127,7 @@ pub fn log(shell: &Shell<'_>, arguments: &[&str]) -> Result<String, String> {
         request.query.since = clock.now().saturating_sub(clock.ticks(since));
     }
     let named = services(shell).unwrap_or_default();
+    request.query.service_id = request.service.as_deref().map(|name| author(name, &named)).transpose()?;
     let page = match shell.log.query(&request.query, shell.environment.deadline(CALL_PATIENCE)) {
         Ok(page) => page,
         Err(CallError::Service(refusal)) => return Err(refusal.to_string()),
@@ -178,7 +197,7 @@ fn shown(shell: &Shell<'_>, request: &Request, named: &[ServiceEntry], page: &Pa
     let clock = shell.environment.clock();
     let lines = page.entries.iter().map(|entry| {
         let author = match entry.service_id {
-            0 => String::from("neuron"),
+            0 => String::from(KERNEL_NAME),
             id => name_of(named, id),
         };
         let time = clock.duration(entry.ticks);
@@ -254,15 +273,17 @@ fn push_json(to: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nexus_proto::init::ServiceState;
 
     #[test]
     fn filters_are_understood_in_any_order() {
         let request =
             parse(&["--level", "warning", "two", "-f", "--service", "rngd", "words", "--since", "10s"])
                 .unwrap();
-        let query = Query { last: LINES, level: 1, service_id: Some(service_id("rngd")), ..Query::ALL };
+        let query = Query { last: LINES, level: 1, ..Query::ALL };
         assert_eq!(request.query, Query { text: "two words".into(), ..query });
         assert_eq!((request.follows, request.as_json), (true, false));
+        assert_eq!(request.service.as_deref(), Some("rngd"));
         assert_eq!(request.since, Some(Duration::from_secs(10)));
     }
 
@@ -274,6 +295,30 @@ mod tests {
             parse(&["--audit", "--json"]).unwrap().query,
             Query { last: LINES, audit: true, ..Query::ALL }
         );
+    }
+
+    fn rngd() -> [ServiceEntry; 1] {
+        let (process_id, state, restarts, last_end) = (3, ServiceState::Up, 0, String::new());
+        let (name, service_id) = (String::from("rngd"), service_id("rngd"));
+        [ServiceEntry { name, service_id, process_id, state, restarts, last_end }]
+    }
+
+    #[test]
+    fn an_author_is_a_service_init_or_the_kernel() {
+        assert_eq!(author("rngd", &rngd()), Ok(service_id("rngd")));
+        assert_eq!(author("neuron", &rngd()), Ok(0));
+        for name in ["init", "nexus-init"] {
+            assert_eq!(author(name, &rngd()), Ok(service_id("nexus-init")));
+        }
+        assert_eq!(author("rngd", &[]), Ok(service_id("rngd")), "init does not tell who there is");
+    }
+
+    #[test]
+    fn test_reject_a_name_that_nobody_has() {
+        let refused = |name| author(name, &rngd()).unwrap_err();
+        let all = "there are neuron, nexus-init, rngd";
+        assert_eq!(refused("rgnd"), format!("no service is called `rgnd` (did you mean `rngd`?); {all}"));
+        assert_eq!(refused("statefsd"), format!("no service is called `statefsd`; {all}"));
     }
 
     #[test]

@@ -45,7 +45,8 @@ fn rngd(subject: &Subject<'_>) -> Result<ServiceEntry, String> {
     services.entries.into_iter().find(|entry| entry.name == "rngd").ok_or("init does not list rngd".into())
 }
 
-fn draw(subject: &Subject<'_>, bytes: u64) -> Result<alloc::vec::Vec<u8>, CallError<RngError>> {
+/// So many random bytes.
+pub fn draw(subject: &Subject<'_>, bytes: u64) -> Result<alloc::vec::Vec<u8>, CallError<RngError>> {
     subject.rng.entropy(&Request { bytes }, subject.deadline()).map(|answer| answer.0)
 }
 

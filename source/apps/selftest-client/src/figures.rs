@@ -18,7 +18,7 @@ use nexus_log::memory::Counters;
 use nexus_log::{Memory, Producer, Written};
 use nexus_proto::policy::{ALLOWED, Question};
 use nexus_proto::{bell, bulk, meter};
-use nexus_rt::{Level, Value, info};
+use nexus_rt::{Key, Level, Value, info};
 
 /// The operation of `bench-peer` and `bench-bulk` that sends everything back.
 const ECHO: u16 = 1;
@@ -30,8 +30,18 @@ const ECHO_WITH_FLOAT: u16 = 3;
 const BATCHES: usize = 21;
 /// Rounds of a batch. One tick of the clock is 100 instructions, so the mean of a batch is exact to one.
 const BATCH_ROUNDS: u32 = 100;
-/// A message as it is written: 32 bytes.
-const RECORD: &[u8; 32] = b"the block was read a second time";
+/// A message as it is written: 32 bytes that begin a word, behind one that does not.
+#[repr(C, align(8))]
+struct Message {
+    text: [u8; 32],
+    misaligned: [u8; 33],
+}
+
+static MESSAGE: Message =
+    Message { text: *b"the block was read a second time", misaligned: *b"-the block was read a second time" };
+/// What its numbers are called.
+const BYTES: Key = Key::new("bytes");
+const REST: Key = Key::new("rest");
 /// Payload bytes of the echoed messages.
 const SIZES: [usize; 4] = [64, 512, 4096, 65_536];
 
@@ -71,26 +81,32 @@ pub fn tell(subject: &Subject<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// A record into a log ring of its own, which nobody reads and so nobody is rung for: 32 bytes as they are, with
-/// two numbers and without.
+/// A record into a log ring of its own, which nobody reads and so nobody is rung for: 32 bytes as they are, which begin
+/// a word or not, with two numbers and without.
 fn records(subject: &Subject<'_>) -> Result<(), String> {
     let words: Vec<AtomicU32> = (0..1024).map(|_| AtomicU32::new(0)).collect();
     let counters = Counters::default();
     let memory = Memory::new(&counters, &words).ok_or("the ring is none")?;
     let mut producer = Producer::new(memory);
     let mut number = 0;
-    each(subject, "log/append/32-and-two-numbers", || {
-        number += 1;
-        let fields = [("bytes", Value::Unsigned(number)), ("rest", Value::Unsigned(7))];
-        kept(producer.write(Level::Info, number, b"", core::hint::black_box(RECORD), &fields))
-    })?;
-    each(subject, "log/append/32", || {
-        kept(producer.write(Level::Info, 0, b"", core::hint::black_box(RECORD), &[]))
-    })
-}
-
-fn kept(written: Written) -> Result<(), String> {
-    if written == Written::Kept(0) { Ok(()) } else { Err(format!("a record was {written:?}")) }
+    let texts = [("", &MESSAGE.text[..]), ("-misaligned", &MESSAGE.misaligned[1..])];
+    for (name, text) in texts {
+        let mut lost = 0;
+        // Looked at when all are written: this is about the writing.
+        let mut count = |written| lost += u32::from(written != Written::Kept(0));
+        each(subject, &format!("log/append/32-and-two-numbers{name}"), || {
+            number += 1;
+            let fields = [(BYTES, Value::Unsigned(number)), (REST, Value::Unsigned(7))];
+            count(producer.write(Level::Info, number, b"", text, &fields));
+            Ok(())
+        })?;
+        each(subject, &format!("log/append/32{name}"), || {
+            count(producer.write(Level::Info, 0, b"", text, &[]));
+            Ok(())
+        })?;
+        crate::expect("records that were not written", lost, 0)?;
+    }
+    Ok(())
 }
 
 /// Round trips without any stub: one way with an empty answer, or both ways.

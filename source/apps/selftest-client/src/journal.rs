@@ -6,11 +6,12 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use nexus_abi::capability::Qos;
+use nexus_abi::message::{Header, Registers};
 use nexus_abi::{Error, Handle, service_id, system};
-use nexus_ipc::CallError;
+use nexus_ipc::{CallError, Status};
 use nexus_proto::init::Target;
 use nexus_proto::log::{Append, Entry, LEVEL_MAX, LogError, Query};
-use nexus_rt::{Level, Value, info, write_record};
+use nexus_rt::{Key, Level, Value, info, write_record};
 
 /// Services that run in every boot, and what each wrote.
 const CORE: [(&str, &str); 5] = [
@@ -19,6 +20,15 @@ const CORE: [(&str, &str); 5] = [
     ("logd", "logd: ready"),
     ("pong", "pong: ready"),
     ("nexus-shell", "nexus-shell: ready"),
+];
+/// Services, an endpoint of each, and an operation of it that takes nothing or more than one byte.
+const SERVED: [(&str, &str, u16); 6] = [
+    ("policyd", "policy", 1),
+    ("logd", "log", 3),
+    ("rngd", "rng", 1),
+    ("virtioblkd", "block", 6),
+    ("nexus-init", "init", 1),
+    ("pong", "pong", 1),
 ];
 /// More than anybody may send within a second, whenever the second begins.
 const TOO_MANY: u32 = 64;
@@ -50,6 +60,7 @@ pub fn query(subject: &Subject<'_>) -> Result<(), String> {
     let own = subject.environment.page().service_id;
     let before = trying("figures", subject.log.stats(&(), subject.deadline()))?;
     let fields = [("number", Value::Unsigned(42)), ("below", Value::Signed(-1)), ("word", Value::Text(b"x"))];
+    let fields = fields.map(|(key, value)| (Key::new(key), value));
     write_record(Level::Warning, "proof", "through the ring", &fields);
     let records =
         found(subject, &Query { level: Level::Warning as u8, ..written_by(own, "through the ring") })?;
@@ -115,6 +126,26 @@ pub fn hardening(subject: &Subject<'_>) -> Result<(), String> {
     for class in ["invalid_args", "over_limit", "rate_limited"] {
         let line = format!("logd: reject {class}");
         expect(&line, found(subject, &written_by(service_id("logd"), &line))?.len(), 1)?;
+    }
+    Ok(())
+}
+
+/// A message that is none is refused by every service as that, and each tells of it in the journal.
+pub fn malformed_told(subject: &Subject<'_>) -> Result<(), String> {
+    for (service, endpoint, operation) in SERVED {
+        let endpoint = trying(endpoint, subject.environment.to_call(endpoint))?;
+        let mut registers = Registers { header: Header::new(operation, 1, 0), ..Registers::default() };
+        // SAFETY: there are no buffers.
+        match unsafe { system::call(endpoint, &mut registers, None, subject.deadline().ticks()) } {
+            // Its machine has no device for it.
+            Err(Error::Sealed) => continue,
+            called => trying(service, called)?,
+        }
+        let status = Status::from_number(registers.header.label());
+        expect(service, status, Some(Status::Malformed))?;
+        let line = format!("{service}: reject malformed message");
+        let told = found(subject, &written_by(service_id(service), &line))?;
+        expect(&line, told.is_empty(), false)?;
     }
     Ok(())
 }

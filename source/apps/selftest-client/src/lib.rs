@@ -66,6 +66,7 @@ const PROOFS: &[Proof] = &[
     ("log query", journal::query),
     ("kernel decisions audited", journal::decisions),
     ("logd hardening rejects", journal::hardening),
+    ("malformed messages told", journal::malformed_told),
     ("logd restart", journal::restart),
 ];
 
@@ -77,6 +78,7 @@ const POLICY_PROOFS: &[Proof] = &[
     ("policyd requester spoof denied", policy::requester_spoof),
     ("policy overlay", policy::overlay),
     ("policy malformed", policy::malformed),
+    ("policy denials merged", policy::denials_merged),
 ];
 
 /// The proofs of a machine with an entropy device; one without has another proof in their place.

@@ -1,7 +1,7 @@
 //! The policy: what is allowed and denied, who may ask about whom, what is no question, overlays, and a device that
 //! is not given.
 
-use crate::{Subject, announce_restart, expect, trying};
+use crate::{Subject, announce_restart, devices, expect, trying};
 use alloc::format;
 use alloc::string::String;
 use nexus_abi::message::{Header, Registers};
@@ -9,11 +9,17 @@ use nexus_abi::{service_id, system};
 use nexus_ipc::{CallError, Lent, Status};
 use nexus_policy::{Denial, Policy};
 use nexus_proto::init::{InitError, Run, StartFailure, Target};
+use nexus_proto::log::{Query, Stats as LogStats};
 use nexus_proto::policy::{ALLOWED, DENIED, PolicyError, Question, Stats, Verdict, Why};
-use policy::Action;
+use nexus_proto::rng::RngError;
+use policy::{Action, OVERLAY_BYTES_MAX};
 
 /// The operation `check`.
 const CHECK: u16 = 1;
+/// Denials in a row: several times what the record has room for.
+const DENIALS: u64 = 300;
+/// Decisions after them that find room.
+const OTHERS: u64 = 8;
 /// What one may draw from a line that has a bound of 3 a second, at once.
 const BOUND: usize = 3;
 
@@ -103,6 +109,8 @@ pub fn malformed(subject: &Subject<'_>) -> Result<(), String> {
         let outcome = subject.policy.check(&wrong, subject.deadline());
         expect("a question that is none", outcome, Err(CallError::Service(PolicyError::Malformed)))?;
     }
+    let explained = subject.policy.explain(&Question { action: 0, ..good }, subject.deadline());
+    expect("explaining it", explained.err(), Some(CallError::Service(PolicyError::Malformed)))?;
     for bytes in [0, 1, 63] {
         let header = Header::new(CHECK, bytes, 0);
         let mut registers = Registers { header, ..Registers::default() };
@@ -115,7 +123,7 @@ pub fn malformed(subject: &Subject<'_>) -> Result<(), String> {
         expect("its answer", Status::from_number(label), Some(Status::Malformed))?;
     }
     let after = stats(subject)?;
-    expect("how many were malformed", after.malformed - before.malformed, unknown.len() as u64 + 3)?;
+    expect("how many were malformed", after.malformed - before.malformed, unknown.len() as u64 + 4)?;
     is_allowed(subject, Action::IpcCore, "")
 }
 
@@ -137,6 +145,9 @@ pub fn overlay(subject: &Subject<'_>) -> Result<(), String> {
     if let Some(last) = forged.last_mut() {
         *last ^= 1;
     }
+    let long = alloc::vec![0; OVERLAY_BYTES_MAX + 1];
+    expect("an overlay too long", push(&long), Err(CallError::Service(PolicyError::NotLent)))?;
+    expect("an overlay of one byte", push(&long[..1]), Err(CallError::Service(PolicyError::BadOverlay)))?;
     let signature = Err(CallError::Service(PolicyError::BadSignature));
     expect("a forged overlay", push(&forged), signature)?;
     expect("the policy after it", may(subject), Ok(()))?;
@@ -145,6 +156,10 @@ pub fn overlay(subject: &Subject<'_>) -> Result<(), String> {
     expect("what was kept", may(subject), Err(Denial::Denied(Some(Why::Denied))))?;
     is_allowed(subject, Action::CryptoSign, "")?;
     is_denied(subject, Action::StatefsRead, "/state/selftest/x", Why::OtherResource)?;
+    if devices::has_entropy(subject)? {
+        let refused = Err(CallError::Service(RngError::Denied));
+        expect("bytes for whom it denies them", devices::draw(subject, 1), refused)?;
+    }
     expect("pushing it again", push(&overlay), Err(CallError::Service(PolicyError::Replayed)))?;
 
     announce_restart("policyd");
@@ -154,7 +169,30 @@ pub fn overlay(subject: &Subject<'_>) -> Result<(), String> {
     expect("pushing it again", push(&overlay), Err(CallError::Service(PolicyError::Replayed)))?;
     trying("pushing the next", push(&next))?;
     expect("what is asked then", may(subject), Ok(()))?;
+    let older = push(&overlay);
+    expect("pushing the one before", older, Err(CallError::Service(PolicyError::Replayed)))?;
     is_denied(subject, Action::CryptoSign, "", Why::NoLine)
+}
+
+/// Who is denied again and again is recorded once at once and then together: each is counted, and nobody else's
+/// record is kept out by it.
+pub fn denials_merged(subject: &Subject<'_>) -> Result<(), String> {
+    let stats = || trying("the journal's figures", subject.log.stats(&(), subject.deadline()));
+    let before = stats()?;
+    for _ in 0..DENIALS {
+        is_denied(subject, Action::CryptoSign, "", Why::NoLine)?;
+    }
+    for _ in 0..OTHERS {
+        is_allowed(subject, Action::ProcSpawn, "pong")?;
+    }
+    let decisions = |stats: &LogStats| stats.decisions + stats.decisions_before;
+    let mut query = Query { after: before.total, service_id: Some(own()), audit: true, ..Query::ALL };
+    while decisions(&stats()?) - decisions(&before) < DENIALS + OTHERS {
+        // The last ones are told of when their window has passed.
+        let page = trying("waiting for records", subject.log.follow(&query, subject.deadline()))?;
+        query.after = page.end;
+    }
+    expect("decisions without room", stats()?.decisions_refused, before.decisions_refused)
 }
 
 /// A service that the policy does not give its device is not started, and whoever wanted it is told why.

@@ -17,9 +17,12 @@ const DRIVER: &str = "rngd";
 const CHILD: &str = "soak-child";
 /// Time after which nobody waits any longer for the end of a program that has none.
 const SHORT: Duration = Duration::from_millis(20);
-/// A killed driver starts again after 50 ms at the earliest: kills are up to so much apart, so that they meet it
-/// before, during and after its start.
+/// A killed driver starts again after 50 ms at the earliest, so there is nobody to kill any sooner.
+const APART_MIN: Duration = Duration::from_millis(45);
+/// Kills are up to so much apart, so that they meet it during and after its start.
 const APART_MAX: Duration = Duration::from_millis(90);
+/// Kills in a row that the policy may give no answer about.
+const UNANSWERED_MAX: u32 = 3;
 /// In one of so many rounds a client waits for bytes.
 const ASK_EVERY: u64 = 4;
 /// Requests in a row: enough for the driver to want fresh entropy, so that its device is under way at the next kill.
@@ -56,6 +59,8 @@ pub struct Drivers<'a> {
     drill: Drill,
     chance: u64,
     last: Vec<u8>,
+    /// Kills in a row that the policy gave no answer about.
+    unanswered: u32,
 }
 
 impl<'a> Drivers<'a> {
@@ -66,7 +71,16 @@ impl<'a> Drivers<'a> {
         let rng = Rng::new(environment.to_call("rng").map_err(|error| format!("{error}"))?);
         let drill = Drill::new(environment.to_call("drill").map_err(|error| format!("{error}"))?);
         // The sequence never leaves 0.
-        Ok(Drivers { environment, control, init, rng, drill, chance: seed.max(1), last: Vec::new() })
+        Ok(Drivers {
+            environment,
+            control,
+            init,
+            rng,
+            drill,
+            chance: seed.max(1),
+            last: Vec::new(),
+            unanswered: 0,
+        })
     }
 
     /// Kills the driver so many times. Whoever asks is answered by a successor, and then its device's memory is in
@@ -78,8 +92,12 @@ impl<'a> Drivers<'a> {
             Err(CallError::Kernel(Error::TimedOut)) => {}
             other => return Err(format!("running the child: {other:?}")),
         }
-        for round in 0..count {
-            self.kill().map_err(|reason| format!("kill {round}: {reason}"))?;
+        let mut round = 0;
+        while round < count {
+            if !self.kill().map_err(|reason| format!("kill {round}: {reason}"))? {
+                continue;
+            }
+            round += 1;
             if round.is_multiple_of(ASK_EVERY) {
                 self.ask().map_err(|reason| format!("asking after kill {round}: {reason}"))?;
             }
@@ -90,13 +108,16 @@ impl<'a> Drivers<'a> {
         killed.map_err(|error| format!("the child that asked without end: {error}"))
     }
 
-    /// As often each, kills a driver, has it fault and has it hang, with its device under way. Its caller is told each
-    /// time, and its successor has the device, which was reset.
-    pub fn failures(&mut self, count: u64) -> Result<(), String> {
-        for round in 0..count {
-            for (what, fail) in
-                [("kill", Self::kill_at_work as fn(&Self) -> _), ("fault", Self::fault), ("hang", Self::hang)]
-            {
+    /// Kills a driver and has it fault so many times each, and has it hang so many times, always with its device under
+    /// way. Its caller is told each time, and its successor has the device, which was reset.
+    pub fn failures(&mut self, count: u64, hangs: u64) -> Result<(), String> {
+        let kinds = [
+            ("kill", Self::kill_at_work as fn(&Self) -> _, count),
+            ("fault", Self::fault, count),
+            ("hang", Self::hang, hangs),
+        ];
+        for (what, fail, count) in kinds {
+            for round in 0..count {
                 let outcome = fail(self).and_then(|()| self.works());
                 outcome.map_err(|reason| format!("{what} {round}: {reason}"))?;
             }
@@ -130,13 +151,23 @@ impl<'a> Drivers<'a> {
         self.nothing_in_quarantine()
     }
 
-    fn kill(&mut self) -> Result<(), String> {
-        let range = self.environment.clock().ticks(APART_MAX);
-        let pause = self.draw() % range;
-        system::thread_sleep(self.environment.clock().now().saturating_add(pause));
+    /// Yields whether there was somebody to kill.
+    fn kill(&mut self) -> Result<bool, String> {
+        let clock = self.environment.clock();
+        let pause = APART_MIN + clock.duration(self.draw() % clock.ticks(APART_MAX - APART_MIN));
+        self.environment.sleep(pause);
         match self.init.kill(&Target::Name(DRIVER.into()), self.environment.deadline(PATIENCE)) {
-            // Between two lives there is nobody to kill.
-            Ok(()) | Err(CallError::Service(InitError::NotRunning)) => Ok(()),
+            Ok(()) => {
+                self.unanswered = 0;
+                Ok(true)
+            }
+            // Between two lives there is nobody.
+            Err(CallError::Service(InitError::NotRunning)) => Ok(false),
+            // On a computer that is too busy the policy's answer may be late, which is a no.
+            Err(CallError::Service(InitError::NoPolicy)) if self.unanswered < UNANSWERED_MAX => {
+                self.unanswered += 1;
+                Ok(false)
+            }
             Err(error) => Err(format!("{error}")),
         }
     }

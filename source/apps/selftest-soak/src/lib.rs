@@ -4,7 +4,7 @@
 //!
 //! One program for three services: who counts (`selftest-soak`), who hands capabilities back (`soak-peer`), and
 //! who is started and ended (`soak-child`). Boot arguments: `soak spawns=200 calls=20000 drivers=100 drill failures=10
-//! logs=6`.
+//! hangs=3 logs=6`.
 #![cfg_attr(target_os = "none", no_std)]
 
 extern crate alloc;
@@ -70,10 +70,12 @@ fn rounds(environment: &Environment) -> Result<(), String> {
         let mut drivers = drivers::Drivers::new(environment, control, init, asked_for(environment, "seed"))?;
         drivers.rounds(kills)?;
         info!("soak: {kills} times a driver was killed under load, its device reset, its clients answered");
-        let failures = asked_for(environment, "failures");
-        if failures > 0 {
-            drivers.failures(failures)?;
-            info!("soak: {failures} times each a driver was killed, faulted and hung, and came back");
+        let (failures, hangs) = (asked_for(environment, "failures"), asked_for(environment, "hangs"));
+        if failures > 0 || hangs > 0 {
+            drivers.failures(failures, hangs)?;
+            info!(
+                "soak: {failures} times each a driver was killed at work and faulted, {hangs} times it hung, and came back"
+            );
         }
     }
     Ok(())

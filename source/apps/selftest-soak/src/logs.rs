@@ -5,12 +5,14 @@ use alloc::format;
 use alloc::string::String;
 use core::time::Duration;
 use nexus_proto::log::{Client as Log, Query, Stats};
-use nexus_rt::{Audit, AuditLog, Decision, Environment, Level, Value, info, write_record};
+use nexus_rt::{Audit, AuditLog, Decision, Environment, Key, Level, Value, info, write_record};
 
 /// Decisions in a row, and the lines between them: more than a ring holds.
 const BURST: u64 = 200;
 /// Lines in a row: fewer than a ring holds.
 const LINES: u64 = 16;
+/// What a line's number is called.
+const LINE: Key = Key::new("line");
 /// Time for the readers between two bursts.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -41,7 +43,7 @@ pub fn storm(environment: &Environment, bursts: u64) -> Result<(), String> {
             asked.kept += 1;
         }
         for line in 0..LINES {
-            let number = [("line", Value::Unsigned(burst * LINES + line))];
+            let number = [(LINE, Value::Unsigned(burst * LINES + line))];
             write_record(Level::Info, "soak", "storm", &number);
         }
         environment.sleep(PAUSE);

@@ -194,3 +194,83 @@ fn begin(environment: &Environment, endpoint: Handle, answered: Handle) -> Resul
     nexus_rt::thread::spawn(environment, Box::leak(Box::new(|| desk.answer_questions())))?;
     Ok(desk)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::String;
+
+    /// A desk with nobody behind it: what is asked stays until an answer is put there.
+    fn questions() -> (Questions<usize>, &'static Desk) {
+        let desk: &'static Desk = Box::leak(Box::new(Desk {
+            endpoint: Handle::NONE,
+            asked: Handle::NONE,
+            answered: Handle::NONE,
+            clock: Clock::new(1000),
+            question: Default::default(),
+            answer: AtomicU8::new(OPEN),
+        }));
+        let (waiting, settled) = (VecDeque::new(), VecDeque::new());
+        (Questions { desk: Some(desk), waiting, under_way: None, settled }, desk)
+    }
+
+    fn asked(resource: &str) -> Asked {
+        Asked { subject: 7, action: Some(3), resource: resource.into() }
+    }
+
+    #[test]
+    fn answers_come_one_by_one_in_the_order_of_the_questions() {
+        let (mut questions, desk) = questions();
+        questions.ask(1, asked("a"));
+        questions.ask(2, asked("b"));
+        assert_eq!(questions.answered(), None, "nobody has answered");
+        desk.answer.store(YES, Ordering::Release);
+        assert_eq!(questions.answered(), Some((1, Permission::Allowed)));
+        assert_eq!(questions.answered(), None, "the answer to the first is not taken for one to the second");
+        desk.answer.store(NO, Ordering::Release);
+        assert_eq!(questions.answered(), Some((2, Permission::Denied)));
+        assert_eq!(questions.answered(), None);
+    }
+
+    #[test]
+    fn test_reject_whatever_is_not_exactly_an_answer() {
+        for odd in [NONE, 4, 0x81, u8::MAX] {
+            let (mut questions, desk) = questions();
+            questions.ask(1, asked("a"));
+            desk.answer.store(odd, Ordering::Release);
+            assert_eq!(questions.answered(), Some((1, Permission::NoAnswer)));
+        }
+    }
+
+    #[test]
+    fn test_reject_what_no_action_is_about_and_resources_that_no_line_can_have() {
+        let (mut questions, _) = questions();
+        questions.ask(1, Asked { action: None, ..asked("a") });
+        assert_eq!(questions.answered(), Some((1, Permission::Denied)));
+        questions.ask(2, asked(&"x".repeat(policy::RESOURCE_BYTES_MAX + 1)));
+        assert_eq!(questions.answered(), Some((2, Permission::Denied)));
+    }
+
+    #[test]
+    fn test_reject_every_question_where_there_is_no_policy() {
+        let (waiting, settled) = (VecDeque::new(), VecDeque::new());
+        let mut questions = Questions { desk: None, waiting, under_way: None, settled };
+        questions.ask(1, asked("a"));
+        questions.ask(2, Asked { action: None, resource: String::new(), subject: 0 });
+        assert_eq!(questions.answered(), Some((1, Permission::NoAnswer)));
+        assert_eq!(questions.answered(), Some((2, Permission::NoAnswer)));
+    }
+
+    #[test]
+    fn test_reject_more_questions_than_may_wait() {
+        let (mut questions, _) = questions();
+        // The first is on the desk.
+        for number in 0..=QUESTIONS_MAX {
+            assert!(questions.have_room());
+            questions.ask(number, asked("a"));
+        }
+        assert!(!questions.have_room());
+        questions.ask(usize::MAX, asked("a"));
+        assert_eq!(questions.answered(), Some((usize::MAX, Permission::NoAnswer)));
+    }
+}

@@ -85,7 +85,7 @@ fn start(environment: &Environment) -> Result<core::convert::Infallible, String>
     };
     let mut supervisor = Supervisor::new(parts, environment)
         .map_err(|error| format!("the thread that asks the policy: {error}"))?;
-    Err(format!("waiting for events: {}", supervisor.run()))
+    Err(format!("waiting for events: {}", supervisor.run(environment)))
 }
 
 fn map_image(environment: &Environment, vmo: Handle) -> Result<Image<'static>, String> {

@@ -110,11 +110,12 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Starts the system and watches it. Yields only when its own endpoint can no longer be waited for.
-    pub fn run(&mut self) -> Error {
+    pub fn run(&mut self, environment: &Environment) -> Error {
         let endpoint = &self.parts.manifest.init.endpoint;
         let access = Access::new(access_entries(self.parts.manifest, endpoint));
         let handle = self.parts.resources.init_endpoint;
-        let mut receiver = Receiver::new(handle, endpoint.max_bytes as usize, Some(access));
+        let receiver = Receiver::new(handle, endpoint.max_bytes as usize, Some(access));
+        let mut receiver = environment.telling(receiver);
         if let Err(error) = system::notification_bind(self.parts.deaths) {
             return error;
         }

@@ -11,7 +11,8 @@
 //!   deadline or [`ATTEMPTS_MAX`];
 //! - memory that a call lends is borrowed until the call returns, and the kernel ends what is lent with it;
 //! - a [`Receiver`] with an access table answers `NotPermitted` to whoever is not named in it for that
-//!   operation, by the service id that the kernel reports.
+//!   operation, by the service id that the kernel reports;
+//! - what is refused before the service sees it is counted, and told of once for each class and interval.
 //!
 //! Where to start reading: [`service!`], then [`Receiver::next`].
 #![cfg_attr(not(test), no_std)]
@@ -19,22 +20,26 @@
 extern crate alloc;
 
 mod access;
+mod answer;
 mod client;
 mod clock;
 mod heartbeat;
 mod lease;
 mod message;
 mod receiver;
+mod refusals;
 mod service;
 mod session;
 
 pub use access::{Access, AccessEntry};
+pub use answer::Answer;
 pub use client::{ATTEMPTS_MAX, CallError, NotHandedOn, Retry, call, call_handing_on, call_lending};
 pub use clock::{Clock, Deadline};
 pub use heartbeat::{ALIVE_LABEL, BEAT, Heartbeat, RESTING_LABEL};
 pub use lease::{Leases, Lent, LentMemory};
 pub use message::{Bytes, Message, MessageError};
-pub use receiver::{Answer, Call, Caller, Event, Pending, Receiver};
+pub use receiver::{Call, Caller, Event, Pending, Receiver};
+pub use refusals::{Refused, TELL_INTERVAL, Tally, Teller};
 pub use service::{OperationReference, ServiceReference};
 pub use session::call_opening;
 

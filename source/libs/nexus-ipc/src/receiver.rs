@@ -1,12 +1,14 @@
 //! The server's side: waiting for arrivals, answering at once or later.
 
+use crate::answer::{Answer, close};
 use crate::message::{Message, MessageError};
+use crate::refusals::{Refusals, Refused, Teller};
 use crate::{Access, Deadline, Heartbeat, Leases, Status};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::marker::PhantomData;
 use nexus_abi::limits::{MESSAGE_BYTES_MAX, MESSAGE_CAPABILITIES_MAX, REGISTER_BYTES, REGISTER_WORDS};
 use nexus_abi::message::{Arrival, Buffers, Header, Registers};
-use nexus_abi::{Error, Handle, Kind, system};
+use nexus_abi::{Error, Handle, system};
 use zerocopy::IntoBytes;
 
 /// Who called, by the kernel's word.
@@ -49,12 +51,14 @@ pub enum Event<'a> {
 /// An answer that is sent with the next wait, as one step.
 #[derive(Default)]
 pub struct Pending {
-    reply: Handle,
-    header: Header,
-    words: [u64; 8],
-    bytes: Vec<u8>,
+    pub(crate) reply: Handle,
+    pub(crate) header: Header,
+    pub(crate) words: [u64; 8],
+    pub(crate) bytes: Vec<u8>,
     /// Of the capabilities that came with the call, how many have found an owner.
     claimed: usize,
+    /// Of a receiver's: the messages that were refused.
+    refusals: Option<Box<Refusals>>,
 }
 
 impl Pending {
@@ -72,8 +76,17 @@ impl Pending {
         Registers { header: self.header, reply, words: self.words, ..Registers::default() }
     }
 
+    /// Refuses a message with the next wait, and counts that.
+    #[cold]
+    fn refuse(&mut self, reply: Handle, status: Status, caller: Caller) {
+        self.set(reply, status, ());
+        if let Some(refusals) = &mut self.refusals {
+            refusals.count(status, caller);
+        }
+    }
+
     #[inline(always)]
-    fn set<M: Message>(&mut self, reply: Handle, status: Status, message: M) {
+    pub(crate) fn set<M: Message>(&mut self, reply: Handle, status: Status, message: M) {
         self.reply = reply;
         // All words travel: none may hold what somebody else was answered.
         clear(&mut self.words);
@@ -196,15 +209,20 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Refuses with the next wait.
+    /// Refuses with the next wait; counted, and told of once in a while.
     pub fn refuse(mut self, status: Status) {
-        let reply = self.take_reply();
-        self.pending.set(reply, status, ());
+        let (reply, caller) = (self.take_reply(), self.caller);
+        self.pending.refuse(reply, status, caller);
+    }
+
+    /// How many messages before this one were refused for this reason.
+    pub fn refused_before(&self, refused: Refused) -> u64 {
+        self.pending.refusals.as_ref().map_or(0, |refusals| refusals.all(refused))
     }
 
     /// Keeps the right to answer for later.
     pub fn keep<A, E>(mut self) -> Answer<A, E> {
-        Answer { reply: self.take_reply(), marker: PhantomData }
+        Answer::new(self.take_reply())
     }
 
     #[inline(always)]
@@ -217,65 +235,6 @@ impl Drop for Call<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         close(self.reply);
-    }
-}
-
-/// The right to answer one caller, once, whenever. Dropped unused it ends the call with `PeerGone`.
-pub struct Answer<A, E> {
-    reply: Handle,
-    marker: PhantomData<fn(A, E)>,
-}
-
-impl<A, E> Answer<A, E> {
-    /// What the caller lends, until it is answered.
-    pub fn leases(&self) -> Leases<'_> {
-        Leases::new(self.reply)
-    }
-
-    /// The right that this capability is; `None` where it is no Reply (any more).
-    pub(crate) fn of_reply(reply: Handle) -> Option<Self> {
-        let is_reply = system::cap_query(reply).is_ok_and(|info| info.kind == Kind::Reply as u32);
-        is_reply.then(|| Answer { reply, marker: PhantomData })
-    }
-
-    /// The capability.
-    pub(crate) fn into_reply(mut self) -> Handle {
-        core::mem::take(&mut self.reply)
-    }
-}
-
-impl<A: Message, E: Message> Answer<A, E> {
-    /// Answers now. `PeerGone` tells that the caller gave up meanwhile.
-    pub fn send(mut self, outcome: Result<A, E>) -> Result<(), Error> {
-        let mut pending = Pending::default();
-        match outcome {
-            Ok(answer) => pending.set(self.reply, Status::Ok, answer),
-            Err(error) => pending.set(self.reply, Status::ServiceError, error),
-        }
-        let Pending { reply, header, words, bytes, .. } = pending;
-        let mut registers = Registers { header, reply, words, ..Registers::default() };
-        let mut buffers = Buffers { send_address: bytes.as_ptr() as u64, ..Buffers::default() };
-        let buffers = if header.bytes() <= REGISTER_BYTES { None } else { Some(&mut buffers) };
-        // SAFETY: the one address is that of `bytes`, which live until after it.
-        let outcome = unsafe { system::reply(&mut registers, buffers) };
-        if outcome.is_ok() {
-            self.reply = Handle::NONE;
-        }
-        outcome
-    }
-}
-
-impl<A, E> Drop for Answer<A, E> {
-    fn drop(&mut self) {
-        close(self.reply);
-    }
-}
-
-/// Closing a Reply answers its caller with `PeerGone`; what is gone already needs nothing more.
-#[inline(always)]
-fn close(capability: Handle) {
-    if !capability.is_none() {
-        let _ = system::cap_close(capability);
     }
 }
 
@@ -299,10 +258,12 @@ pub struct Receiver {
 impl Receiver {
     /// A receiver for an endpoint that takes messages of at most `max_bytes`.
     ///
-    /// With an access table it refuses whoever is not in it; without one the capability alone decides.
+    /// With an access table it refuses whoever is not in it; without one the capability alone decides. What it refuses
+    /// is counted ([`Call::refused_before`]).
     pub fn new(endpoint: Handle, max_bytes: usize, access: Option<Access>) -> Self {
         let max_bytes = if max_bytes <= REGISTER_BYTES { 0 } else { max_bytes.min(MESSAGE_BYTES_MAX) };
-        let (came, pending) = ([Handle::NONE; MESSAGE_CAPABILITIES_MAX], Pending::default());
+        let came = [Handle::NONE; MESSAGE_CAPABILITIES_MAX];
+        let pending = Pending { refusals: Some(Box::default()), ..Pending::default() };
         let (words, received) = ([0; REGISTER_WORDS], Vec::new());
         let (takes_capabilities, heartbeat) = (false, None);
         Receiver {
@@ -321,6 +282,14 @@ impl Receiver {
     /// The same, of a server whose supervisor hears that it lives.
     pub fn with_heartbeat(self, heartbeat: Option<Heartbeat>) -> Self {
         Receiver { heartbeat, ..self }
+    }
+
+    /// The same, which has somebody told of what it refuses: once for each class in an interval of ticks.
+    pub fn telling(mut self, interval: u64, teller: Teller) -> Self {
+        if let Some(refusals) = &mut self.pending.refusals {
+            refusals.tell(interval, teller);
+        }
+        self
     }
 
     /// The same, for an endpoint whose messages carry capabilities.
@@ -380,7 +349,7 @@ impl Receiver {
                 Some(Arrival::BadgeGone) => return Ok(Event::BadgeGone(caller.badge)),
                 Some(Arrival::Post) => return Ok(Event::Post { caller, label: registers.header.label() }),
                 Some(Arrival::Call) if !self.is_allowed(&registers) => {
-                    self.pending.set(registers.reply, Status::NotPermitted, ());
+                    self.pending.refuse(registers.reply, Status::NotPermitted, caller);
                 }
                 Some(Arrival::Call) => {
                     self.words = registers.words;

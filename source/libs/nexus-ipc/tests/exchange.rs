@@ -4,8 +4,8 @@ use nexus_abi::message::{Arrival, Buffers, Header, Registers};
 use nexus_abi::system::host::{Backend, install};
 use nexus_abi::{Error, Handle, SystemCall};
 use nexus_ipc::{
-    ATTEMPTS_MAX, Access, AccessEntry, Bytes, CallError, Caller, Deadline, Event, Pending, Receiver, Retry,
-    Status, call,
+    ATTEMPTS_MAX, Access, AccessEntry, Bytes, CallError, Caller, Deadline, Event, Pending, Receiver, Refused,
+    Retry, Status, call,
 };
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -112,6 +112,61 @@ fn play<T>(answers: Vec<Scripted>, act: impl FnOnce() -> T) -> (T, Rc<RefCell<Lo
 
 fn echo(retry: Retry, bytes: Vec<u8>) -> Result<Bytes<70_000>, CallError<()>> {
     call(Handle::new(1, 1), 3, retry, &Bytes::<70_000>(bytes), Deadline::at(100))
+}
+
+nexus_ipc::service! {
+    /// Takes a number.
+    endpoint "sample", max_bytes 64, error ();
+    /// Takes it.
+    immediate once take(Bytes<8>) -> () = 1;
+}
+
+impl Server for () {
+    fn take(&mut self, _caller: Caller, _request: Bytes<8>) -> Result<(), ()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn test_reject_malformed_unknown_and_forbidden_messages_and_tell_of_each_class_once() {
+    let told = Rc::new(RefCell::new(Vec::new()));
+    let telling = told.clone();
+    // 9 bytes are too many for `take`; operation 2 there is not, and operation 3 is not allowed.
+    let bad = [(1, 9), (1, 10), (2, 0), (3, 0), (3, 0), (2, 0), (1, 64)];
+    let mut answers: Vec<Scripted> = bad.iter().map(|&(label, bytes)| Ok((label, vec![0; bytes]))).collect();
+    answers.push(Ok((1, vec![1])));
+    answers.push(Err(Error::TimedOut));
+    let (counts, log) = play(answers, || {
+        let access = Access::new(vec![AccessEntry { service_id: 7, operations: 0b110 }]);
+        let receiver = Receiver::new(Handle::new(1, 1), MAX_BYTES, Some(access));
+        let mut receiver = receiver.telling(
+            100,
+            Box::new(move |refused, caller: Caller, times| {
+                telling.borrow_mut().push((refused, caller.service_id, times));
+            }),
+        );
+        let mut counts = [0; 3];
+        loop {
+            match receiver.next(Deadline::NEVER) {
+                Ok(Event::Call(call)) => {
+                    counts = [Refused::Malformed, Refused::UnknownOperation, Refused::NotPermitted]
+                        .map(|refused| call.refused_before(refused));
+                    dispatch(&mut (), call);
+                }
+                _ => break counts,
+            }
+        }
+    });
+    assert_eq!(counts, [3, 2, 2]);
+    let classes = [Refused::Malformed, Refused::UnknownOperation, Refused::NotPermitted];
+    assert_eq!(*told.borrow(), classes.map(|refused| (refused, 7, 1)), "once each, the clock stands");
+    let status = |label: &u16| Status::from_number(*label);
+    let labels: Vec<_> = log.borrow().labels.iter().filter_map(status).collect();
+    let [malformed, unknown, forbidden] = [Status::Malformed, Status::UnknownOperation, Status::NotPermitted];
+    assert_eq!(
+        labels[labels.len() - 8..],
+        [malformed, malformed, unknown, forbidden, forbidden, unknown, malformed, Status::Ok]
+    );
 }
 
 #[test]

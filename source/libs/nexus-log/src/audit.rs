@@ -5,9 +5,12 @@
 //! record: words of it | decision << 16, lengths of action | resource << 8 | rule << 16, ticks (low, high),
 //!         subject (low, high), the three texts, each padded with zeroes to whole words
 //! ```
+//! A record of several decisions has bit 24 of the lengths set, and before its texts their number and the ticks of
+//! the first (low, high). What was decided and waits to be told of so is counted in the ring, so that a successor of
+//! who dies knows how many there were.
 
 use crate::cursor::{Cursor, Found};
-use crate::memory::{Memory, Ordering, Reader, text_words};
+use crate::memory::{Memory, Ordering, Reader, Writer, halves, text_words};
 
 /// Bytes of what was asked for, as `device.mmio.blk`; longer text is cut.
 pub const ACTION_BYTES_MAX: usize = 32;
@@ -17,9 +20,16 @@ pub const RESOURCE_BYTES_MAX: usize = 64;
 pub const RULE_BYTES_MAX: usize = 32;
 
 const HEAD_WORDS: u32 = 6;
+/// Words more of a record of several decisions.
+const SEVERAL_WORDS: u32 = 3;
+/// In the word of lengths, that it is one.
+const SEVERAL: u32 = 1 << 24;
 /// Words of the longest record, which is what a slot reserves.
-const SLOT_WORDS: u32 =
-    HEAD_WORDS + text_words(ACTION_BYTES_MAX) + text_words(RESOURCE_BYTES_MAX) + text_words(RULE_BYTES_MAX);
+const SLOT_WORDS: u32 = HEAD_WORDS
+    + SEVERAL_WORDS
+    + text_words(ACTION_BYTES_MAX)
+    + text_words(RESOURCE_BYTES_MAX)
+    + text_words(RULE_BYTES_MAX);
 
 /// What was decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +54,17 @@ pub struct Audit<'a> {
     pub decision: Decision,
     /// By which rule.
     pub rule: &'a str,
+}
+
+/// That something was decided more than once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Several {
+    /// How often; not 0.
+    pub count: u32,
+    /// When the first time was, in ticks.
+    pub since: u64,
+    /// How many of these waited to be told of.
+    pub owed: u32,
 }
 
 /// The one writer of an audit ring.
@@ -75,27 +96,66 @@ impl<'a> AuditProducer<'a> {
         }
         Some(AuditSlot { producer: self })
     }
+
+    /// Whether half of the ring would still be free behind another record.
+    pub fn has_spare_room(&self) -> bool {
+        let head = self.memory.counters.written.head.load(Ordering::Relaxed);
+        self.memory.has_room(head, Reader::Journal, SLOT_WORDS + self.memory.capacity() / 2)
+    }
+
+    /// Decisions that were made and wait to be told of in one record, by this writer or those before it.
+    pub fn owed(&self) -> u32 {
+        self.memory.counters.written.owed.load(Ordering::Relaxed)
+    }
+
+    /// One decision more waits.
+    pub fn owe(&mut self) {
+        let owed = &self.memory.counters.written.owed;
+        owed.store(owed.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
 }
 
 impl AuditSlot<'_, '_> {
     /// Writes the decision down, at this time; yields whether the journal must be rung.
     pub fn commit(self, ticks: u64, audit: &Audit<'_>) -> bool {
+        self.write(ticks, audit, None)
+    }
+
+    /// Writes down that it was decided so several times, the last of them at `ticks`; so many of them waited for this,
+    /// and wait no more. A writer that dies in between has told of them twice, and never not at all.
+    pub fn commit_several(self, ticks: u64, audit: &Audit<'_>, several: Several) -> bool {
+        self.write(ticks, audit, Some(several))
+    }
+
+    fn write(self, ticks: u64, audit: &Audit<'_>, several: Option<Several>) -> bool {
         let memory = &self.producer.memory;
         let action = cut(audit.action, ACTION_BYTES_MAX);
         let resource = cut(audit.resource, RESOURCE_BYTES_MAX);
         let rule = cut(audit.rule, RULE_BYTES_MAX);
         let head = memory.counters.written.head.load(Ordering::Relaxed);
         let texts = [action, resource, rule];
-        let words = texts.iter().fold(HEAD_WORDS, |words, text| words + text_words(text.len()));
-        let mut writer = memory.writer(head);
-        writer.put(words | (audit.decision as u32) << 16);
-        writer.put((action.len() | resource.len() << 8 | rule.len() << 16) as u32);
-        writer.put_long(ticks);
-        writer.put_long(audit.subject);
-        for text in texts {
-            writer.put_text(text);
+        let (head_words, mark) = match several {
+            Some(_) => (HEAD_WORDS + SEVERAL_WORDS, SEVERAL),
+            None => (HEAD_WORDS, 0),
+        };
+        let words = texts.iter().fold(head_words, |words, text| words + text_words(text.len()));
+        let lengths = (action.len() | resource.len() << 8 | rule.len() << 16) as u32 | mark;
+        let put = || {
+            let writer = memory.around(head).put([words | (audit.decision as u32) << 16, lengths])?;
+            let mut writer = writer.put(halves(ticks))?.put(halves(audit.subject))?;
+            if let Some(several) = several {
+                writer = writer.put([several.count])?.put(halves(several.since))?;
+            }
+            texts.iter().try_fold(writer, |writer, text| writer.put_text(text))
+        };
+        // A slot is room for the longest record.
+        let _ = put();
+        let rings = memory.publish(head, head.wrapping_add(words), Reader::Journal.bit()) != 0;
+        if let Some(several) = several {
+            let owed = &memory.counters.written.owed;
+            owed.store(owed.load(Ordering::Relaxed).saturating_sub(several.owed), Ordering::Relaxed);
         }
-        memory.publish(head, head.wrapping_add(words), Reader::Journal.bit()) != 0
+        rings
     }
 }
 
@@ -111,8 +171,12 @@ pub struct AuditRecord {
     pub subject: u64,
     /// What was decided.
     pub decision: Decision,
-    /// The clock when it was decided, in ticks, by the producer's word.
+    /// The clock when it was decided, the last time, in ticks, by the producer's word.
     pub ticks: u64,
+    /// How often it was decided so; never 0.
+    pub count: u32,
+    /// The clock when it was decided the first time of these.
+    pub since: u64,
     action: Text<ACTION_BYTES_MAX>,
     resource: Text<RESOURCE_BYTES_MAX>,
     rule: Text<RULE_BYTES_MAX>,
@@ -175,7 +239,7 @@ impl<'a> AuditConsumer<'a> {
         AuditConsumer(Cursor::new(memory, Reader::Journal))
     }
 
-    /// Records that were ever taken from this ring, by this reader and those before it.
+    /// Decisions that were ever taken from this ring, by this reader and those before it.
     pub fn taken(&self) -> u32 {
         self.0.taken()
     }
@@ -191,7 +255,7 @@ impl<'a> AuditConsumer<'a> {
             Found::Lost(count) => AuditItem::Refused(count),
             Found::Words(available) => match self.record(available) {
                 Some((record, words)) => {
-                    self.0.take(words);
+                    self.0.take(words, record.count);
                     AuditItem::Record(record)
                 }
                 None => {
@@ -215,12 +279,23 @@ impl<'a> AuditConsumer<'a> {
             1 => Decision::Allow,
             _ => return None,
         };
-        let mut ahead = HEAD_WORDS;
+        let ticks = self.0.long(2);
+        let (mut ahead, count, since) = match lengths >> 24 {
+            0 => (HEAD_WORDS, 1, ticks),
+            1 => (HEAD_WORDS + SEVERAL_WORDS, self.0.word(HEAD_WORDS), self.0.long(HEAD_WORDS + 1)),
+            _ => return None,
+        };
+        if count == 0 {
+            return None;
+        }
         let action = Text::copy(&self.0, &mut ahead, lengths & 0xff)?;
         let resource = Text::copy(&self.0, &mut ahead, lengths >> 8 & 0xff)?;
-        let rule = Text::copy(&self.0, &mut ahead, lengths >> 16)?;
-        let (ticks, subject) = (self.0.long(2), self.0.long(4));
+        let rule = Text::copy(&self.0, &mut ahead, lengths >> 16 & 0xff)?;
+        let subject = self.0.long(4);
         let is_whole = ahead == first & 0xffff && ahead <= available;
-        is_whole.then_some((AuditRecord { subject, decision, ticks, action, resource, rule }, ahead))
+        is_whole.then_some((
+            AuditRecord { subject, decision, ticks, count, since, action, resource, rule },
+            ahead,
+        ))
     }
 }

@@ -114,7 +114,7 @@ impl<'a> Consumer<'a> {
         };
         Some(match self.record(available) {
             Some((record, words)) => {
-                self.0.take(words);
+                self.0.take(words, 1);
                 Item::Record(record)
             }
             None => {

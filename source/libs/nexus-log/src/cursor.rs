@@ -80,9 +80,9 @@ impl<'a> Cursor<'a> {
         self.memory.capacity()
     }
 
-    /// Passes over a record of so many words.
-    pub fn take(&mut self, words: u32) {
-        self.taken = self.taken.wrapping_add(1);
+    /// Passes over a record of so many words, which counts for so many.
+    pub fn take(&mut self, words: u32, count: u32) {
+        self.taken = self.taken.wrapping_add(count);
         self.skip(words);
     }
 
@@ -104,7 +104,7 @@ impl<'a> Cursor<'a> {
         place.tail.store(mark.tail, Ordering::Release);
     }
 
-    /// Records that this reader and those of its kind before it have taken.
+    /// What this reader and those of its kind before it have taken.
     pub fn taken(&self) -> u32 {
         self.taken
     }

@@ -27,12 +27,12 @@ mod producer;
 
 pub use audit::{
     ACTION_BYTES_MAX, Audit, AuditConsumer, AuditItem, AuditProducer, AuditRecord, AuditSlot, Decision,
-    RESOURCE_BYTES_MAX, RULE_BYTES_MAX,
+    RESOURCE_BYTES_MAX, RULE_BYTES_MAX, Several,
 };
 pub use consumer::{Consumer, Fields, Item, Record};
 pub use cursor::Mark;
 pub use memory::{Memory, READERS_OFFSET, Reader};
-pub use producer::{Producer, Value, Written};
+pub use producer::{Key, Producer, Value, Written};
 
 /// Bytes of a ring as init creates it: one page of counters, one page of records.
 pub const RING_BYTES: usize = 2 * 4096;
@@ -40,6 +40,8 @@ pub const RING_BYTES: usize = 2 * 4096;
 pub const SCOPE_BYTES_MAX: usize = 64;
 /// Bytes of a record's message; longer text is cut.
 pub const MESSAGE_BYTES_MAX: usize = 256;
+/// Bytes of a field's key; longer text is cut.
+pub const KEY_BYTES_MAX: usize = 16;
 /// Words that a record's fields may take, with their keys; fields beyond are left out (512 bytes).
 pub const FIELD_WORDS_MAX: u32 = 128;
 

@@ -3,6 +3,7 @@
 //! ```text
 //! page 0, offset 0    head      words that were ever written; the producer's
 //!         offset 4    dropped   records that found the ring full; the producer's
+//!         offset 8    owed      of an audit ring: decisions that wait to be told of together; the producer's
 //!         offset 64   tail      words that the console has ever read; the console's
 //!         offset 68   told      of the dropped, how many it has told of; the console's
 //!         offset 72   taken     records that it has ever read; the console's
@@ -50,6 +51,8 @@ pub struct Progress {
     pub head: AtomicU32,
     /// Records that found the ring full.
     pub dropped: AtomicU32,
+    /// Of an audit ring, decisions that wait to be told of together.
+    pub owed: AtomicU32,
 }
 
 /// One reader's counters.
@@ -145,11 +148,27 @@ impl<'a> Memory<'a> {
         dropped.store(dropped.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
-    /// Writes words from this place of the stream on, once around at the most.
+    /// Words that a reader of these bits has not taken, of the one that has taken least.
     #[inline(always)]
-    pub(crate) fn writer(&self, place: u32) -> Writer<'a> {
+    pub(crate) fn unread_by_any(&self, head: u32, readers: u32) -> u32 {
+        let unread = |reader: Reader| if readers & reader.bit() == 0 { 0 } else { self.unread(head, reader) };
+        unread(Reader::Console).max(unread(Reader::Journal))
+    }
+
+    /// Words in a row from this place of the stream on, before those that are unread; none if a reader is impossible.
+    #[inline(always)]
+    pub(crate) fn row(&self, head: u32, unread: u32) -> &'a [AtomicU32] {
+        // Nothing here can wrap: rings are small, and `words` is never empty.
+        let (capacity, unread) = (self.words.len(), unread as usize);
+        let place = head as usize & capacity.wrapping_sub(1);
+        let end = place.wrapping_add(capacity).saturating_sub(unread);
+        self.words.get(place..end.min(capacity)).unwrap_or(&[])
+    }
+
+    /// Writes words from this place of the stream on, once around at the most.
+    pub(crate) fn around(&self, place: u32) -> Around<'a> {
         let (before, from) = self.words.split_at(place as usize & (self.words.len() - 1));
-        Writer { now: from.iter(), next: before.iter() }
+        Around { now: from.iter(), next: before.iter() }
     }
 
     /// Makes everything up to `head` readable; yields which of `readers` must be rung, since it had read all before.
@@ -167,45 +186,70 @@ impl<'a> Memory<'a> {
     }
 }
 
-/// Where the next words of the stream go. Room for them was made sure of before.
-pub(crate) struct Writer<'a> {
+/// Where the next words of the stream go: what is written yields where those behind it go. `None`: there is no place for
+/// more.
+pub(crate) trait Writer: Sized {
+    /// Writes words.
+    fn put<const N: usize>(self, values: [u32; N]) -> Option<Self>;
+
+    /// Writes text, padded with zeroes to whole words.
+    #[inline(never)]
+    fn put_text(self, text: &[u8]) -> Option<Self> {
+        let (whole, rest) = text.as_chunks::<4>();
+        let (groups, words) = whole.as_chunks::<4>();
+        let group = |to: Self, group: &[[u8; 4]; 4]| to.put(group.map(u32::from_le_bytes));
+        let to = groups.iter().try_fold(self, group)?;
+        let to = words.iter().try_fold(to, |to, word| to.put([u32::from_le_bytes(*word)]))?;
+        to.put_rest(rest)
+    }
+
+    /// Writes less than a word of text, padded with zeroes.
+    #[inline(always)]
+    fn put_rest(self, rest: &[u8]) -> Option<Self> {
+        match *rest {
+            [] => Some(self),
+            [first] => self.put([u32::from_le_bytes([first, 0, 0, 0])]),
+            [first, second] => self.put([u32::from_le_bytes([first, second, 0, 0])]),
+            [first, second, third, ..] => self.put([u32::from_le_bytes([first, second, third, 0])]),
+        }
+    }
+}
+
+/// The two words of a number, the lower half first.
+#[inline(always)]
+pub(crate) const fn halves(value: u64) -> [u32; 2] {
+    [value as u32, (value >> 32) as u32]
+}
+
+/// Words in a row: most records are written so.
+#[derive(Clone, Copy)]
+pub(crate) struct Straight<'a>(pub &'a [AtomicU32]);
+
+impl Writer for Straight<'_> {
+    #[inline(always)]
+    fn put<const N: usize>(self, values: [u32; N]) -> Option<Self> {
+        let (words, rest) = self.0.split_first_chunk::<N>()?;
+        words.iter().zip(values).for_each(|(word, value)| word.store(value, Ordering::Relaxed));
+        Some(Straight(rest))
+    }
+}
+
+/// Words of which some are at the end of the ring and the others at its beginning.
+pub(crate) struct Around<'a> {
     now: core::slice::Iter<'a, AtomicU32>,
     /// What follows at the end of the ring: its beginning.
     next: core::slice::Iter<'a, AtomicU32>,
 }
 
-impl Writer<'_> {
-    /// Writes a word.
-    #[inline(always)]
-    pub fn put(&mut self, value: u32) {
-        if self.now.as_slice().is_empty() {
-            self.now = core::mem::take(&mut self.next);
+impl Writer for Around<'_> {
+    fn put<const N: usize>(mut self, values: [u32; N]) -> Option<Self> {
+        for value in values {
+            if self.now.as_slice().is_empty() {
+                self.now = core::mem::take(&mut self.next);
+            }
+            self.now.next()?.store(value, Ordering::Relaxed);
         }
-        if let Some(word) = self.now.next() {
-            word.store(value, Ordering::Relaxed);
-        }
-    }
-
-    /// Writes two words, the lower half first.
-    #[inline(always)]
-    pub fn put_long(&mut self, value: u64) {
-        self.put(value as u32);
-        self.put((value >> 32) as u32);
-    }
-
-    /// Writes text, padded with zeroes to whole words.
-    #[inline(always)]
-    pub fn put_text(&mut self, text: &[u8]) {
-        let (whole, rest) = text.as_chunks::<4>();
-        for bytes in whole {
-            self.put(u32::from_le_bytes(*bytes));
-        }
-        match *rest {
-            [] => {}
-            [first] => self.put(u32::from_le_bytes([first, 0, 0, 0])),
-            [first, second] => self.put(u32::from_le_bytes([first, second, 0, 0])),
-            [first, second, third, ..] => self.put(u32::from_le_bytes([first, second, third, 0])),
-        }
+        Some(self)
     }
 }
 

@@ -5,7 +5,7 @@ mod rings;
 
 use nexus_log::{
     ACTION_BYTES_MAX, Audit, AuditConsumer, AuditItem, AuditProducer, Decision, RESOURCE_BYTES_MAX,
-    RULE_BYTES_MAX,
+    RULE_BYTES_MAX, Several,
 };
 use proptest::prelude::*;
 use rings::{Parts, WORDS};
@@ -102,6 +102,52 @@ fn text_beyond_its_maximum_is_cut_at_a_character() {
     };
     assert_eq!(record.action().len(), ACTION_BYTES_MAX);
     assert_eq!((record.resource().len(), record.rule().len()), (RESOURCE_BYTES_MAX - 1, RULE_BYTES_MAX - 1));
+}
+
+#[test]
+fn several_decisions_are_told_of_in_one_record_and_owed_until_then() {
+    let parts = parts();
+    let mut died = AuditProducer::new(parts.memory());
+    (0..5).for_each(|_| died.owe());
+    let mut successor = AuditProducer::new(parts.memory());
+    assert_eq!(successor.owed(), 5, "whoever comes after one that died knows of them");
+    let several = Several { count: 5, since: 1 << 40, owed: 4 };
+    successor.reserve().unwrap().commit_several(1 << 41, &DENIED, several);
+    assert_eq!(successor.owed(), 1);
+    let mut consumer = AuditConsumer::new(parts.memory());
+    let Some(AuditItem::Record(record)) = consumer.read() else { panic!("it was written down") };
+    assert_eq!((record.count, record.since, record.ticks), (5, 1 << 40, 1 << 41));
+    assert_eq!((record.subject, record.rule()), (DENIED.subject, DENIED.rule.as_bytes()));
+    assert_eq!(consumer.taken(), 5);
+}
+
+#[test]
+fn what_may_wait_leaves_half_of_the_ring_to_others() {
+    let parts = parts();
+    let mut producer = AuditProducer::new(parts.memory());
+    let mut written = 0;
+    while producer.has_spare_room() {
+        assert!(write(&mut producer, 0, &DENIED));
+        written += 1;
+    }
+    let mut others = 0;
+    while write(&mut producer, 0, &DENIED) {
+        others += 1;
+    }
+    assert!(others >= written, "{written} took more than their half, {others} found room");
+}
+
+#[test]
+fn test_reject_records_of_no_decisions_and_of_unknown_kinds() {
+    let first = (u32::MAX - 9) as usize % WORDS;
+    for (place, word) in [(6, 0), (1, 2 << 24), (1, 0xff << 24)] {
+        let parts = parts();
+        let several = Several { count: 2, since: 0, owed: 0 };
+        AuditProducer::new(parts.memory()).reserve().unwrap().commit_several(0, &DENIED, several);
+        parts.words[(first + place) % WORDS].store(word, Ordering::Relaxed);
+        let mut consumer = AuditConsumer::new(parts.memory());
+        assert!(matches!(consumer.read(), Some(AuditItem::Broken)), "word {place} is {word:#x}");
+    }
 }
 
 #[test]

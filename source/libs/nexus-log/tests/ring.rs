@@ -4,7 +4,7 @@
 mod rings;
 
 use nexus_log::{
-    Consumer, FIELD_WORDS_MAX, Item, Level, MESSAGE_BYTES_MAX, Producer, Reader, SCOPE_BYTES_MAX, Value,
+    Consumer, FIELD_WORDS_MAX, Item, Key, Level, MESSAGE_BYTES_MAX, Producer, Reader, SCOPE_BYTES_MAX, Value,
     Written,
 };
 use proptest::prelude::*;
@@ -89,9 +89,15 @@ fn scope_message_and_unformatted_fields_come_out_as_they_went_in() {
         ("bytes", Value::Unsigned(u64::MAX)),
         ("", Value::Signed(-3)),
         ("who", Value::Text(b"\xffme")),
-        ("none", Value::Text(b"")),
+        ("of sixteen bytes", Value::Text(b"")),
     ];
-    Producer::new(parts.memory()).write(Level::Error, 9, b"scope", b"message", &fields);
+    Producer::new(parts.memory()).write(
+        Level::Error,
+        9,
+        b"scope",
+        b"message",
+        &fields.map(|(key, value)| (Key::new(key), value)),
+    );
     let Some(Item::Record(record)) = console(&parts).read() else { panic!("a record was written") };
     assert_eq!(
         (record.scope(), record.message(), record.level),
@@ -119,6 +125,7 @@ fn fields_that_do_not_fit_are_left_out_and_the_record_is_kept() {
     let parts = ring(0);
     let long = [b'x'; 4 * FIELD_WORDS_MAX as usize];
     let fields = [("a", Value::Unsigned(1)), ("b", Value::Text(&long)), ("c", Value::Unsigned(2))];
+    let fields = fields.map(|(key, value)| (Key::new(key), value));
     Producer::new(parts.memory()).write(Level::Info, 0, &long, b"m", &fields);
     let Some(Item::Record(record)) = console(&parts).read() else { panic!("a record was written") };
     assert_eq!(record.scope().len(), SCOPE_BYTES_MAX);
@@ -242,6 +249,30 @@ fn test_reject_an_impossible_tail() {
     let parts = ring(0);
     parts.counters.places[0].tail.store(1, Ordering::Relaxed);
     assert_eq!(Producer::new(parts.memory()).write(Level::Info, 0, b"", b"x", &[]), Written::Dropped);
+}
+
+proptest! {
+    /// Wherever texts begin in memory, and wherever the record ends in the ring.
+    #[test]
+    fn texts_of_any_place_and_length_come_out_as_they_went_in(
+        start in any::<u32>(),
+        bytes in prop::collection::vec(any::<u8>(), 400),
+        (scope, message, value) in ((0usize..8, 0usize..65), (0usize..8, 0usize..257), (0usize..8, 0usize..60)),
+        key in "[a-z]{0,16}",
+        number in any::<u64>(),
+    ) {
+        let parts = ring(start);
+        let part = |(skew, length): (usize, usize)| &bytes[skew..skew + length];
+        let fields = [(Key::new(&key), Value::Text(part(value))), (Key::new("n"), Value::Unsigned(number))];
+        let written =
+            Producer::new(parts.memory()).write(Level::Info, number, part(scope), part(message), &fields);
+        prop_assert!(matches!(written, Written::Kept(_)));
+        let Some(Item::Record(record)) = console(&parts).read() else { panic!("it was written") };
+        prop_assert_eq!((record.scope(), record.message()), (part(scope), part(message)));
+        let expected = [(key.as_bytes(), Value::Text(part(value))), (&b"n"[..], Value::Unsigned(number))];
+        prop_assert_eq!(record.fields().collect::<Vec<_>>(), expected);
+        prop_assert_eq!(record.ticks, number);
+    }
 }
 
 proptest! {

@@ -4,19 +4,25 @@ use nexus_proto::policy::Question;
 
 /// Questions that are kept; the oldest makes room.
 const KEPT_MAX: usize = 16;
+/// Words of a question.
+const WORDS: usize = size_of::<Question>() / size_of::<u64>();
 
 /// Questions whose answer was "allowed", all of one epoch.
 #[derive(Debug, Default)]
 pub struct Cache {
     epoch: u64,
-    kept: [Option<Question>; KEPT_MAX],
+    /// In words.
+    kept: [Option<[u64; WORDS]>; KEPT_MAX],
     next: usize,
 }
 
 impl Cache {
     /// Whether this was allowed in the epoch that it is now.
     pub fn holds(&self, question: &Question, epoch: u64) -> bool {
-        self.epoch == epoch && self.kept.iter().flatten().any(|kept| kept == question)
+        let words = question.words();
+        let differs =
+            |kept: &[u64; WORDS]| kept.iter().zip(&words).fold(0, |all, (one, other)| all | one ^ other);
+        self.epoch == epoch && self.kept.iter().flatten().any(|kept| differs(kept) == 0)
     }
 
     /// Keeps what was allowed in an epoch; what is of another one goes.
@@ -25,7 +31,7 @@ impl Cache {
             *self = Cache { epoch, ..Cache::default() };
         }
         if let Some(place) = self.kept.get_mut(self.next) {
-            *place = Some(question);
+            *place = Some(question.words());
         }
         self.next = (self.next + 1) % KEPT_MAX;
     }

@@ -7,6 +7,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Bytes of a resource.
 pub const RESOURCE_BYTES_MAX: usize = 52;
+/// Words of a question.
+const WORDS: usize = size_of::<Question>() / size_of::<u64>();
 /// Bytes of an explanation.
 pub const EXPLANATION_BYTES_MAX: usize = 1024;
 
@@ -32,10 +34,22 @@ impl Question {
         Some(Question { subject, action, length: resource.len() as u16, resource: bytes })
     }
 
+    /// All of it in words, in which it is compared sooner than byte by byte.
+    pub fn words(&self) -> [u64; WORDS] {
+        zerocopy::transmute!(*self)
+    }
+
     /// The resource's bytes; `None` unless they are filled up with zeroes, so that a question has one form.
     pub fn resource(&self) -> Option<&[u8]> {
-        let (resource, rest) = self.resource.split_at_checked(self.length.into())?;
-        rest.iter().all(|&byte| byte == 0).then_some(resource)
+        let length = usize::from(self.length);
+        let resource = self.resource.get(..length)?;
+        let end = core::mem::offset_of!(Question, resource) + length;
+        let words = self.words();
+        let (within, behind) = (words.get(end / size_of::<u64>()), words.get(end / size_of::<u64>() + 1..));
+        // The bytes of a word that are the resource's come first in memory, and lowest in the number.
+        let within = within.map_or(0, |word| u64::from_le(*word) >> (8 * (end % size_of::<u64>())));
+        let behind = behind.unwrap_or(&[]).iter().fold(within, |all, word| all | word);
+        (behind == 0).then_some(resource)
     }
 }
 

@@ -4,7 +4,7 @@ use crate::environment::Environment;
 use crate::logger::target::DOORBELL_BIT;
 use crate::setup::SetupError;
 use nexus_abi::{Handle, Kind, Rights, system};
-use nexus_log::{AuditProducer, AuditSlot, Memory, RING_BYTES};
+use nexus_log::{AuditProducer, AuditSlot, Memory, RING_BYTES, Several};
 
 /// Where this process writes its decisions down. Only a service whose recipe says `audits = true` has one.
 ///
@@ -47,14 +47,40 @@ impl AuditLog {
         let doorbell = self.doorbell;
         self.producer.reserve().map(|slot| ReservedAudit { slot, doorbell })
     }
+
+    /// Whether half of the room would still be free behind another record.
+    pub fn has_spare_room(&self) -> bool {
+        self.producer.has_spare_room()
+    }
+
+    /// Decisions that wait to be told of together, also those of this service's processes before this one.
+    pub fn owed(&self) -> u32 {
+        self.producer.owed()
+    }
+
+    /// One decision more waits to be told of together with others.
+    pub fn owe(&mut self) {
+        self.producer.owe();
+    }
 }
 
 impl ReservedAudit<'_> {
     /// Writes the decision down, with the time. Never blocks.
     pub fn commit(self, audit: &nexus_log::Audit<'_>) {
-        if self.slot.commit(system::ticks(), audit) {
-            // Without a journal the record waits in the ring, as it would anyway.
-            let _ = system::notification_signal(self.doorbell, DOORBELL_BIT);
-        }
+        let rings = self.slot.commit(system::ticks(), audit);
+        ring(self.doorbell, rings);
+    }
+
+    /// Writes down that it was decided so several times, the last of them at `ticks`. Never blocks.
+    pub fn commit_several(self, ticks: u64, audit: &nexus_log::Audit<'_>, several: Several) {
+        let rings = self.slot.commit_several(ticks, audit, several);
+        ring(self.doorbell, rings);
+    }
+}
+
+fn ring(doorbell: Handle, is_needed: bool) {
+    if is_needed {
+        // Without a journal the record waits in the ring, as it would anyway.
+        let _ = system::notification_signal(doorbell, DOORBELL_BIT);
     }
 }

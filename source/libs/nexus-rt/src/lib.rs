@@ -28,7 +28,7 @@ pub use heap::Heap;
 pub use logger::{write_line, write_record};
 #[cfg(target_os = "none")]
 pub use machine::enter;
-pub use nexus_log::{Audit, Decision, Level, Value};
+pub use nexus_log::{Audit, Decision, Key, Level, Several, Value};
 pub use setup::{FILE_LENGTH_BYTES, SetupError};
 
 /// Makes `fn run(environment: &Environment) -> u64` the program; its value is the exit code.

@@ -3,7 +3,7 @@
 
 use crate::line::Line;
 use core::fmt::Arguments;
-use nexus_log::{Level, MESSAGE_BYTES_MAX, Value};
+use nexus_log::{Key, Level, MESSAGE_BYTES_MAX, Value};
 
 /// Writes a log line; one with line breaks, or longer than a message, becomes several records. Never blocks.
 pub fn write_line(level: Level, arguments: Arguments<'_>) {
@@ -21,16 +21,17 @@ pub fn write_line(level: Level, arguments: Arguments<'_>) {
 /// Writes a record: what it is of, a message, and fields that whoever reads it formats. Never blocks.
 ///
 /// ```
-/// use nexus_rt::{Level, Value, write_record};
-/// write_record(Level::Warning, "disk", "a block was read again", &[("block", Value::Unsigned(7))]);
+/// use nexus_rt::{Key, Level, Value, write_record};
+/// const BLOCK: Key = Key::new("block");
+/// write_record(Level::Warning, "disk", "a block was read again", &[(BLOCK, Value::Unsigned(7))]);
 /// ```
-pub fn write_record(level: Level, scope: &str, message: &str, fields: &[(&str, Value<'_>)]) {
+pub fn write_record(level: Level, scope: &str, message: &str, fields: &[(Key, Value<'_>)]) {
     target::write_record(level, scope, message, fields);
 }
 
 pub(crate) mod target {
     use super::place::{get, set, without_target};
-    use super::{Level, Value};
+    use super::{Key, Level, Value};
     use crate::environment::Environment;
     use nexus_abi::records::RingLevel;
     use nexus_abi::{Handle, Kind, Rights, system};
@@ -67,7 +68,7 @@ pub(crate) mod target {
         write_record(level, "", text, &[]);
     }
 
-    pub fn write_record(level: Level, scope: &str, text: &str, fields: &[(&str, Value<'_>)]) {
+    pub fn write_record(level: Level, scope: &str, text: &str, fields: &[(Key, Value<'_>)]) {
         match get() {
             Some(Target::Ring { producer, doorbells }) => {
                 // Whoever holds the lock may be the very thread that panics now: its line is lost then.

@@ -1,6 +1,7 @@
 //! What every service does first: take its endpoint, with the table of who may ask it what.
 
 use crate::environment::{Environment, MapError};
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
@@ -9,7 +10,7 @@ use core::fmt;
 use nexus_abi::limits::TRANSFER_BYTES_MAX;
 use nexus_abi::start_page::StartPageError;
 use nexus_abi::{Error, Handle, Kind, system};
-use nexus_ipc::{Access, Heartbeat, Receiver};
+use nexus_ipc::{Access, Caller, Heartbeat, Receiver, Refused, TELL_INTERVAL};
 
 /// In the memory of a file that init hands out, its length in bytes comes first, then its contents.
 pub const FILE_LENGTH_BYTES: usize = size_of::<u64>();
@@ -83,6 +84,16 @@ impl Environment {
         let supervisor = self.capability("alive", Kind::Endpoint).ok();
         let heartbeat = supervisor.map(|supervisor| Heartbeat::new(supervisor, &self.clock()));
         let receiver = Receiver::new(handle, max_bytes, Some(Access::from_bytes(&contents)));
-        Ok(receiver.with_heartbeat(heartbeat))
+        Ok(self.telling(receiver.with_heartbeat(heartbeat)))
+    }
+
+    /// The receiver, which tells the log of what it refuses, once for each class in [`TELL_INTERVAL`].
+    pub fn telling(&self, receiver: Receiver) -> Receiver {
+        let name = self.name();
+        let tell = move |refused: Refused, caller: Caller, times: u64| {
+            let id = caller.service_id;
+            crate::warning!("{name}: reject {refused} message of {id:#x}, {times} since this was last said");
+        };
+        receiver.telling(self.clock().ticks(TELL_INTERVAL), Box::new(tell))
     }
 }

@@ -52,9 +52,10 @@ fn serve(environment: &Environment) -> Result<Infallible, SetupError> {
     info!("logd: ready");
     environment.ready();
     loop {
-        keeper.drain();
+        // What is left rings for nobody: then this looks again as soon as whoever waits was answered.
+        let until = if keeper.drain() { Deadline::at(0) } else { Deadline::NEVER };
         // Bits and calls alike: whatever woke it, the rings are looked at before anybody is answered.
-        if let Event::Call(call) = receiver.next(Deadline::NEVER)? {
+        if let Event::Call(call) = receiver.next(until)? {
             keeper.drain();
             dispatch(&mut keeper, call);
         }
@@ -77,11 +78,13 @@ struct Keeper {
 }
 
 impl Keeper {
-    /// Takes in what there is, and tells those who wait for it.
-    fn drain(&mut self) {
-        if self.sources.drain(&mut self.journal) {
+    /// Takes in what there is, and tells those who wait for it; yields whether something is left.
+    fn drain(&mut self) -> bool {
+        let drained = self.sources.drain(&mut self.journal);
+        if drained.had_any {
             self.tell();
         }
+        drained.has_more
     }
 
     fn tell(&mut self) {

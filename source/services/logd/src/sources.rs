@@ -16,12 +16,22 @@ use nexus_rt::{Environment, SetupError};
 const KERNEL_BYTES: usize = 16 * 1024;
 /// Items that one source gives in a turn; what is left comes with the next.
 const ITEMS_A_TURN: usize = 32;
+/// Turns before anybody is answered: what every ring can hold fits into them.
+const TURNS_MAX: usize = 8;
 /// The journal's number of a warning.
 const WARNING: u8 = 1;
 /// The journal's number of ordinary life.
 const INFO: u8 = 2;
 /// What decisions are of.
 const AUDIT_SCOPE: &str = "audit";
+
+/// What came of taking in what there is.
+pub struct Drained {
+    /// Whether there was anything.
+    pub had_any: bool,
+    /// Whether something is left, which then rings for nobody.
+    pub has_more: bool,
+}
 
 /// Every ring.
 pub struct Sources {
@@ -45,6 +55,8 @@ struct Turn {
     records: Vec<Record>,
     lost: u64,
     refused: u64,
+    /// Decisions beyond the first of records that tell of several.
+    merged: u64,
     is_cut_short: bool,
 }
 
@@ -72,23 +84,24 @@ impl Sources {
         (sum(AuditConsumer::taken), sum(AuditConsumer::refused))
     }
 
-    /// Takes in what there is, in the order of its time; yields whether there was anything.
-    pub fn drain(&mut self, journal: &mut Journal) -> bool {
+    /// Takes in what there is, in the order of its time, for [`TURNS_MAX`] turns at the most: who writes faster than this
+    /// reads does not keep it from answering.
+    pub fn drain(&mut self, journal: &mut Journal) -> Drained {
         let mut had_any = false;
-        loop {
+        let has_more = take_turns(|| {
             let mut turn = Turn::default();
             self.turn(&mut turn);
             journal.count_lost(turn.lost);
             journal.count_refused(turn.refused);
+            journal.count_merged(turn.merged);
             turn.records.sort_by_key(|record| record.ticks);
             had_any |= !turn.records.is_empty();
             for record in turn.records {
                 journal.push(record);
             }
-            if !turn.is_cut_short {
-                return had_any;
-            }
-        }
+            turn.is_cut_short
+        });
+        Drained { had_any, has_more }
     }
 
     fn turn(&mut self, turn: &mut Turn) {
@@ -106,11 +119,19 @@ impl Sources {
             let mut items = core::iter::from_fn(|| consumer.read()).take(ITEMS_A_TURN);
             let count = items
                 .by_ref()
-                .map(|item| turn.records.push(decision(own_id, name, item, &mut turn.refused)))
+                .map(|item| {
+                    let record = decision(own_id, name, item, &mut turn.refused, &mut turn.merged);
+                    turn.records.push(record);
+                })
                 .count();
             turn.is_cut_short |= count == ITEMS_A_TURN;
         }
     }
+}
+
+/// Takes turns until one is not cut short, and [`TURNS_MAX`] at the most; yields whether the last one was.
+fn take_turns(mut turn: impl FnMut() -> bool) -> bool {
+    (0..TURNS_MAX).all(|_| turn())
 }
 
 fn mapped(environment: &Environment, vmo: Handle) -> Result<Memory<'static>, SetupError> {
@@ -152,9 +173,12 @@ fn shown(value: Value<'_>) -> Vec<u8> {
     bytes
 }
 
-fn decision(own_id: u64, name: &str, item: AuditItem, refused: &mut u64) -> Record {
+fn decision(own_id: u64, name: &str, item: AuditItem, refused: &mut u64, merged: &mut u64) -> Record {
     match item {
-        AuditItem::Record(record) => decided(service_id(name), &record),
+        AuditItem::Record(record) => {
+            *merged += u64::from(record.count.saturating_sub(1));
+            decided(service_id(name), &record)
+        }
         AuditItem::Refused(count) => {
             *refused += u64::from(count);
             about(own_id, format!("logd: {name} denied {count} times because its audit ring was full"))
@@ -167,8 +191,17 @@ fn decision(own_id: u64, name: &str, item: AuditItem, refused: &mut u64) -> Reco
 
 fn decided(author: u64, record: &AuditRecord) -> Record {
     let is_allowed = record.decision == Decision::Allow;
-    let pairs = [("action", record.action()), ("resource", record.resource()), ("rule", record.rule())];
-    audit(author, record.ticks, record.subject, is_allowed, &pairs)
+    let (count, since) = (format!("{}", record.count), format!("{}", record.since));
+    let pairs = [
+        ("action", record.action()),
+        ("resource", record.resource()),
+        ("rule", record.rule()),
+        ("count", count.as_bytes()),
+        ("since", since.as_bytes()),
+    ];
+    // Only a record of several says how many, and since which tick of the clock.
+    let parts = if record.count > 1 { &pairs[..] } else { &pairs[..3] };
+    audit(author, record.ticks, record.subject, is_allowed, parts)
 }
 
 /// A decision as a record: what it was in its message, all of it in its fields.
@@ -243,5 +276,32 @@ fn of_kernel(head: &RingRecord, text: &[u8]) -> Record {
         scope: String::new(),
         message: clean(text, MESSAGE_BYTES_MAX),
         fields: String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever wrote faster than the journal read once kept it from ever answering anybody.
+    #[test]
+    fn who_writes_without_end_does_not_keep_the_journal_from_answering() {
+        let mut turns = 0;
+        let mut endless = || {
+            turns += 1;
+            true
+        };
+        assert!(take_turns(&mut endless), "something is left");
+        assert_eq!(turns, TURNS_MAX);
+    }
+
+    #[test]
+    fn turns_end_with_the_first_that_takes_all() {
+        let mut left = 3;
+        let has_more = take_turns(|| {
+            left -= 1;
+            left > 0
+        });
+        assert_eq!((has_more, left), (false, 0));
     }
 }

@@ -19,7 +19,7 @@ use audit::Trail;
 use core::convert::Infallible;
 use core::fmt;
 use nexus_abi::Error;
-use nexus_ipc::{Call, Caller, Clock, Deadline, Event, Leases};
+use nexus_ipc::{Call, Caller, Clock, Deadline, Event, Leases, Refused, TELL_INTERVAL, Tally};
 use nexus_policy::OwnBoard;
 use nexus_proto::policy::{
     ALLOWED, DENIED, EXPLANATION_BYTES_MAX, Epoch, Explanation, MAX_BYTES, PolicyError, Question, REFERENCE,
@@ -30,7 +30,7 @@ use policy::{
     Action, Judge, OVERLAY_BYTES_MAX, OverlayError, PushError, RESOURCE_BYTES_MAX, Reason, Refusal,
     TableError,
 };
-use rejects::{Class, Rejects};
+use rejects::Class;
 
 /// The table's file in the initial image.
 pub const TABLE_FILE: &str = "policy.table";
@@ -82,8 +82,9 @@ fn serve(environment: &Environment) -> Result<Infallible, Failure> {
     info!("policyd: ready");
     environment.ready();
     loop {
-        if let Event::Call(call) = receiver.next(Deadline::NEVER)? {
-            authority.notice_malformed(&call);
+        let due = authority.judge.audit().tend(authority.clock.now());
+        if let Event::Call(call) = receiver.next(due.map_or(Deadline::NEVER, Deadline::at))? {
+            authority.count_refused(&call);
             dispatch(&mut authority, call);
         }
     }
@@ -94,7 +95,9 @@ struct Authority {
     judge: Judge<Trail>,
     board: OwnBoard,
     clock: Clock,
-    rejects: Rejects,
+    rejects: Tally<{ Class::COUNT }>,
+    /// Messages that were none of this service's and never became a question.
+    not_understood: u64,
 }
 
 impl Authority {
@@ -103,7 +106,7 @@ impl Authority {
     fn begin(environment: &Environment) -> Result<Self, Failure> {
         let table = policy::decode(&environment.file(TABLE_FILE)?).map_err(Failure::Table)?;
         let mut board = OwnBoard::open(environment)?;
-        let (clock, trail) = (environment.clock(), Trail::open(environment)?);
+        let (clock, trail) = (environment.clock(), audit::open(environment)?);
         let ticks_per_second = environment.page().ticks_per_second;
         let mut judge = Judge::new(table, board.epoch().saturating_add(1), ticks_per_second, trail);
         if let Some(overlay) = board.kept()? {
@@ -111,21 +114,19 @@ impl Authority {
             judge.restore(&overlay).map_err(Failure::Overlay)?;
         }
         board.set_epoch(judge.epoch());
-        Ok(Authority { judge, board, clock, rejects: Rejects::default() })
+        Ok(Authority { judge, board, clock, rejects: Tally::default(), not_understood: 0 })
     }
 
-    /// A message whose size is not that of its operation never becomes a question; it is counted here.
-    fn notice_malformed(&mut self, call: &Call<'_>) {
-        let operation = REFERENCE.operations.iter().find(|known| known.number == call.operation());
-        if operation.is_none_or(|known| known.request.1 != call.payload().len()) {
-            self.judge.count_malformed();
-            self.reject(Class::Malformed, call.caller());
-        }
+    /// Takes over how many messages before this one were refused before anybody here saw them.
+    fn count_refused(&mut self, call: &Call<'_>) {
+        let before = |refused| call.refused_before(refused);
+        self.not_understood = before(Refused::Malformed).saturating_add(before(Refused::UnknownOperation));
     }
 
     /// Says once in a while, and per class, that something is refused; who does it often cannot fill the log.
     fn reject(&mut self, class: Class, caller: Caller) {
-        if let Some(times) = self.rejects.tell(class, self.clock.now(), &self.clock) {
+        let interval = self.clock.ticks(TELL_INTERVAL);
+        if let Some(times) = self.rejects.count(class as usize, self.clock.now(), interval) {
             let name = self.judge.table().name_of(caller.service_id).unwrap_or("somebody");
             let id = caller.service_id;
             warning!("policyd: reject {class} of {name} ({id:016x}), {times} since this was last said");
@@ -250,7 +251,7 @@ impl Server for Authority {
             denied: counts.denied,
             unrecorded: counts.unrecorded,
             refused: counts.refused,
-            malformed: counts.malformed,
+            malformed: counts.malformed.saturating_add(self.not_understood),
             overlays_refused: counts.overlays_refused,
             recorded: counts.recorded,
         })
@@ -267,9 +268,30 @@ impl Server for Authority {
         let table = self.judge.table();
         let name = table.name_of(question.subject).map(String::from);
         let name = name.unwrap_or_else(|| alloc::format!("{:016x}", question.subject));
-        let mut text = policy::explain(table, &name, question.subject, action, resource);
-        // It is ASCII; room for its length goes before it.
-        text.truncate(EXPLANATION_BYTES_MAX - size_of::<u64>());
-        Ok(Explanation { text })
+        Ok(explanation(policy::explain(table, &name, question.subject, action, resource)))
+    }
+}
+
+/// As much of the text as a message holds, with room for its length. It may have any letters, as names of files do.
+fn explanation(mut text: String) -> Explanation {
+    text.truncate(text.floor_char_boundary(EXPLANATION_BYTES_MAX - size_of::<u64>()));
+    Explanation { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nexus_ipc::Message;
+
+    /// It was once cut wherever its bytes ended, which ended policyd when that was within a letter.
+    #[test]
+    fn an_explanation_that_is_too_long_is_cut_at_a_letter_and_fits_its_message() {
+        for beginning in ["", "x"] {
+            let text = format!("{beginning}{}", "ä".repeat(EXPLANATION_BYTES_MAX));
+            let explanation = explanation(text.clone());
+            assert!(text.starts_with(&explanation.text) && explanation.text.ends_with('ä'));
+            assert!(explanation.encode(&mut [0; EXPLANATION_BYTES_MAX]).is_ok());
+        }
+        assert_eq!(explanation("short".into()).text, "short");
     }
 }

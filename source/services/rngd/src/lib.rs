@@ -22,6 +22,7 @@ use nexus_proto::rng::{ENTROPY_BYTES_MAX, MAX_BYTES, REFERENCE, Request, RngErro
 use nexus_rt::{Environment, SetupError, error, info};
 use policy::Action;
 use virtio_rng::{BUFFER_BYTES, DEVICE, DMA_PAGES, DeviceError, EntropyDevice};
+use zeroize::Zeroizing;
 
 /// The bit that the device sets.
 const DEVICE_BIT: u64 = 1;
@@ -124,6 +125,13 @@ fn serve(environment: &Environment) -> Result<Infallible, Failure> {
             Event::TimedOut => return Err(Failure::Stuck),
             _ => {}
         }
+        // Also while clients never stop asking. What came until now may wait for its interrupt to be heard.
+        if due.has_passed() {
+            source.look()?;
+            if source.device.is_asked() {
+                return Err(Failure::Stuck);
+            }
+        }
         if !source.device.is_asked() {
             due = Deadline::NEVER;
         }
@@ -142,11 +150,27 @@ impl Source {
     /// Whether the policy lets a client draw bytes. No answer is no.
     fn may_draw(&mut self, caller: Caller) -> Result<(), RngError> {
         let deadline = Deadline::after(&self.clock, nexus_policy::PATIENCE);
-        let may = self.policy.may(caller.service_id, Action::RngEntropy, "", deadline);
-        may.map_err(|denial| match denial {
-            Denial::Denied(_) => RngError::Denied,
-            Denial::Refused(_) | Denial::NoAnswer => RngError::NoPolicy,
-        })
+        self.policy.may(caller.service_id, Action::RngEntropy, "", deadline).map_err(refused)
+    }
+}
+
+/// What a client is told to whom the policy does not give bytes.
+fn refused(denial: Denial) -> RngError {
+    match denial {
+        Denial::Denied(_) => RngError::Denied,
+        Denial::Refused(_) | Denial::NoAnswer => RngError::NoPolicy,
+    }
+}
+
+/// So many bytes out of the generator, or why there are none.
+fn drawn(generator: &mut Generator, bytes: u64) -> Result<Bytes<ENTROPY_BYTES_MAX>, RngError> {
+    let length = usize::try_from(bytes).ok().filter(|&length| length <= ENTROPY_BYTES_MAX);
+    let mut bytes = vec![0; length.ok_or(RngError::Oversized)?];
+    match generator.fill(&mut bytes) {
+        Ok(()) => Ok(Bytes(bytes)),
+        Err(Refusal::Oversized) => Err(RngError::Oversized),
+        Err(Refusal::Empty) => Err(RngError::Empty),
+        Err(Refusal::Unavailable) => Err(RngError::Unavailable),
     }
 }
 
@@ -158,11 +182,10 @@ impl Look for Source {
     }
 
     fn look(&mut self) -> Result<(), Failure> {
-        let mut raw = [0; BUFFER_BYTES];
+        let mut raw = Zeroizing::new([0; BUFFER_BYTES]);
         if let Some(length) = self.device.take(&mut raw)? {
-            self.generator.feed(raw.get(..length).unwrap_or(&raw))?;
+            self.generator.feed(raw.get(..length).unwrap_or(&raw[..]))?;
         }
-        raw.fill(0);
         Ok(())
     }
 }
@@ -170,13 +193,52 @@ impl Look for Source {
 impl Server for Source {
     fn entropy(&mut self, caller: Caller, request: Request) -> Result<Bytes<ENTROPY_BYTES_MAX>, RngError> {
         self.may_draw(caller)?;
-        let length = usize::try_from(request.bytes).ok().filter(|&length| length <= ENTROPY_BYTES_MAX);
-        let mut bytes = vec![0; length.ok_or(RngError::Oversized)?];
-        match self.generator.fill(&mut bytes) {
-            Ok(()) => Ok(Bytes(bytes)),
-            Err(Refusal::Oversized) => Err(RngError::Oversized),
-            Err(Refusal::Empty) => Err(RngError::Empty),
-            Err(Refusal::Unavailable) => Err(RngError::Unavailable),
+        drawn(&mut self.generator, request.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+    use nexus_proto::policy::{PolicyError, Why};
+
+    /// A generator whose seed has passed its tests.
+    fn ready() -> Generator {
+        let mut generator = Generator::new();
+        let raw: Vec<u8> = (0..4096u32).map(|place| (place.wrapping_mul(0x9e37_79b9) >> 13) as u8).collect();
+        generator.feed(&raw).unwrap();
+        generator
+    }
+
+    #[test]
+    fn as_many_bytes_come_as_are_wanted() {
+        for bytes in [1, 32, ENTROPY_BYTES_MAX as u64] {
+            assert_eq!(drawn(&mut ready(), bytes).map(|drawn| drawn.0.len() as u64), Ok(bytes));
         }
+    }
+
+    #[test]
+    fn test_reject_more_bytes_than_one_may_ask_for_and_none() {
+        for bytes in [ENTROPY_BYTES_MAX as u64 + 1, u64::from(u32::MAX) + 1, u64::MAX] {
+            assert_eq!(drawn(&mut ready(), bytes), Err(RngError::Oversized));
+        }
+        assert_eq!(drawn(&mut ready(), 0), Err(RngError::Empty));
+    }
+
+    #[test]
+    fn test_reject_drawing_without_entropy_that_passed_its_tests() {
+        assert_eq!(drawn(&mut Generator::new(), 1), Err(RngError::Unavailable));
+        let mut failed = ready();
+        failed.feed(&[0x55; 4096]).unwrap_err();
+        assert_eq!(drawn(&mut failed, 1), Err(RngError::Unavailable));
+    }
+
+    #[test]
+    fn test_reject_whom_the_policy_denies_and_whom_it_says_nothing_about() {
+        assert_eq!(refused(Denial::Denied(Some(Why::NoLine))), RngError::Denied);
+        assert_eq!(refused(Denial::Denied(None)), RngError::Denied);
+        assert_eq!(refused(Denial::Refused(PolicyError::NotDelegated)), RngError::NoPolicy);
+        assert_eq!(refused(Denial::NoAnswer), RngError::NoPolicy);
     }
 }

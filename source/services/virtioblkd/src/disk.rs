@@ -60,6 +60,29 @@ impl Look for UnderWay {
     }
 }
 
+/// What is to be done for this request of a client whose partition is this, or why nothing is. `lent` is how many bytes
+/// it lends, and whether they may be written.
+fn work(
+    partition: partitions::Extent,
+    is_read_only: bool,
+    request: Extent,
+    writes: bool,
+    lent: Option<(u64, bool)>,
+) -> Result<Work, BlockError> {
+    if writes && is_read_only {
+        return Err(BlockError::ReadOnly);
+    }
+    if !(1..=TRANSFER_BLOCKS_MAX).contains(&request.blocks) {
+        return Err(BlockError::BadLength);
+    }
+    let on_disk = partition.part(request.first, request.blocks).ok_or(BlockError::OutOfRange)?;
+    let (bytes, is_writable) = lent.ok_or(BlockError::BadLease)?;
+    if bytes != request.blocks * BLOCK_BYTES as u64 || (!writes && !is_writable) {
+        return Err(BlockError::BadLease);
+    }
+    Ok(if writes { Work::Write(on_disk) } else { Work::Read(on_disk) })
+}
+
 impl<'a> Disk<'a> {
     /// A disk of which nothing is served yet.
     pub fn new(
@@ -111,8 +134,13 @@ impl<'a> Disk<'a> {
 
     /// The device interrupted.
     pub fn hear(&mut self) -> Result<(), Failure> {
-        self.due = Deadline::NEVER;
-        self.line.answer(&mut self.work)
+        let before = self.work.device.count_under_way();
+        self.line.answer(&mut self.work)?;
+        // An interrupt alone is no sign of life.
+        if self.work.device.count_under_way() < before {
+            self.due = Deadline::NEVER;
+        }
+        Ok(())
     }
 
     /// The client of this session is gone: what it asked for is not begun any more.
@@ -121,8 +149,18 @@ impl<'a> Disk<'a> {
         self.work.transfers.cancel(badge);
     }
 
-    /// Hands the device as much as it can take, answers what is finished, closes what nobody uses.
+    /// Hands the device as much as it can take, answers what is finished, closes what nobody uses. A device that
+    /// finishes nothing for too long is stuck, also while clients never stop calling.
     pub fn go_on(&mut self) -> Result<(), Failure> {
+        if self.due.has_passed() {
+            // What was finished until now may wait for its interrupt to be heard.
+            let before = self.work.device.count_under_way();
+            self.work.look()?;
+            if self.work.device.count_under_way() == before {
+                return Err(Failure::Stuck);
+            }
+            self.due = Deadline::NEVER;
+        }
         let UnderWay { device, transfers, .. } = &mut self.work;
         transfers.submit(device)?;
         transfers.answer_finished(|badge| self.doors.broken(badge));
@@ -159,20 +197,9 @@ impl<'a> Disk<'a> {
         let partition = self.doors.extent(badge)?;
         if writes {
             self.doors.may_write(badge)?;
-            if self.properties().is_read_only {
-                return Err(BlockError::ReadOnly);
-            }
         }
-        if !(1..=TRANSFER_BLOCKS_MAX).contains(&request.blocks) {
-            return Err(BlockError::BadLength);
-        }
-        let on_disk = partition.part(request.first, request.blocks).ok_or(BlockError::OutOfRange)?;
-        let lent = answer.leases().get(0).map_err(|_| BlockError::BadLease)?;
-        let is_long_enough = lent.bytes() == request.blocks * BLOCK_BYTES as u64;
-        if !is_long_enough || (!writes && !lent.is_writable()) {
-            return Err(BlockError::BadLease);
-        }
-        Ok(if writes { Work::Write(on_disk) } else { Work::Read(on_disk) })
+        let lent = answer.leases().get(0).ok().map(|lent| (lent.bytes(), lent.is_writable()));
+        work(partition, self.properties().is_read_only, request, writes, lent)
     }
 
     /// Keeps what can be begun, and refuses what cannot.
@@ -236,5 +263,57 @@ impl Server for Disk<'_> {
             return;
         }
         self.take_on(caller.badge, work, answer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATE: partitions::Extent = partitions::Extent { first: 100, blocks: 4000 };
+
+    fn asked(first: u64, blocks: u64) -> Extent {
+        Extent { first, blocks }
+    }
+
+    fn refused(read_only: bool, request: Extent, writes: bool, lent: Option<(u64, bool)>) -> BlockError {
+        work(STATE, read_only, request, writes, lent).unwrap_err()
+    }
+
+    #[test]
+    fn a_request_becomes_work_inside_of_its_partition() {
+        let on_disk = partitions::Extent { first: 107, blocks: 2 };
+        let read = work(STATE, true, asked(7, 2), false, Some((1024, true)));
+        assert_eq!(read, Ok(Work::Read(on_disk)), "a disk that cannot be written is read");
+        assert_eq!(work(STATE, false, asked(7, 2), true, Some((1024, false))), Ok(Work::Write(on_disk)));
+    }
+
+    #[test]
+    fn test_reject_writing_to_a_disk_that_cannot_be_written() {
+        assert_eq!(refused(true, asked(0, 1), true, Some((512, true))), BlockError::ReadOnly);
+    }
+
+    #[test]
+    fn test_reject_no_blocks_and_more_than_one_call_may_move() {
+        for blocks in [0, TRANSFER_BLOCKS_MAX + 1, u64::MAX] {
+            let lent = Some((blocks.wrapping_mul(512), true));
+            assert_eq!(refused(false, asked(0, blocks), false, lent), BlockError::BadLength);
+        }
+    }
+
+    #[test]
+    fn test_reject_blocks_beyond_the_partition() {
+        for first in [3999, 4000, u64::MAX - 1, u64::MAX] {
+            assert_eq!(refused(false, asked(first, 2), true, Some((1024, true))), BlockError::OutOfRange);
+        }
+    }
+
+    #[test]
+    fn test_reject_memory_that_is_not_lent_of_another_length_or_not_to_be_written() {
+        let lent = [None, Some((0, true)), Some((1023, true)), Some((1025, true)), Some((1024, false))];
+        for lent in lent {
+            assert_eq!(refused(false, asked(0, 2), false, lent), BlockError::BadLease);
+        }
+        assert_eq!(refused(false, asked(0, 2), true, Some((512, false))), BlockError::BadLease);
     }
 }

@@ -23,7 +23,7 @@ use nexus_abi::{Kind, system};
 use nexus_ipc::Event;
 use nexus_proto::block::{MAX_BYTES, REFERENCE, dispatch};
 use nexus_rt::{Environment, error, info, warning};
-use partitions::{Partition, TableError};
+use partitions::{Partition, ReadError, TableError};
 use virtio_blk::{BlockDevice, DEVICE, DMA_PAGES};
 
 /// The bit that the device sets.
@@ -76,7 +76,11 @@ fn tell_properties(disk: &Disk) {
 /// Reads the partition table. A disk without one is served without partitions: whoever opens one is told.
 fn read_table(disk: &mut Disk) -> Result<(), Failure> {
     let blocks = disk.properties().blocks;
-    match partitions::read(blocks, |first, to| disk.read_now(first, to)) {
+    let read = |first, to: &mut [u8]| match disk.read_now(first, to) {
+        Err(Failure::Refused) => Err(ReadError::Unreadable),
+        outcome => outcome.map_err(ReadError::Failed),
+    };
+    match partitions::read(blocks, read) {
         Ok(table) => {
             info!("blk: virtio-blk up");
             if table.from_second_copy {
@@ -94,7 +98,7 @@ fn read_table(disk: &mut Disk) -> Result<(), Failure> {
             }
             Ok(())
         }
-        Err(TableError::Read(failure)) if failure != Failure::Refused => Err(failure),
+        Err(TableError::Failed(failure)) => Err(failure),
         Err(reason) => {
             error!("virtioblkd: nothing of the disk is served: {reason}");
             Ok(())

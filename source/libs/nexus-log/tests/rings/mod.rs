@@ -31,7 +31,8 @@ impl Parts {
     /// A ring of any contents.
     pub fn of(head: u32, dropped: u32, tail: u32, words: Vec<u32>) -> Self {
         let place = || Place { tail: AtomicU32::new(tail), ..Place::default() };
-        let written = Progress { head: AtomicU32::new(head), dropped: AtomicU32::new(dropped) };
+        let written =
+            Progress { head: AtomicU32::new(head), dropped: AtomicU32::new(dropped), ..Progress::default() };
         let counters = Counters { written, places: [place(), place()], readers: AtomicU32::new(u32::MAX) };
         Parts { counters, words: words.into_iter().map(AtomicU32::new).collect() }
     }
