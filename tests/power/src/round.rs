@@ -153,7 +153,7 @@ impl Machine {
             let mut output = Vec::new();
             nx_statefs::run(&Arguments { action }, &mut output).map(|()| output)
         };
-        let image = || Image { image: self.image(), offset: 0, length: None };
+        let image = || Image { image: self.image(), offset: None, length: None };
         let listing = nx(Action::Ls { image: image(), prefix: "/state/".to_string() })?;
         let mut model = Model::new();
         for line in String::from_utf8(listing)?.lines() {
