@@ -83,13 +83,13 @@ impl Service<'_> {
         self.tell_damage();
         match &mut self.desk {
             Ok(desk) => {
-                let (keys, is_read_only) = (desk.space().keys, desk.store().is_read_only());
+                let (space, is_read_only) = (desk.space(), desk.store().is_read_only());
                 if self.seeds.is_none() {
                     warning!("statefsd: there is no entropy: the store can be read alone");
                 } else if is_read_only {
                     error!("statefsd: the store is damaged and can be read alone; see `nx statefs fsck`");
                 }
-                info!("statefsd: {keys} keys");
+                info!("statefsd: the store has {} of {} keys", space.keys, space.keys_max);
                 info!("statefsd: ready");
             }
             Err(reason) => warning!("statefsd: there is no /state: {reason}"),
