@@ -1,10 +1,11 @@
 //! Many rounds of everything that comes and goes, after which every count must be what it was: processes that
 //! init starts and that end or are killed, calls that carry a capability there and back, and a driver that is killed
-//! at any moment; and lines and decisions in a storm, of which each decision must be there or counted.
+//! at any moment; lines and decisions in a storm, of which each decision must be there or counted; and changes of the
+//! state, of which none that was acknowledged may be lost.
 //!
 //! One program for three services: who counts (`selftest-soak`), who hands capabilities back (`soak-peer`), and
 //! who is started and ended (`soak-child`). Boot arguments: `soak spawns=200 calls=20000 drivers=100 drill failures=10
-//! logs=6`.
+//! logs=6 state=7 steps=40`.
 #![cfg_attr(target_os = "none", no_std)]
 
 extern crate alloc;
@@ -13,6 +14,8 @@ mod calls;
 mod drivers;
 mod logs;
 mod spawns;
+mod state;
+pub mod steps;
 
 use alloc::format;
 use alloc::string::String;
@@ -60,6 +63,10 @@ fn rounds(environment: &Environment) -> Result<(), String> {
     let bursts = asked_for(environment, "logs");
     if bursts > 0 {
         logs::storm(environment, bursts)?;
+    }
+    let seed = asked_for(environment, "state");
+    if seed > 0 {
+        state::write(environment, seed, asked_for(environment, "steps"))?;
     }
     let mut spawns = spawns::Spawns { environment, init };
     keep_counts(environment, control, "spawns", |count| spawns.rounds(count))?;
