@@ -119,7 +119,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "state",
         about: "A writer of the state while store and disk are killed and the power fails: all that was acknowledged is there, nothing is there in part",
-        arguments: "soak state=7 steps=40",
+        arguments: "soak state=7 steps=120",
         is_bare: false,
         tell: state,
     },
@@ -372,7 +372,7 @@ fn init_dies(run: &mut Run<'_>, before: &Rest) -> Result<()> {
 /// The seed of the writer of the state, as in the scenario's boot arguments.
 const STATE_SEED: u64 = 7;
 /// Changes that the writer of the state makes in a boot.
-const STATE_STEPS: usize = 40;
+const STATE_STEPS: usize = 120;
 
 fn state(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
     run.restless();
@@ -380,12 +380,12 @@ fn state(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
     for _ in 0..2 {
         run.until_shown("init: up selftest-soak")?;
         for _ in 0..run.draw(4) {
-            let turns = run.draw(4_000);
+            let turns = run.draw(2_000);
             run.turns(turns)?;
             let victim = ["statefsd", "virtioblkd", "policyd"][run.draw(3) as usize];
             run.system().kill(victim);
         }
-        let turns = run.draw(8_000);
+        let turns = run.draw(2_500);
         run.turns(turns)?;
         let shown = run.console();
         let failed = shown.lines().find(|line| line.contains("soak: FAIL") || line.contains("soak: state ended"));

@@ -23,6 +23,11 @@ fn value(length: usize, salt: u8) -> Vec<u8> {
     (0..length).map(|at| (at % 251) as u8 ^ salt).collect()
 }
 
+/// Memory to lend: what is in the program itself cannot be lent in a simulation.
+fn text(text: &str) -> Vec<u8> {
+    text.as_bytes().to_vec()
+}
+
 fn refused<T>(refusal: Refusal) -> Result<T, StateFailure> {
     Err(CallError::Service(refusal))
 }
@@ -34,15 +39,15 @@ fn key(name: &str) -> String {
 /// Values of any size come back with their versions; conditions, batches, deletions and pages are as promised.
 pub fn put(subject: &Subject<'_>) -> Result<(), String> {
     let (mut state, due) = (state(subject), subject.deadline());
-    let small = trying("a small value", state.put(&key("small"), b"kept", None, due))?;
-    expect("the small value", state.get(&key("small"), due), Ok((b"kept".to_vec(), small)))?;
+    let small = trying("a small value", state.put(&key("small"), &text("kept"), None, due))?;
+    expect("the small value", state.get(&key("small"), due), Ok((text("kept"), small)))?;
     let large = value(LARGE, 0x5a);
     let version = trying("a large value", state.put(&key("large"), &large, None, due))?;
     expect("whether versions rise", version > small, true)?;
     expect("the large value", state.get(&key("large"), due), Ok((large, version)))?;
     trying("an empty value", state.put(&key("empty"), b"", None, due))?;
     expect("the empty value", state.get(&key("empty"), due).map(|(value, _)| value), Ok(vec![]))?;
-    let stale = state.put(&key("small"), b"never", Some(version), due);
+    let stale = state.put(&key("small"), &text("never"), Some(version), due);
     expect("a stale condition", stale, refused(Refusal::VersionMismatch { actual: small }))?;
     let names = [key("batch/a"), key("batch/b")];
     let changes = [
@@ -74,11 +79,11 @@ pub fn persist(subject: &Subject<'_>) -> Result<(), String> {
         trying("killing", subject.init.kill(&target, subject.deadline()))?;
         let found = state.get(&key("persist"), subject.deadline());
         expect(&format!("the value after {victim} died"), found, Ok((before.clone(), version)))?;
-        let next = state.put(&key("next"), victim.as_bytes(), None, subject.deadline());
+        let next = state.put(&key("next"), &text(victim), None, subject.deadline());
         expect("whether versions rise", trying("writing on", next)? > version, true)?;
     }
     let found = state.get(&key("next"), subject.deadline()).map(|(value, _)| value);
-    expect("what was written since", found, Ok(b"virtioblkd".to_vec()))
+    expect("what was written since", found, Ok(text("virtioblkd")))
 }
 
 /// Nobody reads, writes, lists or deletes what the policy does not give them, nor learns that it is there.
@@ -87,7 +92,7 @@ pub fn unauthorized(subject: &Subject<'_>) -> Result<(), String> {
     for theirs in ["/state/keystore/device.signing", "/state/boot/bootctl.a", "/state/user/note"] {
         expect("reading it", state.get(theirs, due).map(drop), refused(Refusal::Denied))?;
         expect("its length", state.stat(theirs, due).map(drop), refused(Refusal::Denied))?;
-        expect("writing it", state.put(theirs, b"mine", None, due), refused(Refusal::Denied))?;
+        expect("writing it", state.put(theirs, &text("mine"), None, due), refused(Refusal::Denied))?;
         expect("deleting it", state.delete(theirs, None, due), refused(Refusal::Denied))?;
     }
     let (mine, theirs) = (key("mine"), "/state/keystore/mine");
