@@ -68,6 +68,10 @@ fn rounds(environment: &Environment) -> Result<(), String> {
     if seed > 0 {
         state::write(environment, seed, asked_for(environment, "steps"))?;
     }
+    let puts = asked_for(environment, "puts");
+    if puts > 0 {
+        state::measure(environment, control, puts)?;
+    }
     let mut spawns = spawns::Spawns { environment, init };
     keep_counts(environment, control, "spawns", |count| spawns.rounds(count))?;
     let mut calls = calls::Calls::new(environment)?;
