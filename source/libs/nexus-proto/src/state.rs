@@ -5,6 +5,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use nexus_ipc::reexports::postcard;
 use nexus_ipc::{postcard_message, register_message};
 use serde::{Deserialize, Serialize};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -78,29 +79,42 @@ pub struct Change<'a> {
 }
 
 /// What a batch lends, in postcard.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Changes<'a> {
     /// From 1 to [`BATCH_CHANGES_MAX`].
-    #[serde(borrow)]
     pub changes: Vec<Change<'a>>,
 }
 
-/// Changes in lent memory that are none.
+/// Lent memory that holds no changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BadChanges;
+pub enum BadChanges {
+    /// The bytes are truncated, too many, or of something else.
+    Malformed,
+    /// More than [`BATCH_CHANGES_MAX`].
+    TooMany,
+}
 
 impl<'a> Changes<'a> {
     /// The bytes to lend.
     pub fn to_bytes(&self) -> Result<Vec<u8>, BadChanges> {
-        nexus_ipc::reexports::postcard::to_extend(self, Vec::new()).map_err(|_| BadChanges)
+        postcard::to_extend(self, Vec::new()).map_err(|_| BadChanges::Malformed)
     }
 
     /// The changes that these bytes are, all of them.
     pub fn from_bytes(bytes: &'a [u8]) -> Result<Self, BadChanges> {
-        match nexus_ipc::reexports::postcard::take_from_bytes(bytes) {
-            Ok((changes, [])) => Ok(changes),
-            _ => Err(BadChanges),
+        // One by one: memory is taken for as many as may be, not for as many as the bytes say.
+        let count = postcard::take_from_bytes::<u32>(bytes);
+        let (count, mut rest) = count.map_err(|_| BadChanges::Malformed)?;
+        if count as usize > BATCH_CHANGES_MAX {
+            return Err(BadChanges::TooMany);
         }
+        let mut changes = Vec::with_capacity(count as usize);
+        for _ in 0..count {
+            let taken = postcard::take_from_bytes(rest).map_err(|_| BadChanges::Malformed)?;
+            changes.push(taken.0);
+            rest = taken.1;
+        }
+        if rest.is_empty() { Ok(Changes { changes }) } else { Err(BadChanges::Malformed) }
     }
 }
 

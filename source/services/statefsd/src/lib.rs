@@ -26,7 +26,7 @@ use nexus_abi::system;
 use nexus_ipc::{Answer, Caller, Deadline, Event, Message};
 use nexus_policy::Policy;
 use nexus_proto::state::{
-    BATCH_LENT_BYTES_MAX, Batch, Changes, Delete, Done, Found, Key, List, MAX_BYTES, NoStore, PAGE_KEYS_MAX,
+    BATCH_LENT_BYTES_MAX, BadChanges, Batch, Changes, Delete, Done, Found, Key, List, MAX_BYTES, NoStore, PAGE_KEYS_MAX,
     Page, Put, REFERENCE, Server, Session, Space, StateError, VALUE_BYTES_MAX, dispatch,
 };
 use nexus_rt::{Environment, SetupError, error, info, warning};
@@ -190,7 +190,11 @@ impl Service<'_> {
 
     /// A batch's changes, out of what its client lends.
     fn changes<'b>(&mut self, caller: Caller, lent: &'b [u8]) -> Result<Vec<Write<'b>>, StateError> {
-        let changes = Changes::from_bytes(lent).map_err(|_| StateError::BadLease)?.changes;
+        let changes = Changes::from_bytes(lent).map_err(|bad| match bad {
+            BadChanges::Malformed => StateError::BadLease,
+            BadChanges::TooMany => StateError::BatchTooLarge,
+        })?;
+        let changes = changes.changes;
         for change in &changes {
             self.may(caller, change.key, true)?;
         }
