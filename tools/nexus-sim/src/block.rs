@@ -203,6 +203,8 @@ pub struct BlockDevice {
     pub failing: u64,
     /// Whether it finishes nothing any more.
     pub silent: bool,
+    /// Whether flushes are answered and not made: a planted bug.
+    pub forgets_flushes: bool,
 }
 
 impl BlockDevice {
@@ -221,6 +223,7 @@ impl BlockDevice {
             astray: 0,
             failing: 0,
             silent: false,
+            forgets_flushes: false,
         }
     }
 
@@ -351,6 +354,7 @@ impl BlockDevice {
     fn work(&mut self, kind: u32, first: u64, data: &[(u64, u64, bool)]) -> Option<u64> {
         let mut medium = self.disk.0.borrow_mut();
         match (kind, data) {
+            (4, []) if self.forgets_flushes => {}
             (4, []) => medium.flush(),
             (0 | 1, &[(address, bytes, into_ram)]) => {
                 let blocks = bytes / BLOCK_BYTES as u64;

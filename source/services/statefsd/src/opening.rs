@@ -47,6 +47,11 @@ fn attempt_to_open(
         keys_max: KEYS_MAX,
         quotas: quotas(),
         read_only: entropy.is_none(),
+        #[cfg(feature = "mutants")]
+        mutant: match environment.has_argument("mutant=early-answer") {
+            true => statefs::Mutant::AcknowledgedBeforeFlush,
+            false => statefs::Mutant::None,
+        },
         ..Options::new(entropy.unwrap_or(Entropy([0; 4])))
     };
     look_first(&mut partition)?;

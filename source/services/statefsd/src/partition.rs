@@ -119,8 +119,12 @@ impl Partition {
                     return Err(DeviceError::Range);
                 }
                 CallError::Service(BlockError::ReadOnly) => return Err(DeviceError::Io),
-                _ if is_over && !self.is_dirty && !is_second => {
+                _ if is_over => {
+                    let is_lost = self.is_dirty;
                     self.close();
+                    if is_lost || is_second {
+                        return Err(DeviceError::Io);
+                    }
                     is_second = true;
                 }
                 _ => return Err(DeviceError::Io),
