@@ -1,6 +1,7 @@
-//! `nx soak drivers`: one driver is killed under load, thousands of times, another is killed, faults and hangs, in one
-//! boot after the other.
+//! `nx soak drivers`: one driver is killed under load, thousands of times, the store and the driver of its disk as
+//! well, another driver is killed, faults and hangs, in one boot after the other.
 
+use crate::disk;
 use crate::guest::after_seconds;
 use crate::image;
 use crate::interactive::Session;
@@ -12,6 +13,8 @@ use std::time::Instant;
 
 /// Kills in one boot.
 const KILLS_A_BOOT: u64 = 500;
+/// Kills of the store or its driver in one boot.
+const LOSSES_A_BOOT: u64 = 500;
 /// As often a driver is killed, faults and hangs in one boot; each hang takes seconds to be missed.
 const FAILURES_A_BOOT: u64 = 20;
 /// Seconds that a boot may take.
@@ -27,14 +30,18 @@ pub fn run(project: &Project, minutes: u64) -> Result<()> {
         let (seed, harts) = (boots + 1, 1 + boots as usize % 2);
         let machine = Machine {
             harts,
-            append: format!("soak drill drivers={KILLS_A_BOOT} failures={FAILURES_A_BOOT} seed={seed}"),
+            append: format!(
+                "soak drill losses={LOSSES_A_BOOT} drivers={KILLS_A_BOOT} failures={FAILURES_A_BOOT} seed={seed}"
+            ),
+            disk: Some(disk::of_test(&directory, disk::Condition::New)?),
             devices: vec!["virtio-rng-device".to_string(); 2],
             extra: vec!["-no-reboot".to_string()],
             ..Machine::new(&built)
         };
+        let lost = format!("soak: {LOSSES_A_BOOT} times the store or its driver was killed under load");
         let told = format!("soak: {FAILURES_A_BOOT} times each a driver was killed, faulted and hung");
         let step = Step {
-            expect: vec![told],
+            expect: vec![lost, told],
             reject: ["soak: FAIL", "neuron: panic", "fault: rngd", "fault: selftest-soak", "gave up"]
                 .map(str::to_string)
                 .to_vec(),
@@ -46,8 +53,10 @@ pub fn run(project: &Project, minutes: u64) -> Result<()> {
             .with_context(|| format!("seed {seed} on {harts} harts\n{}", session.excerpt()))?;
         boots += 1;
         let (kills, failures) = (boots * KILLS_A_BOOT, boots * FAILURES_A_BOOT);
+        let losses = boots * LOSSES_A_BOOT;
         println!(
-            "soak drivers: {kills} kills under load, {failures} kills, faults and hangs each in {boots} boots"
+            "soak drivers: {kills} kills under load, {losses} of the store or its driver, {failures} kills, faults \
+             and hangs each in {boots} boots"
         );
     }
     Ok(())

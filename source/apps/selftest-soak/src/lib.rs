@@ -5,7 +5,7 @@
 //!
 //! One program for three services: who counts (`selftest-soak`), who hands capabilities back (`soak-peer`), and
 //! who is started and ended (`soak-child`). Boot arguments: `soak spawns=200 calls=20000 drivers=100 drill failures=10
-//! logs=6 state=7 steps=40`.
+//! logs=6 state=7 steps=40 losses=100`.
 #![cfg_attr(target_os = "none", no_std)]
 
 extern crate alloc;
@@ -13,6 +13,7 @@ extern crate alloc;
 mod calls;
 mod drivers;
 mod logs;
+mod losses;
 mod spawns;
 mod state;
 pub mod steps;
@@ -37,6 +38,10 @@ pub fn run(environment: &Environment) -> u64 {
         "soak-child" if environment.has_argument("draw") => {
             environment.ready();
             drivers::draw_without_end(environment)
+        }
+        "soak-child" if environment.has_argument("write") => {
+            environment.ready();
+            losses::write_without_end(environment)
         }
         "soak-child" => spawns::child(environment),
         "soak-peer" => calls::peer(environment),
@@ -71,6 +76,11 @@ fn rounds(environment: &Environment) -> Result<(), String> {
     let puts = asked_for(environment, "puts");
     if puts > 0 {
         state::measure(environment, control, puts)?;
+    }
+    let losses = asked_for(environment, "losses");
+    if losses > 0 {
+        losses::rounds(environment, init, losses, asked_for(environment, "seed"))?;
+        info!("soak: {losses} times the store or its driver was killed under load, and nothing was lost");
     }
     let mut spawns = spawns::Spawns { environment, init };
     keep_counts(environment, control, "spawns", |count| spawns.rounds(count))?;
