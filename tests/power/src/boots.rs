@@ -24,9 +24,9 @@ use std::time::{Duration, Instant};
 /// Bytes of a unit, which is what a cut may tear.
 const UNIT: u32 = 4096;
 /// Steps of a writer whose power is not cut.
-const STEPS: usize = 150;
+const STEPS: usize = 160;
 /// A cut comes with one of so many first writes or flushes; a boot makes a few by itself.
-const CUT_WITHIN: usize = 200;
+const CUT_WITHIN: usize = 150;
 /// Time that one boot may take, busy computers included.
 const LIFE: Duration = Duration::from_secs(120);
 /// Time without a line after which the console of a machine without a disk has said all.
@@ -117,7 +117,8 @@ impl Boots {
                 Event::Bytes(bytes) => {
                     last_words = None;
                     for line in lines.push(&bytes) {
-                        let is_broken = ["soak: FAIL", "panic", "fault:"].iter().any(|word| line.contains(word));
+                        let is_broken =
+                            ["soak: FAIL", "panic", "fault:"].iter().any(|word| line.contains(word));
                         ensure!(!is_broken, "the machine said: {line}");
                         let Some((_, said)) = line.split_once("soak: state ") else { continue };
                         match said.trim().parse() {

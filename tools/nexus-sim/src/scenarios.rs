@@ -388,7 +388,8 @@ fn state(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
         let turns = run.draw(2_500);
         run.turns(turns)?;
         let shown = run.console();
-        let failed = shown.lines().find(|line| line.contains("soak: FAIL") || line.contains("soak: state ended"));
+        let failed =
+            shown.lines().find(|line| line.contains("soak: FAIL") || line.contains("soak: state ended"));
         ensure!(failed.is_none(), "{}", failed.unwrap_or_default());
         let acknowledged = acknowledged(&shown);
         run.boot_again()?;
@@ -403,8 +404,8 @@ type Stored = BTreeMap<String, Vec<u8>>;
 
 /// The last step of which the writer says that it was acknowledged.
 fn acknowledged(shown: &str) -> usize {
-    let steps = shown.lines().filter_map(|line| line.split_once("soak: state ")?.1.trim().parse().ok());
-    steps.last().unwrap_or(0)
+    let mut steps = shown.lines().filter_map(|line| line.split_once("soak: state ")?.1.trim().parse().ok());
+    steps.next_back().unwrap_or(0)
 }
 
 /// Demands that what is stored is what it was after some step, none before the last that was acknowledged.

@@ -2,8 +2,8 @@
 
 use state_service::{Desk, WAITING_MAX, quotas};
 use statefs::{
-    Batch, BlockDevice, Entropy, Error, Fault, FaultDevice, Geometry, MemoryDevice, OperationId, Options, Store,
-    Write,
+    Batch, BlockDevice, Entropy, Error, Fault, FaultDevice, Geometry, MemoryDevice, OperationId, Options,
+    Store, Write,
 };
 
 type Device = FaultDevice<MemoryDevice>;

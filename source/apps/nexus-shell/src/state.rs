@@ -12,6 +12,7 @@ use core::time::Duration;
 use nexus_abi::Error;
 use nexus_ipc::{CallError, Deadline};
 use nexus_state::{Listed, Refusal, StateFailure};
+use policy::Action;
 
 /// How it is used.
 pub const USAGE: &str = "ls [PREFIX] [--json] | get KEY | put KEY TEXT | rm KEY | space";
@@ -45,7 +46,7 @@ pub fn absence(shell: &Shell<'_>) -> Option<String> {
     match space {
         Ok(space) if space.is_read_only => Some("the store can be read alone; `log` tells why".into()),
         Ok(_) => None,
-        Err(failure) => Some(in_words(ROOT, failure)),
+        Err(failure) => Some(in_words(ROOT, Action::StatefsRead, failure)),
     }
 }
 
@@ -53,15 +54,24 @@ fn due(shell: &Shell<'_>) -> Deadline {
     shell.environment.deadline(CALL_PATIENCE)
 }
 
-/// What became of a call about a key, for people.
-fn in_words(key: &str, failure: StateFailure) -> String {
+/// What became of a call that takes this right to a key, for people.
+fn in_words(key: &str, right: Action, failure: StateFailure) -> String {
     match failure {
         CallError::Service(refusal @ Refusal::NoStore(_)) => refusal.to_string(),
         CallError::Service(Refusal::Denied) => {
-            format!("`{key}`: the policy does not allow it; `policy explain nexus-shell statefs.read {key}` says why")
+            let right = match key {
+                key if key.starts_with("/state/keystore/") => Action::StatefsKeystore,
+                key if key.starts_with("/state/boot/") => Action::StatefsBoot,
+                _ => right,
+            };
+            format!(
+                "`{key}`: the policy does not allow it; `policy explain nexus-shell {right} {key}` says why"
+            )
         }
         CallError::Service(refusal) => format!("`{key}`: {refusal}"),
-        CallError::Kernel(Error::Sealed) => "there is no /state: its service was given up; `log` tells why".into(),
+        CallError::Kernel(Error::Sealed) => {
+            "there is no /state: its service was given up; `log` tells why".into()
+        }
         other => format!("`{key}`: {other}"),
     }
 }
@@ -72,7 +82,9 @@ fn list(shell: &Shell<'_>, prefix: &str, as_json: bool) -> Result<String, String
     let mut is_uncertain = false;
     loop {
         let after = entries.last().map(|entry| entry.key.clone());
-        let page = state.list(prefix, after, due(shell)).map_err(|failure| in_words(prefix, failure))?;
+        let page = state
+            .list(prefix, after, due(shell))
+            .map_err(|failure| in_words(prefix, Action::StatefsRead, failure))?;
         let has_more = page.has_more && !page.entries.is_empty();
         entries.extend(page.entries);
         is_uncertain |= page.is_uncertain;
@@ -127,7 +139,7 @@ fn shown(text: &str) -> String {
 
 fn get(shell: &Shell<'_>, key: &str) -> Result<String, String> {
     let found = shell.state.borrow().get(key, due(shell));
-    let (value, _) = found.map_err(|failure| in_words(key, failure))?;
+    let (value, _) = found.map_err(|failure| in_words(key, Action::StatefsRead, failure))?;
     Ok(readable(&value))
 }
 
@@ -149,18 +161,22 @@ fn readable(value: &[u8]) -> String {
 
 fn put(shell: &Shell<'_>, key: &str, text: &str) -> Result<String, String> {
     let done = shell.state.borrow_mut().put(key, text.as_bytes(), None, due(shell));
-    let version = done.map_err(|failure| in_words(key, failure).replace("statefs.read", "statefs.write"))?;
+    let version = done.map_err(|failure| in_words(key, Action::StatefsWrite, failure))?;
     Ok(format!("stored, version {version}\n"))
 }
 
 fn remove(shell: &Shell<'_>, key: &str) -> Result<String, String> {
     let done = shell.state.borrow_mut().delete(key, None, due(shell));
-    let version = done.map_err(|failure| in_words(key, failure).replace("statefs.read", "statefs.write"))?;
+    let version = done.map_err(|failure| in_words(key, Action::StatefsWrite, failure))?;
     Ok(format!("deleted, version {version}\n"))
 }
 
 fn space(shell: &Shell<'_>) -> Result<String, String> {
-    let space = shell.state.borrow().space(due(shell)).map_err(|failure| in_words(ROOT, failure))?;
+    let space = shell
+        .state
+        .borrow()
+        .space(due(shell))
+        .map_err(|failure| in_words(ROOT, Action::StatefsRead, failure))?;
     let of = |part: u64, whole: u64| format!("{part} of {whole}");
     let rows = [
         ("bytes", of(space.bytes, space.bytes_max)),

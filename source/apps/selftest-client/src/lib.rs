@@ -88,8 +88,7 @@ const ENTROPY_PROOFS: &[Proof] = &[
 ];
 
 /// The proofs of a machine with a disk, behind those.
-const DISK_PROOFS: &[Proof] =
-    &[
+const DISK_PROOFS: &[Proof] = &[
     ("blk partition", disk::partition),
     ("blk refusals", disk::refusals),
     ("blk restart", disk::restart),

@@ -140,5 +140,19 @@ pub fn rounds(environment: &Environment, init: Init, count: u64, seed: u64) -> R
     writer.look_at_all()?;
     // It is there to be killed, so nothing ended it before.
     let killed = init.kill(&Target::Name(CHILD.into()), environment.deadline(PATIENCE));
-    killed.map_err(|error| format!("the child that wrote without end: {error}"))
+    killed.map_err(|error| format!("the child that wrote without end: {error}"))?;
+    until_it_ended(environment, init)
+}
+
+/// Waits until the child is gone, so that the next round can run it.
+fn until_it_ended(environment: &Environment, init: Init) -> Result<(), String> {
+    let end = environment.deadline(PATIENCE);
+    while !end.has_passed() {
+        let services = init.list(&(), end).map_err(|error| format!("init's list: {error}"))?;
+        if services.entries.iter().all(|entry| entry.name != CHILD || entry.process_id == 0) {
+            return Ok(());
+        }
+        environment.sleep(SHORT);
+    }
+    Err("the child does not end".into())
 }

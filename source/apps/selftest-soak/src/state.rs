@@ -1,8 +1,8 @@
 //! A writer of the state that says after each change that it was acknowledged, while service, driver or power may be
 //! gone at any moment.
 
-use crate::steps::{Step, Steps};
 use crate::PATIENCE;
+use crate::steps::{Step, Steps};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;

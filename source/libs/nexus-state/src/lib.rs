@@ -102,7 +102,8 @@ impl State {
         let request = Key { key: key.into() };
         let mut value = vec![0; GUESS_BYTES];
         loop {
-            let found = self.repeat(deadline, |client| client.get(&request, [Lent::write(&mut value)], deadline));
+            let found =
+                self.repeat(deadline, |client| client.get(&request, [Lent::write(&mut value)], deadline));
             match found {
                 Ok(found) => {
                     value.truncate(usize::try_from(found.bytes).unwrap_or(usize::MAX));
@@ -157,8 +158,7 @@ impl State {
     pub fn batch(&mut self, changes: &[Change<'_>], deadline: Deadline) -> Result<u64, StateFailure> {
         let invalid = CallError::Service(StateError::BatchInvalid);
         let lent = Changes { changes: changes.into() }.to_bytes().map_err(|_| invalid)?;
-        let bytes =
-            u32::try_from(lent.len()).map_err(|_| CallError::Service(StateError::BatchTooLarge))?;
+        let bytes = u32::try_from(lent.len()).map_err(|_| CallError::Service(StateError::BatchTooLarge))?;
         let request = Batch { bytes, operation: Some(self.name(deadline)?) };
         let done = self.repeat(deadline, |client| client.batch(&request, [Lent::read(&lent)], deadline))?;
         Ok(done.version)

@@ -26,8 +26,8 @@ use nexus_abi::system;
 use nexus_ipc::{Answer, Caller, Deadline, Event, Message};
 use nexus_policy::Policy;
 use nexus_proto::state::{
-    BATCH_LENT_BYTES_MAX, BadChanges, Batch, Changes, Delete, Done, Found, Key, List, MAX_BYTES, NoStore, PAGE_KEYS_MAX,
-    Page, Put, REFERENCE, Server, Session, Space, StateError, VALUE_BYTES_MAX, dispatch,
+    BATCH_LENT_BYTES_MAX, BadChanges, Batch, Changes, Delete, Done, Found, Key, List, MAX_BYTES, NoStore,
+    PAGE_KEYS_MAX, Page, Put, REFERENCE, Server, Session, Space, StateError, VALUE_BYTES_MAX, dispatch,
 };
 use nexus_rt::{Environment, SetupError, error, info, warning};
 use partition::Partition;

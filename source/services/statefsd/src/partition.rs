@@ -168,8 +168,7 @@ impl BlockDevice for Partition {
         extent(offset, buffer.len())?;
         for (place, part) in buffer.chunks_mut(CALL_BYTES).enumerate() {
             let part_extent = extent(offset + (place * CALL_BYTES) as u64, part.len())?;
-            let outcome =
-                self.call(|session, due| session.read(&part_extent, [Lent::write(part)], due));
+            let outcome = self.call(|session, due| session.read(&part_extent, [Lent::write(part)], due));
             if let Err(error) = outcome {
                 // The blocks may be well: nothing that is concluded from this may become durable.
                 self.owes_failure |= !self.is_reachable();
