@@ -124,6 +124,13 @@ pub const SCENARIOS: &[Scenario] = &[
         tell: state,
     },
     Scenario {
+        name: "losses",
+        about: "Two writers of the state while its service and its disk's driver are killed: both go on, and each finds what was acknowledged",
+        arguments: "soak losses=8",
+        is_bare: false,
+        tell: losses,
+    },
+    Scenario {
         name: "power-cut",
         about: "A machine whose power fails at any moment comes up again",
         arguments: "",
@@ -397,6 +404,24 @@ fn state(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
     }
     run.until_shown("soak: state is written")?;
     run.settle()?;
+    run.nobody_waits_too_long()
+}
+
+fn losses(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
+    run.restless();
+    // As with the drivers, the clock goes on for a while before each kill.
+    let all = "soak: 8 times the store or its driver was killed under load, and nothing was lost";
+    for _ in 0..600 {
+        let shown = run.console();
+        if shown.contains(all) || shown.contains("soak: FAIL") {
+            break;
+        }
+        run.turns(4_000)?;
+    }
+    let shown = run.console();
+    let failed = shown.lines().find(|line| line.contains("soak: FAIL"));
+    ensure!(failed.is_none(), "{}", failed.unwrap_or_default());
+    ensure!(shown.contains(all), "the kills did not come to their end");
     run.nobody_waits_too_long()
 }
 

@@ -48,13 +48,19 @@ pub struct State {
     names: (u64, u32),
 }
 
-/// Whether the call may be made again: it was not answered, or the device failed under it.
+/// Whether the call may be made again: it was not answered, the device failed under it, or whoever decides was away.
 fn may_pass(failure: &StateFailure) -> bool {
-    matches!(
-        failure,
-        CallError::Kernel(Error::PeerGone)
-            | CallError::Service(StateError::OutcomeUnknown | StateError::Busy | StateError::DeviceFailed)
-    )
+    match failure {
+        CallError::Kernel(error) => *error == Error::PeerGone,
+        CallError::Service(refusal) => matches!(
+            refusal,
+            StateError::OutcomeUnknown
+                | StateError::Busy
+                | StateError::DeviceFailed
+                | StateError::Unavailable
+        ),
+        _ => false,
+    }
 }
 
 impl State {
