@@ -72,7 +72,8 @@ fn answer_signals(endpoint: Handle) -> Error {
     }
 }
 
-/// Answers each call with itself, or with nothing where its label is 2, until that fails. `buffers` is their
+/// Answers each call with itself, or with nothing where its label is 2, until that fails; where its label is 3 a
+/// floating-point register is changed before. `buffers` is their
 /// address, or 0.
 #[cfg(target_os = "none")]
 #[allow(unsafe_code)]
@@ -87,7 +88,13 @@ fn send_back(endpoint: Handle, buffers: u64) -> Error {
             "2:",
             "srli s2, a1, 49",
             "beqz s2, 3f",
+            "srli s2, a1, 48",
+            "andi s2, s2, 1",
+            "bnez s2, 4f",
             "li a1, 0",
+            "j 3f",
+            "4:",
+            "fmv.d.x ft0, s2",
             "3:",
             "mv a0, s3",
             "mv a3, s4",

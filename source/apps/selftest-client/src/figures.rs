@@ -24,8 +24,12 @@ use nexus_rt::{Level, Value, info};
 const ECHO: u16 = 1;
 /// The operation of `bench-bulk` that answers without a byte.
 const TAKE: u16 = 2;
-/// Rounds that a figure is the mean of.
-const ROUNDS: u32 = 1_000;
+/// The operation of `bench-peer` that sends everything back, and uses floating point before.
+const ECHO_WITH_FLOAT: u16 = 3;
+/// A figure is the median of so many batches of rounds: what comes in between, a timer or the console, is in few.
+const BATCHES: usize = 21;
+/// Rounds of a batch. One tick of the clock is 100 instructions, so the mean of a batch is exact to one.
+const BATCH_ROUNDS: u32 = 100;
 /// A message as it is written: 32 bytes.
 const RECORD: &[u8; 32] = b"the block was read a second time";
 /// Payload bytes of the echoed messages.
@@ -34,14 +38,14 @@ const SIZES: [usize; 4] = [64, 512, 4096, 65_536];
 /// Measures and tells every figure.
 pub fn tell(subject: &Subject<'_>) -> Result<(), String> {
     let empty = trying("a notification", system::notification_create())?;
-    mean(subject, "call/notification_poll", || match system::notification_poll(empty, 1) {
+    each(subject, "call/notification_poll", || match system::notification_poll(empty, 1) {
         Err(Error::WouldBlock) => Ok(()),
         other => Err(format!("an empty notification yields {other:?}")),
     })?;
-    mean(subject, "call/notification_signal", || {
+    each(subject, "call/notification_signal", || {
         system::notification_signal(empty, 1).map_err(|error| format!("signal: {error}"))
     })?;
-    mean(subject, "call/thread_yield", || {
+    each(subject, "call/thread_yield", || {
         system::thread_yield();
         Ok(())
     })?;
@@ -51,12 +55,12 @@ pub fn tell(subject: &Subject<'_>) -> Result<(), String> {
     decisions(subject)?;
     crate::interrupts::tell(subject)?;
     let ping = nexus_proto::pong::Ping { number: 1 };
-    mean(subject, "ipc/typed/roundtrip/8/cross", || {
+    each(subject, "ipc/typed/roundtrip/8/cross", || {
         subject.pong.ping(&ping, subject.deadline()).map(drop).map_err(|error| format!("ping: {error}"))
     })?;
     for size in SIZES {
         let message = Bytes(vec![0x5a; size]);
-        mean(subject, &format!("ipc/typed/roundtrip/{size}/cross"), || {
+        each(subject, &format!("ipc/typed/roundtrip/{size}/cross"), || {
             subject
                 .peer
                 .echo(&message, subject.deadline())
@@ -75,12 +79,12 @@ fn records(subject: &Subject<'_>) -> Result<(), String> {
     let memory = Memory::new(&counters, &words).ok_or("the ring is none")?;
     let mut producer = Producer::new(memory);
     let mut number = 0;
-    mean(subject, "log/append/32-and-two-numbers", || {
+    each(subject, "log/append/32-and-two-numbers", || {
         number += 1;
         let fields = [("bytes", Value::Unsigned(number)), ("rest", Value::Unsigned(7))];
         kept(producer.write(Level::Info, number, b"", core::hint::black_box(RECORD), &fields))
     })?;
-    mean(subject, "log/append/32", || {
+    each(subject, "log/append/32", || {
         kept(producer.write(Level::Info, 0, b"", core::hint::black_box(RECORD), &[]))
     })
 }
@@ -95,71 +99,73 @@ fn raw(subject: &Subject<'_>) -> Result<(), String> {
     let (meter, bulk) = (endpoint(meter::REFERENCE.endpoint)?, endpoint(bulk::REFERENCE.endpoint)?);
     let memory = vec![0x5a; bulk::BULK_BYTES_MAX + 8];
     let mut room = memory.clone();
-    let mut tight = |name: String, endpoint, label, bytes: usize, skew: usize| {
-        let call = Tight { endpoint, label, bytes: bytes as u32, deadline: subject.deadline().ticks() };
+    let mut tight = |name: &str, endpoint, label, bytes: usize, skew: usize| {
+        let deadline = subject.deadline().ticks();
+        let uses_float = label == ECHO_WITH_FLOAT;
+        let call = Tight { endpoint, label, bytes: bytes as u32, deadline, uses_float };
         let is_large = bytes > REGISTER_BYTES;
         let sent = if is_large { &memory[skew..] } else { &[] };
-        let mut run = |rounds| {
-            let outcome = crate::tight::calls(&call, rounds, sent, &mut room[skew..]);
+        median(subject, name, |rounds| {
+            let outcome = crate::tight::calls(&call, rounds.into(), sent, &mut room[skew..]);
             outcome.map_err(|error| format!("{name}: {error}"))
-        };
-        run(8)?;
-        let clock = subject.environment.clock();
-        let before = clock.now();
-        run(ROUNDS.into())?;
-        told(&name, clock.duration(clock.now() - before));
-        Ok::<(), String>(())
+        })
     };
     for bytes in [0, 8, 32, 64] {
-        tight(format!("ipc/raw/roundtrip/{bytes}/cross"), meter, ECHO, bytes, 0)?;
+        tight(&format!("ipc/raw/roundtrip/{bytes}/cross"), meter, ECHO, bytes, 0)?;
     }
+    tight("ipc/raw/roundtrip/0-float/cross", meter, ECHO_WITH_FLOAT, 0, 0)?;
     for bytes in [512, 4096, 65_536] {
-        tight(format!("ipc/raw/oneway/{bytes}/cross"), bulk, TAKE, bytes, 0)?;
-        tight(format!("ipc/raw/roundtrip/{bytes}/cross"), bulk, ECHO, bytes, 0)?;
+        tight(&format!("ipc/raw/oneway/{bytes}/cross"), bulk, TAKE, bytes, 0)?;
+        tight(&format!("ipc/raw/roundtrip/{bytes}/cross"), bulk, ECHO, bytes, 0)?;
     }
-    tight("ipc/raw/oneway/4096-misaligned/cross".into(), bulk, TAKE, 4096, 3)
+    tight("ipc/raw/oneway/4096-misaligned/cross", bulk, TAKE, 4096, 3)
 }
 
 /// A question to the policy, and one whose answer is kept.
 fn decisions(subject: &Subject<'_>) -> Result<(), String> {
     let (own, action) = (nexus_abi::service_id("selftest-client"), policy::Action::RngEntropy);
     let question = Question::new(own, action.number(), "").ok_or("the question")?;
-    mean(subject, "policy/check/uncached", || {
+    each(subject, "policy/check/uncached", || {
         let verdict = trying("asking", subject.policy.check(&question, subject.deadline()))?;
         crate::expect("the decision", verdict.decision, ALLOWED)
     })?;
     let mut kept = trying("the policy", nexus_policy::Policy::open(subject.environment))?;
-    mean(subject, "policy/check/cached", || trying("asking", kept.may(own, action, "", subject.deadline())))
+    each(subject, "policy/check/cached", || trying("asking", kept.may(own, action, "", subject.deadline())))
 }
 
 /// A signal to a waiting thread of another process, and one back.
 fn signals(subject: &Subject<'_>) -> Result<(), String> {
     let endpoint = trying("the bell", subject.environment.to_call(bell::REFERENCE.endpoint))?;
     let bell = trying("the bell", Bell::new(endpoint, subject.deadline().ticks()))?;
-    mean(subject, "signal/roundtrip/cross", || trying("a signal", bell.round()))?;
+    each(subject, "signal/roundtrip/cross", || trying("a signal", bell.round()))?;
     trying("the bell's end", bell.end())
 }
 
-fn mean(
+/// The median of what a deed costs.
+fn each(
     subject: &Subject<'_>,
     name: &str,
     mut deed: impl FnMut() -> Result<(), String>,
 ) -> Result<(), String> {
-    // The first rounds touch pages and fill slabs.
-    for _ in 0..8 {
-        deed()?;
-    }
-    let clock = subject.environment.clock();
-    let before = clock.now();
-    for _ in 0..ROUNDS {
-        deed()?;
-    }
-    told(name, clock.duration(clock.now() - before));
-    Ok(())
+    median(subject, name, |rounds| (0..rounds).try_for_each(|_| deed()))
 }
 
-/// Tells the mean of all rounds.
-fn told(name: &str, all: core::time::Duration) {
-    let instructions = all.as_nanos() / u128::from(ROUNDS);
-    info!("BENCH: {name} {instructions} instructions");
+/// Tells the median of what a round costs.
+fn median(
+    subject: &Subject<'_>,
+    name: &str,
+    mut rounds: impl FnMut(u32) -> Result<(), String>,
+) -> Result<(), String> {
+    // The first rounds touch pages and fill slabs.
+    rounds(8)?;
+    let clock = subject.environment.clock();
+    let mut batches = [0; BATCHES];
+    for batch in &mut batches {
+        let before = clock.now();
+        rounds(BATCH_ROUNDS)?;
+        *batch = clock.duration(clock.now() - before).as_nanos() / u128::from(BATCH_ROUNDS);
+    }
+    batches.sort_unstable();
+    info!("BENCH: {name} {} instructions", batches[BATCHES / 2]);
+    Ok(())
 }

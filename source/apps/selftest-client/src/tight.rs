@@ -13,6 +13,8 @@ pub struct Tight {
     pub bytes: u32,
     /// The deadline of each call, in ticks.
     pub deadline: u64,
+    /// Whether a floating-point register is changed before each call.
+    pub uses_float: bool,
 }
 
 /// Makes calls, one after the other. Messages of more than 64 bytes are what `sent` begins with, and `room` is
@@ -29,7 +31,12 @@ pub fn calls(call: &Tight, rounds: u64, sent: &[u8], room: &mut [u8]) -> Result<
     let header = Header::new(call.label, call.bytes, 0);
     // SAFETY: the addresses are those of `sent` and `room`, borrowed until after it; the kernel checks that what
     // is sent is readable.
-    let error = unsafe { repeat(call.endpoint, header, buffers, call.deadline, rounds) };
+    let error = unsafe {
+        match call.uses_float {
+            false => repeat::<false>(call.endpoint, header, buffers, call.deadline, rounds),
+            true => repeat::<true>(call.endpoint, header, buffers, call.deadline, rounds),
+        }
+    };
     Error::from_number(error).map_or(Ok(()), Err)
 }
 
@@ -39,7 +46,13 @@ pub fn calls(call: &Tight, rounds: u64, sent: &[u8], room: &mut [u8]) -> Result<
 /// `buffers` is 0 or the address of [`Buffers`] whose addresses are of memory that may be overwritten.
 #[cfg(target_os = "none")]
 #[allow(unsafe_code)]
-unsafe fn repeat(endpoint: Handle, header: Header, buffers: u64, deadline: u64, rounds: u64) -> u64 {
+unsafe fn repeat<const FLOAT: bool>(
+    endpoint: Handle,
+    header: Header,
+    buffers: u64,
+    deadline: u64,
+    rounds: u64,
+) -> u64 {
     let error: u64;
     // SAFETY: the caller's word for what the kernel reads and writes; the registers that it may change are
     // declared, and what goes in stands in others.
@@ -50,6 +63,9 @@ unsafe fn repeat(endpoint: Handle, header: Header, buffers: u64, deadline: u64, 
             "mv a1, s4",
             "mv a3, s5",
             "mv t5, s6",
+            ".if {float}",
+            "fmv.d.x ft0, s2",
+            ".endif",
             "li a7, {call}",
             "ecall",
             "addi s2, s2, -1",
@@ -57,6 +73,7 @@ unsafe fn repeat(endpoint: Handle, header: Header, buffers: u64, deadline: u64, 
             "bnez s2, 2b",
             "3:",
             call = const nexus_abi::SystemCall::Call as u64,
+            float = const FLOAT as u64,
             in("s3") endpoint.0,
             in("s4") header.0,
             in("s5") buffers,
@@ -72,7 +89,7 @@ unsafe fn repeat(endpoint: Handle, header: Header, buffers: u64, deadline: u64, 
 /// Only the machine has figures.
 #[cfg(not(target_os = "none"))]
 #[allow(unsafe_code)]
-unsafe fn repeat(_: Handle, _: Header, _: u64, _: u64, _: u64) -> u64 {
+unsafe fn repeat<const FLOAT: bool>(_: Handle, _: Header, _: u64, _: u64, _: u64) -> u64 {
     Error::Unsupported as u64
 }
 

@@ -9,10 +9,14 @@
 use crate::{AtomicU32, LockWord, Ordering, wait_until};
 use nexus_abi::limits::HARTS_MAX;
 
-/// A door on a cache line of its own.
+/// A hart's own door into the kernel, on a cache line of its own.
 #[derive(Default)]
 #[repr(align(64))]
-struct Door(LockWord);
+pub struct Door {
+    word: LockWord,
+    /// How often its hart found it taken.
+    contended: AtomicU32,
+}
 
 /// Who is in the kernel.
 pub struct Entrance {
@@ -25,8 +29,6 @@ pub struct Entrance {
     next: AtomicU32,
     /// The number whose turn it is.
     turn: AtomicU32,
-    /// How often somebody who came in beside others had to wait.
-    contended: AtomicU32,
 }
 
 impl Default for Entrance {
@@ -45,6 +47,18 @@ impl Drop for Beside<'_> {
     }
 }
 
+impl Door {
+    /// Its hart comes in beside others. `None`: another is alone, or about to be.
+    #[inline(always)]
+    pub fn beside(&self) -> Option<Beside<'_>> {
+        if self.word.try_acquire() {
+            return Some(Beside(&self.word));
+        }
+        self.contended.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+}
+
 impl Entrance {
     /// Nobody is inside, and nobody may come in before [`Entrance::admit`].
     pub fn new() -> Self {
@@ -54,7 +68,6 @@ impl Entrance {
             taken: AtomicU32::new(0),
             next: AtomicU32::new(0),
             turn: AtomicU32::new(0),
-            contended: AtomicU32::new(0),
         }
     }
 
@@ -65,20 +78,9 @@ impl Entrance {
         self.leave_alone();
     }
 
-    /// A hart, by its index, comes in beside others. `None`: another is alone, or about to be.
-    #[inline(always)]
-    pub fn beside(&self, hart: usize) -> Option<Beside<'_>> {
-        let Door(door) = &self.doors[hart % HARTS_MAX];
-        if door.try_acquire() {
-            return Some(Beside(door));
-        }
-        self.count_contended();
-        None
-    }
-
-    #[cold]
-    fn count_contended(&self) {
-        self.contended.fetch_add(1, Ordering::Relaxed);
+    /// The door of a hart, by its index.
+    pub fn door(&self, hart: usize) -> &Door {
+        &self.doors[hart]
     }
 
     /// Waits until nobody else is inside, and comes in alone.
@@ -86,8 +88,8 @@ impl Entrance {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         wait_until(|| self.turn.load(Ordering::Acquire) == number);
         let harts = self.harts.load(Ordering::Relaxed);
-        for Door(door) in &self.doors[..harts as usize] {
-            door.acquire();
+        for door in &self.doors[..harts as usize] {
+            door.word.acquire();
         }
         self.taken.store(harts, Ordering::Relaxed);
     }
@@ -95,8 +97,8 @@ impl Entrance {
     /// The hart that is alone leaves.
     pub fn leave_alone(&self) {
         let taken = self.taken.swap(0, Ordering::Relaxed);
-        for Door(door) in &self.doors[..taken as usize] {
-            door.release();
+        for door in &self.doors[..taken as usize] {
+            door.word.release();
         }
         self.turn.store(self.turn.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
     }
@@ -110,6 +112,6 @@ impl Entrance {
 
     /// How often a hart found its door taken.
     pub fn contended(&self) -> u32 {
-        self.contended.load(Ordering::Relaxed)
+        self.doors.iter().map(|door| door.contended.load(Ordering::Relaxed)).sum()
     }
 }

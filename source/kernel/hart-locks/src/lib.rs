@@ -1,36 +1,38 @@
-//! What harts exclude each other with inside the kernel: the lock word of one object ([`LockWord`]), and the
-//! entrance of the whole kernel ([`Entrance`]).
+//! What harts exclude each other with inside the kernel: the lock word of one object ([`LockWord`]), what one hart
+//! hands to exactly one other ([`Claim`]), and the entrance of the whole kernel ([`Entrance`]).
 //!
 //! What it is not: it knows no object and guards no value; who takes a lock knows what it is for.
 //!
 //! Invariants:
-//! - a lock word is held by one hart at a time;
+//! - a lock word is held by one hart at a time; what is put into a claim is taken by one;
 //! - while a hart is alone, no other hart is inside; harts that are inside beside each other take the locks of
 //!   the objects that they touch;
 //! - who waits to be alone gets in before whoever asked later.
 //!
 //! Every ordering of these is tried by a model checker (`tests/interleavings.rs`, built with `--cfg loom`).
 //!
-//! Where to start reading: [`Entrance::beside`], [`Entrance::enter_alone`].
+//! Where to start reading: [`Door::beside`], [`Entrance::enter_alone`].
 #![cfg_attr(not(loom), no_std)]
 #![forbid(unsafe_code)]
 
+mod claim;
 mod entrance;
 mod word;
 
-pub use entrance::{Beside, Entrance};
+pub use claim::Claim;
+pub use entrance::{Beside, Door, Entrance};
 pub use word::LockWord;
 
 #[cfg(loom)]
 use loom::{
     hint::spin_loop,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
 #[cfg(not(loom))]
 use core::{
     hint::spin_loop,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
 /// Looks at a lock after which it must have been released: longer means a kernel bug.

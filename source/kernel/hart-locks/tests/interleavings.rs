@@ -1,7 +1,7 @@
 //! Every order in which harts can take the locks, within the model checker's bounds.
 #![cfg(loom)]
 
-use hart_locks::{Entrance, LockWord};
+use hart_locks::{Claim, Entrance, LockWord};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
@@ -56,7 +56,7 @@ fn who_is_alone_meets_nobody_who_came_in_beside() {
         shared.0.admit();
         let other = Arc::clone(&shared);
         let hart = thread::spawn(move || {
-            if let Some(_inside) = other.0.beside(1) {
+            if let Some(_inside) = other.0.door(1).beside() {
                 other.1.add();
             }
         });
@@ -96,11 +96,11 @@ fn harts_beside_each_other_share_what_an_objects_lock_guards() {
         shared.0.admit();
         let other = Arc::clone(&shared);
         let hart = thread::spawn(move || {
-            let _inside = other.0.beside(1).expect("nobody is alone");
+            let _inside = other.0.door(1).beside().expect("nobody is alone");
             change(&other.1, &other.2);
         });
         {
-            let _inside = shared.0.beside(0).expect("nobody is alone");
+            let _inside = shared.0.door(0).beside().expect("nobody is alone");
             change(&shared.1, &shared.2);
         }
         hart.join().unwrap();
@@ -117,7 +117,7 @@ fn a_hart_is_admitted_while_another_is_alone() {
         let other = Arc::clone(&shared);
         let hart = thread::spawn(move || {
             other.0.admit();
-            if let Some(_inside) = other.0.beside(1) {
+            if let Some(_inside) = other.0.door(1).beside() {
                 other.1.add();
             }
         });
@@ -126,5 +126,45 @@ fn a_hart_is_admitted_while_another_is_alone() {
         shared.0.leave_alone();
         hart.join().unwrap();
         assert!((1..=2).contains(&shared.1.read()));
+    });
+}
+
+/// Two answers to one call, as a Reply that two threads of a server have in their registers: one is given.
+#[test]
+fn what_waits_to_be_taken_is_taken_once_with_all_that_goes_along() {
+    loom::model(|| {
+        let shared = Arc::new((Claim::default(), watched(), watched()));
+        let take = |shared: &(Claim, Watched, Watched)| {
+            if shared.0.take(5) {
+                shared.1.add();
+                shared.2.add();
+            }
+        };
+        let harts = [Arc::clone(&shared), Arc::clone(&shared)];
+        let harts = harts.map(|shared| thread::spawn(move || take(&shared)));
+        // The caller's last words before it waits.
+        shared.1.add();
+        shared.0.put(5);
+        for hart in harts {
+            hart.join().unwrap();
+        }
+        assert_eq!(shared.1.read(), 1 + shared.2.read());
+        assert_eq!(shared.0.take(5), shared.2.read() == 0);
+    });
+}
+
+/// Who has the answer to a call that is over meets another call of the same thread.
+#[test]
+fn what_was_taken_back_and_put_there_anew_is_not_taken_for_the_old() {
+    loom::model(|| {
+        let shared = Arc::new((Claim::default(), watched()));
+        shared.0.put(5);
+        shared.0.clear();
+        let other = Arc::clone(&shared);
+        let hart = thread::spawn(move || assert!(!other.0.take(5)));
+        shared.1.add();
+        shared.0.put(7);
+        hart.join().unwrap();
+        assert!(shared.0.take(7));
     });
 }

@@ -8,6 +8,9 @@
 //! waited for: that, too, is the long way's. So locks need no order here, and nothing on the way calls a function
 //! that comes back, except to copy.
 //!
+//! A thread needs no lock here: it belongs to the hart that runs it; then, in an endpoint's queue, to whoever has that
+//! endpoint's lock; then, with its call received, to whoever takes that call to answer it ([`hart_locks::Claim`]).
+//!
 //! The caller came into the kernel beside other harts, or alone ([`hart_locks::Entrance`]): so tables, mappings and
 //! objects stay where they are meanwhile.
 #![allow(unsafe_code)] // it reaches objects that are known to be alive without checking that they are
@@ -17,8 +20,9 @@ use crate::kernel::{Hart, Kernel};
 use crate::memory::list::LinksOf;
 use crate::memory::{Granule, Guard, Id, Links};
 use crate::object::process::ProcessShared;
-use crate::object::thread::{Context, Queue, State};
+use crate::object::thread::{Context, Queue, State, ThreadShared};
 use crate::object::{Endpoint, Notification, Process, Thread};
+use crate::schedule::set_outcome;
 use crate::sync::{Held, Nothing};
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
@@ -83,26 +87,25 @@ impl<A: Arch> Kernel<A> {
         sent: &Sent,
         words: &mut [u64; REGISTER_WORDS],
     ) -> Option<Delivered> {
-        let me = hart.current?;
+        let (me, memory) = (hart.current?, self.memory.view());
         let process = self.process_of_hart(hart);
         // SAFETY: the process of the thread that runs is alive.
-        let entry = unsafe { self.memory.entry_of_live(process, Handle(sent.target)) };
+        let entry = unsafe { memory.entry_of_live(process, Handle(sent.target)) };
         let (entry, _) = entry?;
         let endpoint = entry.plain::<Endpoint>(Kind::Endpoint, Rights::CALL)?;
         // SAFETY: a capability names what lives or has lived.
-        let mut endpoint = unsafe { self.memory.try_lock_issued(endpoint) }?;
+        let mut endpoint = unsafe { memory.try_lock_issued(endpoint) }?;
         let server_granule = endpoint.receivers.first_granule();
         if server_granule == 0 || endpoint.is_sealed() || endpoint.rank >= process.rank.load(Relaxed) {
             return None;
         }
-        // SAFETY: this thread runs and that one is in a queue, so both are alive.
-        let mut server = unsafe { self.memory.try_lock_live::<Thread>(server_granule) }?;
-        // SAFETY: as above.
-        let mut caller = unsafe { self.memory.try_lock_live::<Thread>(me.granule()) }?;
+        // SAFETY: it is in the queue, which is locked; nobody else reaches it there, or once it is out of there.
+        let mut server = unsafe { memory.owned::<Thread>(server_granule) };
+        // SAFETY: this thread runs here, so it is this hart's, until its call can be answered.
+        let mut caller = unsafe { memory.owned::<Thread>(me.granule()) };
         let (from, to) = (caller.shared(), server.shared());
         // SAFETY: the process of a live thread is alive.
-        let target: &ProcessShared =
-            unsafe { self.memory.shared_of_live::<Process>(server.process.granule()) };
+        let target: &ProcessShared = unsafe { memory.shared_of_live::<Process>(server.process.granule()) };
         let class = to.urgency_number().max(from.urgency_number());
         let needs_timer = sent.deadline < from.heap_key.load(Relaxed);
         let is_known = to.is_known_on(hart.index);
@@ -125,7 +128,7 @@ impl<A: Arch> Kernel<A> {
         caller.message.lease_count = 0;
         from.served_by.store(id.raw(), Relaxed);
         // SAFETY: a thread that waits for a call has an entry of its process's table reserved.
-        let reply = unsafe { self.memory.entry_at_live(server.reply_entry) };
+        let reply = unsafe { memory.entry_at_live(server.reply_entry) };
         reply.fill_reply(me.raw(), sequence);
         server.reply_entry = 0;
         server.state = State::Ready;
@@ -133,13 +136,17 @@ impl<A: Arch> Kernel<A> {
         server.wait_sequence = server.wait_sequence.wrapping_add(1);
         server.payer = caller.payer;
         to.raise_urgency(class);
+        let context = self.switch(hart, &mut caller, &mut server, id, target);
+        let reply = reply.handle().0;
+        // From here on another hart may answer, and go on with the caller.
+        from.open_call.put(sequence);
         Some(Delivered {
+            context,
             header: sent.header,
-            reply: reply.handle().0,
+            reply,
             badge: entry.badge(),
             service_id: process.service_id.load(Relaxed),
             process_id: process.process_id.load(Relaxed),
-            context: self.switch(hart, &mut caller, &mut server, id, target),
         })
     }
 
@@ -152,47 +159,52 @@ impl<A: Arch> Kernel<A> {
         sent: &Sent,
         words: &mut [u64; REGISTER_WORDS],
     ) -> Option<Delivered> {
-        let me = hart.current?;
+        let (me, memory) = (hart.current?, self.memory.view());
         if sent.deadline != FOREVER {
             return None;
         }
         let process = self.process_of_hart(hart);
         // SAFETY: the process of the thread that runs is alive.
-        let served = unsafe { self.memory.entry_of_live(process, Handle(sent.target)) };
+        let served = unsafe { memory.entry_of_live(process, Handle(sent.target)) };
         let endpoint_id = served?.0.plain::<Endpoint>(Kind::Endpoint, Rights::RECEIVE)?;
         // SAFETY: as above.
-        let reply = unsafe { self.memory.entry_of_live(process, Handle(sent.reply)) };
+        let reply = unsafe { memory.entry_of_live(process, Handle(sent.reply)) };
         let (reply, reply_granule) = reply?;
         let (caller_id, sequence) = reply.open_call()?;
         // SAFETY: capabilities name what lives or has lived.
-        let mut endpoint = unsafe { self.memory.try_lock_issued(endpoint_id) }?;
+        let mut endpoint = unsafe { memory.try_lock_issued(endpoint_id) }?;
         let needs_buffers = !LONG && endpoint.is_long();
         if needs_buffers || !endpoint.is_quiet() || process.rank.load(Relaxed) > endpoint.rank {
             return None;
         }
+        // SAFETY: this thread runs here, so it is this hart's, until it is seen to wait at the endpoint.
+        let mut server = unsafe { memory.owned::<Thread>(me.granule()) };
+        if server.bound.is_some() || server.reply_entry != 0 {
+            return None;
+        }
         // SAFETY: as above.
-        let mut caller = unsafe { self.memory.try_lock_issued(caller_id) }?;
-        // SAFETY: this thread runs, so it is alive.
-        let mut server = unsafe { self.memory.try_lock_live::<Thread>(me.granule()) }?;
-        let (from, to) = (server.shared(), caller.shared());
-        let is_owed = caller.state == State::Called && caller.wait_sequence == sequence;
-        if !is_owed || server.bound.is_some() || server.reply_entry != 0 || hart.payer != Some(caller.payer) {
+        let to = unsafe { memory.shared_of_issued(caller_id) }?;
+        let owed = Owed::take(to, sequence)?;
+        // SAFETY: it waits for the answer, which is this hart's to give.
+        let mut caller = unsafe { memory.owned::<Thread>(caller_id.granule()) };
+        let from = server.shared();
+        if hart.payer != Some(caller.payer) {
             return None;
         }
         // SAFETY: the process of a live thread is alive.
-        let target: &ProcessShared =
-            unsafe { self.memory.shared_of_live::<Process>(caller.process.granule()) };
+        let target: &ProcessShared = unsafe { memory.shared_of_live::<Process>(caller.process.granule()) };
         let is_known = to.is_known_on(hart.index);
         if !is_known || target.has_ended() || self.is_anybody_above(hart, to.urgency_number()) {
             return None;
         }
         server.message.has_buffers = false;
         if LONG {
-            let ends = ((process, &mut *server), (target, &*caller));
+            let ends = ((process, &mut **server), (target, &**caller));
             self.with_buffers(ends.0, ends.1, sent, words, MESSAGE_BYTES_MAX as u64)?;
             self.check_room(hart, &server, &endpoint)?;
         }
 
+        owed.give();
         reply.renew_reservation();
         server.reply_entry = reply_granule;
         server.state = State::Receiving(endpoint_id);
@@ -202,16 +214,18 @@ impl<A: Arch> Kernel<A> {
         from.set_urgency(server.qos);
         endpoint.shared().server.store(me.raw(), Relaxed);
         endpoint.receivers.push_known(me.granule(), Queue::links(from), |member| self.queue_links(member));
-        drop(endpoint);
         caller.state = State::Ready;
         caller.deadline = FOREVER;
         caller.wait_sequence = sequence.wrapping_add(1);
         let context = self.switch(hart, &mut server, &mut caller, caller_id, target);
+        // From here on another hart may call the server, and go on with it.
+        drop(endpoint);
         Some(Delivered { context, header: sent.header, reply: 0, badge: 0, service_id: 0, process_id: 0 })
     }
 
     /// Takes note of the sender's buffers, and copies a payload that is too long for registers. `None`: nothing was
     /// delivered, whatever the receiver's buffer holds.
+    #[inline(always)]
     fn with_buffers(
         &self,
         (from, sender): (&ProcessShared, &mut Thread),
@@ -254,27 +268,34 @@ impl<A: Arch> Kernel<A> {
             return Some(());
         }
         // SAFETY: the process of the thread that runs is alive.
-        let process = unsafe { self.memory.try_lock_live::<Process>(hart.process) }?;
+        let process = unsafe { self.memory.view().try_lock_live::<Process>(hart.process) }?;
         (server.message.has_buffers && process.has_room(endpoint.max_capabilities)).then_some(())
     }
 
     #[inline(always)]
     fn process_of_hart(&self, hart: &Hart) -> &ProcessShared {
         // SAFETY: it is the process of the thread that this hart runs, and so alive.
-        unsafe { self.memory.shared_of_live::<Process>(hart.process) }
+        unsafe { self.memory.view().shared_of_live::<Process>(hart.process) }
+    }
+
+    /// The process of a thread that lives, as its guard shows.
+    #[inline(always)]
+    pub(crate) fn process_of(&self, thread: &Guard<'_, Thread>) -> &ProcessShared {
+        // SAFETY: a process ends after its threads: the teardown goes stage by stage.
+        unsafe { self.memory.view().shared_of_live::<Process>(thread.process.granule()) }
     }
 
     /// The links of a thread that is in a queue, which keeps it alive.
     #[inline(always)]
     fn queue_links(&self, member: Granule) -> &Links {
         // SAFETY: members of a queue are alive, and its lock is held.
-        Queue::links(unsafe { self.memory.shared_of_live::<Thread>(member) })
+        Queue::links(unsafe { self.memory.view().shared_of_live::<Thread>(member) })
     }
 
     /// Whether somebody above the class of a number is ready here.
     #[inline(always)]
     fn is_anybody_above(&self, hart: &Hart, class: u32) -> bool {
-        self.ready[hart.index % HARTS_MAX].load(Relaxed).wrapping_shr(class) > 1
+        self.harts[hart.index % HARTS_MAX].ready.load(Relaxed).wrapping_shr(class) > 1
     }
 
     /// The hart goes on with another thread, in the turn of the one before.
@@ -282,8 +303,8 @@ impl<A: Arch> Kernel<A> {
     fn switch(
         &self,
         hart: &mut Hart,
-        from: &mut Guard<'_, Thread>,
-        to: &mut Guard<'_, Thread>,
+        from: &mut Thread,
+        to: &mut Thread,
         id: Id<Thread>,
         process: &ProcessShared,
     ) -> NonNull<Context> {
@@ -295,7 +316,7 @@ impl<A: Arch> Kernel<A> {
         if granule != hart.process {
             let space = process.space();
             self.arch.load(space);
-            (hart.process, hart.loaded) = (granule, Some(space));
+            (hart.process, hart.loaded) = (granule, space);
         }
         self.note_running(hart, Some(id));
         hart.messages = hart.messages.wrapping_add(1);
@@ -328,7 +349,7 @@ impl<A: Arch> Kernel<A> {
     /// A yield: somebody else runs next, if there is anybody.
     #[inline(always)]
     pub fn short_yield(&self, hart: &mut Hart) {
-        hart.reschedule = self.ready[hart.index % HARTS_MAX].load(Relaxed) != 0;
+        hart.reschedule = self.harts[hart.index % HARTS_MAX].ready.load(Relaxed) != 0;
     }
 
     /// A signal to a notification that somebody waits for.
@@ -341,7 +362,7 @@ impl<A: Arch> Kernel<A> {
         bits: u64,
     ) -> Option<Result<u64, Error>> {
         // SAFETY: it is the id of a thread.
-        let mut thread = unsafe { self.memory.try_lock_issued(waiter) }?;
+        let mut thread = unsafe { self.memory.view().try_lock_issued(waiter) }?;
         let State::Waiting(_, mask) = thread.state else { return None };
         if !self.wakes_here(hart, thread.shared()) {
             return None;
@@ -352,10 +373,28 @@ impl<A: Arch> Kernel<A> {
             notification.bits &= !taken;
             notification.waiter = None;
             thread.wait_sequence = thread.wait_sequence.wrapping_add(1);
-            self.wake(hart, waiter, &mut thread, Ok(taken));
-            self.end_turn_in_time(hart);
+            set_outcome(&mut thread, Ok(taken));
+            if self.goes_first(hart, &thread) {
+                (thread.state, thread.deadline) = (State::Ready, FOREVER);
+                (hart.woken, hart.reschedule) = (Some(waiter), true);
+            } else {
+                self.make_ready(hart, waiter, &mut thread);
+                self.end_turn_in_time(hart);
+            }
         }
         Some(Ok(0))
+    }
+
+    /// Whether a thread that wakes here is to run before the one that runs, and before whoever is ready.
+    #[inline]
+    fn goes_first(&self, hart: &Hart, thread: &Guard<'_, Thread>) -> bool {
+        let class = thread.shared().urgency_number();
+        let current = hart.current.map_or(class, |id| {
+            // SAFETY: a thread that runs is alive.
+            unsafe { self.memory.view().shared_of_live::<Thread>(id.granule()) }.urgency_number()
+        });
+        let is_first = current < class && self.harts[hart.index].ready.load(Relaxed).wrapping_shr(class) == 0;
+        is_first && hart.woken.is_none() && !self.is_out_of_time(thread)
     }
 
     /// A wait for bits of a notification. `None`: nothing was done, and it has to go the long way.
@@ -372,7 +411,7 @@ impl<A: Arch> Kernel<A> {
             return Some(Wait::Bits(taken));
         }
         // SAFETY: this thread runs, so it is alive.
-        let mut thread = unsafe { self.memory.try_lock_live::<Thread>(me.granule()) }?;
+        let mut thread = unsafe { self.memory.view().try_lock_live::<Thread>(me.granule()) }?;
         if deadline < thread.shared().heap_key.load(Relaxed) || deadline <= self.arch.now() {
             return None;
         }
@@ -384,27 +423,52 @@ impl<A: Arch> Kernel<A> {
         Some(Wait::Waits)
     }
 
+    /// Gives way to whoever is ready, if nothing else is to be done first. `false`: nothing was done.
+    #[inline]
+    pub fn fast_yield(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) -> bool {
+        if self.is_more_to_do(hart) {
+            return false;
+        }
+        self.yield_current(hart, held);
+        if hart.woken.is_none() || self.is_more_to_do(hart) {
+            return self.go_on(hart, held);
+        }
+        let woken = hart.woken.take();
+        woken.is_some_and(|woken| self.begin_turn(hart, held, woken))
+    }
+
+    /// Whether something else comes before whoever is ready here.
+    #[inline]
+    fn is_more_to_do(&self, hart: &Hart) -> bool {
+        hart.handoff.is_some()
+            || hart.calls != 0
+            || self.reclaiming.load(Relaxed) | self.asleep.load(Relaxed) != 0
+    }
+
     /// After a thread has stopped running: whoever is ready goes on. `false`: there is something else to do first, or
     /// nobody.
     #[inline]
     pub fn go_on(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) -> bool {
-        let is_more_to_do = self.reclaiming.load(Relaxed) | self.asleep.load(Relaxed) != 0;
-        if hart.handoff.is_some() || is_more_to_do {
+        if self.is_more_to_do(hart) {
             return false;
         }
         let next = self.with_queue(hart.index, |queue| queue.pop(&self.memory));
+        next.is_some_and(|next| self.begin_turn(hart, held, next))
+    }
+
+    /// A thread that is in no queue runs; `false`: it has ended.
+    #[inline]
+    fn begin_turn(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>, id: Id<Thread>) -> bool {
         hart.reschedule = false;
-        next.is_some_and(|next| {
-            self.run(hart, held, next);
-            self.end_turn_in_time(hart);
-            hart.current.is_some()
-        })
+        self.run(hart, held, id);
+        self.end_turn_in_time(hart);
+        hart.current.is_some()
     }
 
     /// Makes sure that the timer ends the turn if somebody else is ready. One that is set too early does no harm.
     #[inline]
     fn end_turn_in_time(&self, hart: &mut Hart) {
-        if hart.turn_ends < hart.timer && self.ready[hart.index].load(Relaxed) != 0 {
+        if hart.turn_ends < hart.timer && self.harts[hart.index].ready.load(Relaxed) != 0 {
             hart.timer = hart.turn_ends;
             self.arch.set_timer(hart.timer);
         }
@@ -417,11 +481,38 @@ impl<A: Arch> Kernel<A> {
         handle: u64,
         right: Rights,
     ) -> Option<(Guard<'_, Notification>, Id<Notification>)> {
+        let memory = self.memory.view();
         // SAFETY: the process of the thread that runs is alive, and so is its table.
-        let entry = unsafe { self.memory.entry_of_live(self.process_of_hart(hart), Handle(handle)) };
+        let entry = unsafe { memory.entry_of_live(self.process_of_hart(hart), Handle(handle)) };
         let id = entry?.0.plain(Kind::Notification, right)?;
         // SAFETY: a capability names what lives or has lived.
-        Some((unsafe { self.memory.try_lock_issued(id) }?, id))
+        Some((unsafe { memory.try_lock_issued(id) }?, id))
+    }
+}
+
+/// An answer that this hart alone may give: if it does not, whoever has the Reply may, as before.
+struct Owed<'k> {
+    caller: &'k ThreadShared,
+    sequence: u64,
+}
+
+impl<'k> Owed<'k> {
+    #[inline(always)]
+    fn take(caller: &'k ThreadShared, sequence: u64) -> Option<Self> {
+        caller.open_call.take(sequence).then_some(Owed { caller, sequence })
+    }
+
+    /// There is no way back.
+    #[inline(always)]
+    fn give(self) {
+        core::mem::forget(self);
+    }
+}
+
+impl Drop for Owed<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.caller.open_call.put(self.sequence);
     }
 }
 

@@ -14,7 +14,7 @@ use crate::object::thread::ThreadShared;
 use crate::object::{Process, Thread};
 use crate::schedule::RunQueue;
 use crate::sync::{Held, Nothing};
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use nexus_abi::capability::Qos;
 use nexus_abi::limits::HARTS_MAX;
 
@@ -23,9 +23,12 @@ pub const STOLEN_MAX: usize = 1;
 /// Ready threads of each class that a thief looks at, for one that may run on it.
 const LOOKED_AT_MAX: usize = 4;
 
-/// What others may know of a hart.
+/// What others may know of a hart, on cache lines of its own.
 #[derive(Default)]
+#[repr(align(128))]
 pub struct HartShared {
+    /// The classes with somebody ready on it, one bit each: read without the queue's lock.
+    pub(crate) ready: AtomicU32,
     /// Raw id of the thread that it runs; 0: none.
     pub(crate) current: AtomicU64,
     /// Whether it was interrupted and has not come in since.
@@ -160,7 +163,7 @@ impl<A: Arch> Kernel<A> {
     /// Calls the harts in whose queues something was put, and an idle one for what is ready here.
     fn call_others(&self, hart: &mut Hart) {
         let mut calls = core::mem::take(&mut hart.calls);
-        if self.ready[hart.index].load(Relaxed) != 0
+        if self.harts[hart.index].ready.load(Relaxed) != 0
             && let Some(idle) = (0..self.online()).find(|&other| self.is_thief(other, hart.index))
         {
             calls |= 1 << idle;
@@ -241,6 +244,9 @@ impl<A: Arch> Kernel<A> {
     /// the hart knows under the space's number, and of instructions, is from before.
     pub(crate) fn make_known(&self, hart: &Hart, thread: &ThreadShared, process: &ProcessShared) {
         let bit = 1 << hart.index;
+        if thread.is_known_on(hart.index) {
+            return;
+        }
         if process.harts.fetch_or(bit, Relaxed) & bit == 0 {
             self.arch.flush_space(process.asid.load(Relaxed) as u16);
             self.arch.flush_instructions();

@@ -79,12 +79,14 @@ pub struct Figures {
     pub print_origin: bool,
 }
 
-/// One machine's kernel.
+/// One machine's kernel. In this order, because what messages need is near the beginning, where one instruction
+/// reaches it.
+#[repr(C)]
 pub struct Kernel<A: Arch> {
+    /// The machine's memory.
+    pub memory: Memory,
     /// The machine.
     pub arch: A,
-    /// Its memory.
-    pub memory: Memory,
     /// The kernel's own account: what was there before init.
     pub root: Id<Process>,
     /// What boot found.
@@ -109,8 +111,6 @@ pub struct Kernel<A: Arch> {
     pub(crate) fast_messages: [AtomicU64; HARTS_MAX],
     /// 1 while something waits to be reclaimed. It then counts as somebody of the lowest class who is ready.
     pub(crate) reclaiming: AtomicU32,
-    /// The classes with somebody ready on each hart, one bit each: read without the queue's lock.
-    pub(crate) ready: [AtomicU32; HARTS_MAX],
     pub(crate) deadlines: [SpinLock<Deadlines>; HARTS_MAX],
     /// Raw ids of the `Irq` of each line.
     pub(crate) lines: &'static [AtomicU64; LINES_MAX],
@@ -141,6 +141,9 @@ pub struct Hart {
     pub(crate) payer: Option<Id<Process>>,
     /// A thread that is to run next without standing in a queue: the other side of a message.
     pub(crate) handoff: Option<Id<Thread>>,
+    /// A thread that a signal woke, more urgent than `current` and than whoever is ready: it runs next, and is in no
+    /// queue.
+    pub(crate) woken: Option<Id<Thread>>,
     /// Whether somebody more urgent than `current` is ready.
     pub(crate) reschedule: bool,
     /// Harts that must look when this one leaves, one bit each.
@@ -154,7 +157,7 @@ pub struct Hart {
     /// The time for which the timer is set.
     pub(crate) timer: u64,
     /// The address space that is loaded.
-    pub(crate) loaded: Option<AddressSpace>,
+    pub(crate) loaded: AddressSpace,
 }
 
 impl Hart {
@@ -167,12 +170,13 @@ impl Hart {
             payer: None,
             messages: 0,
             handoff: None,
+            woken: None,
             reschedule: false,
             calls: 0,
             running_since: 0,
             turn_ends: 0,
             timer: u64::MAX,
-            loaded: None,
+            loaded: AddressSpace::NONE,
         }
     }
 }
@@ -207,7 +211,6 @@ impl<A: Arch> Kernel<A> {
             looked: [const { AtomicU64::new(u64::MAX) }; HARTS_MAX],
             fast_messages: [const { AtomicU64::new(0) }; HARTS_MAX],
             reclaiming: AtomicU32::new(0),
-            ready: [const { AtomicU32::new(0) }; HARTS_MAX],
             deadlines,
             lines: storage.lines,
             structure: SpinLock::new(StructureState {

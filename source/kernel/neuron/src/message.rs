@@ -254,7 +254,12 @@ impl<A: Arch> Kernel<A> {
     fn hand_on(&self, pair: &mut Pair<'_, '_>, reply: &Capability) {
         pair.handed_on = true;
         let Some(caller) = Id::<Thread>::from_raw(reply.object) else { return };
-        let Some(caller) = self.memory.shared(caller) else { return };
+        // It ranks above both of the pair, so it is neither; whoever gave up waits for others now, or for nobody.
+        let waits = self
+            .memory
+            .lock_slot(caller)
+            .is_some_and(|caller| caller.state == State::Called && caller.wait_sequence == reply.badge);
+        let Some(caller) = self.memory.shared(caller).filter(|_| waits) else { return };
         caller.served_by.store(pair.receiver_id.raw(), Relaxed);
         let receiver = pair.receiver.shared();
         receiver.set_urgency(receiver.urgency().max(caller.urgency()));

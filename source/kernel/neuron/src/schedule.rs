@@ -25,6 +25,8 @@ const CLASSES: usize = Qos::ALL.len();
 /// Threads that are ready on one hart.
 pub struct RunQueue {
     classes: [List<Thread, Queue>; CLASSES],
+    /// The classes with somebody ready, one bit each.
+    occupied: u32,
     passed_over: [u32; CLASSES],
 }
 
@@ -37,35 +39,47 @@ impl Default for RunQueue {
 impl RunQueue {
     /// Nobody is ready.
     pub const fn new() -> Self {
-        RunQueue { classes: [const { List::new() }; CLASSES], passed_over: [0; CLASSES] }
+        RunQueue { classes: [const { List::new() }; CLASSES], occupied: 0, passed_over: [0; CLASSES] }
     }
 
     /// Whether nobody is ready.
     pub fn is_empty(&self) -> bool {
-        self.classes.iter().all(List::is_empty)
+        self.occupied == 0
     }
 
     /// The classes with somebody ready, one bit each.
     pub fn occupied(&self) -> u32 {
-        let bits = self.classes.iter().enumerate().map(|(class, list)| u32::from(!list.is_empty()) << class);
-        bits.sum()
+        self.occupied
     }
 
     /// The most urgent class with somebody ready.
     pub fn most_urgent(&self) -> Option<Qos> {
-        Qos::ALL.into_iter().rev().find(|&class| !self.classes[class as usize].is_empty())
+        self.occupied.checked_ilog2().and_then(|class| Qos::from_number(class.into()))
     }
 
-    /// Puts a thread at the end of a class.
+    /// Puts a thread that is in no queue at the end of a class.
+    #[inline]
     pub fn push(&mut self, memory: &Memory, thread: Id<Thread>, class: Qos) {
-        memory.shared_at::<Thread>(thread.granule()).set_urgency(class);
-        self.classes[class as usize].push_back(memory, thread);
+        let shared = memory.shared_at::<Thread>(thread.granule());
+        let links = Queue::links(shared);
+        assert!(!links.linked(), "a thread is in a queue already");
+        shared.set_urgency(class);
+        self.classes[class as usize]
+            .push_known(thread.granule(), links, |member| Queue::links(memory.shared_at::<Thread>(member)));
+        self.occupied |= 1 << class as u32;
     }
 
     /// Takes a thread out.
     pub fn remove(&mut self, memory: &Memory, thread: Id<Thread>) {
-        let class = memory.shared_at::<Thread>(thread.granule()).urgency();
-        self.classes[class as usize].remove(memory, thread);
+        let class = memory.shared_at::<Thread>(thread.granule()).urgency() as usize;
+        self.classes[class].remove(memory, thread);
+        self.note_removed(class);
+    }
+
+    fn note_removed(&mut self, class: usize) {
+        if self.classes[class].is_empty() {
+            self.occupied &= !(1 << class);
+        }
     }
 
     /// Takes a ready thread out if it is in this queue: it is not while it runs. Yields whether it was.
@@ -90,33 +104,42 @@ impl RunQueue {
     }
 
     /// Takes the thread that runs next.
+    #[inline]
     pub fn pop(&mut self, memory: &Memory) -> Option<Id<Thread>> {
-        let waiting = |queue: &Self, class: usize| !queue.classes[class].is_empty();
-        let overdue = (0..CLASSES).find(|&c| waiting(self, c) && self.passed_over[c] >= PASSED_OVER_MAX);
-        let class = overdue.or_else(|| self.most_urgent().map(|class| class as usize))?;
-        for lower in (0..CLASSES).filter(|&lower| lower != class) {
-            if waiting(self, lower) && lower < class {
-                self.passed_over[lower] += 1;
-            }
-        }
+        let highest = self.occupied.checked_ilog2()? as usize;
+        let class = if self.occupied.is_power_of_two() { highest } else { self.choose_class(highest) };
         self.passed_over[class] = 0;
-        self.classes[class].pop_front(memory)
+        let thread = self.classes[class].pop_front(memory);
+        self.note_removed(class);
+        thread
+    }
+
+    /// The class of the thread that runs next: the highest, unless one has been passed over too often.
+    fn choose_class(&mut self, highest: usize) -> usize {
+        let is_overdue =
+            |&class: &usize| self.occupied >> class & 1 != 0 && self.passed_over[class] >= PASSED_OVER_MAX;
+        let class = (0..CLASSES).find(is_overdue).unwrap_or(highest);
+        for lower in 0..class {
+            self.passed_over[lower] += self.occupied >> lower & 1;
+        }
+        class
     }
 }
 
 impl<A: Arch> Kernel<A> {
     /// Does something with a hart's run queue, and notes which classes have somebody ready afterwards.
+    #[inline]
     pub(crate) fn with_queue<R>(&self, hart: usize, change: impl FnOnce(&mut RunQueue) -> R) -> R {
         let mut queue = self.run_queues[hart].lock();
         let result = change(&mut queue);
-        self.ready[hart].store(queue.occupied() | self.reclaiming.load(Relaxed), Relaxed);
+        self.harts[hart].ready.store(queue.occupied() | self.reclaiming.load(Relaxed), Relaxed);
         result
     }
 
     /// Whether somebody above a class is ready on a hart.
     #[inline]
     pub(crate) fn is_somebody_above(&self, hart: usize, class: Qos) -> bool {
-        self.ready[hart].load(Relaxed) >> class as u32 > 1
+        self.harts[hart].ready.load(Relaxed) >> class as u32 > 1
     }
 
     /// Makes a thread ready whose lock is held, with `a0` (and `a1`) as the outcome of its wait.
@@ -137,6 +160,7 @@ impl<A: Arch> Kernel<A> {
             self.stop_listening(thread.process, id);
         }
         thread.state = State::Ready;
+        thread.shared().open_call.clear();
         thread.deadline = FOREVER;
         self.enqueue(hart, id, thread);
     }
@@ -351,6 +375,7 @@ impl<A: Arch> Kernel<A> {
     /// As [`Kernel::leave`], but `None` when nothing can be done before the next interrupt.
     pub(crate) fn choose(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) -> Option<Id<Thread>> {
         self.fast_messages[hart.index].store(hart.messages, Relaxed);
+        self.queue_woken(hart, held);
         loop {
             if let Some(id) = hart.current {
                 if !hart.reschedule {
@@ -372,6 +397,15 @@ impl<A: Arch> Kernel<A> {
             self.look(hart.index);
             self.take_interrupts(hart, held);
             self.let_others_in(hart, held);
+        }
+    }
+
+    /// Whom a signal woke, to run next, stands in the queue like anybody else: something came in between.
+    pub(crate) fn queue_woken(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) {
+        if let Some(woken) = hart.woken.take()
+            && let Some((thread, _)) = self.lock(held, woken)
+        {
+            self.enqueue(hart, woken, &thread);
         }
     }
 
@@ -407,15 +441,15 @@ impl<A: Arch> Kernel<A> {
     /// A thread that is in no queue begins its turn, unless its process has ended.
     pub(crate) fn run(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>, id: Id<Thread>) {
         let Some((thread, _)) = self.lock(held, id) else { return };
-        let Some(process) = self.memory.shared(thread.process) else { return };
+        let process = self.process_of(&thread);
         if process.has_ended() {
             // Out of the queue it stays until the teardown comes to it.
             return;
         }
         let space = process.space();
-        if hart.loaded != Some(space) {
+        if hart.loaded != space {
             self.arch.load(space);
-            hart.loaded = Some(space);
+            hart.loaded = space;
         }
         self.arch.enter_float(&thread.context);
         self.make_known(hart, thread.shared(), process);
@@ -434,7 +468,7 @@ impl<A: Arch> Kernel<A> {
     /// Sets the timer for the earliest deadline, and for the end of the turn while others are ready.
     pub(crate) fn set_timer(&self, hart: &mut Hart) {
         let mut time = self.deadlines[hart.index].lock().earliest();
-        if hart.current.is_some() && self.ready[hart.index].load(Relaxed) != 0 {
+        if hart.current.is_some() && self.harts[hart.index].ready.load(Relaxed) != 0 {
             time = time.min(hart.turn_ends);
         }
         if time != hart.timer {
@@ -450,7 +484,7 @@ impl<A: Arch> Kernel<A> {
             self.device_interrupt(hart, held, line);
         }
         if hart.current.is_some() && self.arch.now() >= hart.turn_ends {
-            if self.ready[hart.index].load(Relaxed) == 0 {
+            if self.harts[hart.index].ready.load(Relaxed) == 0 {
                 hart.turn_ends = self.arch.now() + self.whole_turn();
             } else {
                 hart.reschedule = true;

@@ -46,7 +46,7 @@ impl<A: Arch> Kernel<A> {
         }
         shared.ended.store(1, Relaxed);
         // Its threads that run on other harts find no capability any more.
-        shared.table_pages.store(0, Relaxed);
+        shared.forget_table();
         structure.push_ended(&self.memory, process);
         self.begin_reclaiming();
     }
@@ -54,8 +54,8 @@ impl<A: Arch> Kernel<A> {
     /// Something waits to be reclaimed: a hart that is busy comes to it at the end of a turn.
     pub(crate) fn begin_reclaiming(&self) {
         self.reclaiming.store(1, Relaxed);
-        for ready in &self.ready {
-            ready.fetch_or(1, Relaxed);
+        for hart in &self.harts {
+            hart.ready.fetch_or(1, Relaxed);
         }
     }
 
@@ -144,6 +144,7 @@ impl<A: Arch> Kernel<A> {
         if let Some((mut body, _)) = self.lock(held, thread) {
             self.thaw(&mut body);
             body.state = State::Ended;
+            body.shared().open_call.clear();
         }
         if let Some(notification) = bound
             && let Some((mut body, _)) = self.lock(held, notification)
@@ -315,7 +316,7 @@ impl<A: Arch> Kernel<A> {
         body.account.release(&self.memory, index);
         body.table = Default::default();
         let shared = self.memory.shared(process)?;
-        shared.table_pages.store(0, Relaxed);
+        shared.forget_table();
         Some(Teardown::AddressSpace)
     }
 
@@ -327,7 +328,7 @@ impl<A: Arch> Kernel<A> {
     ) -> Option<Teardown> {
         let shared = self.memory.shared(process)?;
         let asid = shared.asid.load(Relaxed) as u16;
-        if hart.loaded == Some(shared.space()) {
+        if hart.loaded == shared.space() {
             self.load_kernel_space(hart);
         }
         self.flush_everywhere(shared);
@@ -345,9 +346,9 @@ impl<A: Arch> Kernel<A> {
     pub(crate) fn load_kernel_space(&self, hart: &mut Hart) {
         let Some(shared) = self.memory.shared(self.root) else { return };
         let space = shared.space();
-        if hart.loaded != Some(space) {
+        if hart.loaded != space {
             self.arch.load(space);
-            hart.loaded = Some(space);
+            hart.loaded = space;
         }
     }
 

@@ -8,7 +8,7 @@
 use crate::arch::Arch;
 use crate::kernel::{Hart, Kernel};
 use crate::memory::{Guard, Id};
-use crate::object::process::{BUDGET_LEFT, BUDGET_USED_UP};
+use crate::object::process::{BUDGET_LEFT, BUDGET_USED_UP, ProcessShared};
 use crate::object::thread::State;
 use crate::object::{Process, Thread};
 use crate::sync::{self, Before, Held};
@@ -95,11 +95,15 @@ impl<A: Arch> Kernel<A> {
         hart.reschedule |= self.is_somebody_above(hart.index, class);
     }
 
-    pub(crate) fn is_out_of_time(&self, thread: &Thread) -> bool {
-        let Some(shared) = self.memory.shared(thread.process) else { return false };
-        if shared.budget.load(Relaxed) != BUDGET_USED_UP || thread.payer != thread.process {
-            return false;
-        }
+    /// Whether a thread works for its own process, whose budget is used up.
+    #[inline]
+    pub(crate) fn is_out_of_time(&self, thread: &Guard<'_, Thread>) -> bool {
+        let shared = self.process_of(thread);
+        let may_be = shared.budget.load(Relaxed) == BUDGET_USED_UP && thread.payer == thread.process;
+        may_be && self.is_still_out_of_time(thread, shared)
+    }
+
+    fn is_still_out_of_time(&self, thread: &Thread, shared: &ProcessShared) -> bool {
         let now = self.arch.now();
         let has_time =
             self.memory.lock_slot(thread.process).is_none_or(|mut body| body.budget.begin_period(now));

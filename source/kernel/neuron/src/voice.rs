@@ -4,6 +4,7 @@ use crate::arch::Arch;
 use crate::kernel::{Hart, Kernel};
 use crate::sync::{Held, Nothing};
 use core::fmt::Write;
+use core::sync::atomic::Ordering::Relaxed;
 use nexus_abi::limits::RING_TEXT_MAX;
 use nexus_abi::records::RingLevel;
 
@@ -79,7 +80,9 @@ impl<A: Arch> Kernel<A> {
         }
     }
 
+    /// Prints through the firmware, byte by byte. That is not the kernel's time: it is left out of the longest stretch.
     fn print_record(&self, service_id: u64, text: &str) {
+        let before = self.arch.now();
         if self.figures.print_origin {
             match service_id {
                 0 => self.arch.print("[neuron] "),
@@ -91,6 +94,8 @@ impl<A: Arch> Kernel<A> {
         }
         self.arch.print(text);
         self.arch.print("\n");
+        let took = self.arch.now().saturating_sub(before);
+        self.looked[self.alone.load(Relaxed) as usize].fetch_add(took, Relaxed);
     }
 
     /// The reader of the ring is gone: what it had not taken in is printed, and everything from here on.

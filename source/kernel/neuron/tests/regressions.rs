@@ -3,9 +3,10 @@
 use neuron::object::thread::State;
 use neuron::sync::{Held, SpinGuard};
 use neuron::testing::{Actor, Machine, PAGE, SCRATCH, Step};
+use nexus_abi::capability::Qos;
 use nexus_abi::limits::FOREVER;
 use nexus_abi::message::{Buffers, CapabilityTransfer, Header, Registers};
-use nexus_abi::records::ProcessParameters;
+use nexus_abi::records::{ProcessParameters, RingRecord};
 use nexus_abi::{Error, Handle, Kind, Rights, SystemCall};
 use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
@@ -436,4 +437,128 @@ fn test_reject_sharing_the_guard_of_what_cannot_be_shared() {
     impl<T> IsNotSync<()> for T {}
     impl<T: Sync> IsNotSync<ItIs> for T {}
     assert!(<SpinGuard<'_, Cell<u32>> as IsNotSync<_>>::holds());
+}
+
+/// A successor received what had waited through the sessions of its predecessor, with badges that it may have given
+/// to somebody else: a call, a post, and the news that a badge had ended.
+#[test]
+fn nothing_of_a_session_reaches_the_next_generation() {
+    let mut machine = Machine::new();
+    let owner = machine.process_of_rank(20);
+    let client = machine.process_of_rank(30);
+    let endpoint = machine.call(owner, SystemCall::EndpointCreate, &[10, 64, 0]).unwrap();
+    let both = Rights::CALL | Rights::POST;
+    let badged = |machine: &mut Machine| {
+        let minted =
+            machine.call(owner, SystemCall::EndpointMint, &[endpoint, 7, both.bits().into()]).unwrap();
+        let handle = machine.hand(owner, minted, client, both);
+        machine.call(owner, SystemCall::CapClose, &[minted]).unwrap();
+        handle
+    };
+    let (calls, ends, ends_late) = (badged(&mut machine), badged(&mut machine), badged(&mut machine));
+    let plain = machine.hand(owner, endpoint, client, both);
+    let first = machine.process();
+    machine.hand(owner, endpoint, first, Rights::RECEIVE);
+    let waiting = machine.thread(client.process);
+    for (actor, target) in [(client, calls), (waiting, plain)] {
+        let call = Registers { target, deadline: FOREVER, ..Registers::default() };
+        assert_eq!(machine.message(actor, SystemCall::Call, &call), Step::Waits);
+    }
+    let other = machine.thread(client.process);
+    for target in [calls, ends] {
+        let post = Registers { target, ..Registers::default() };
+        assert_eq!(machine.message(other, SystemCall::Post, &post), Step::Done(Ok(0)));
+    }
+    machine.call(other, SystemCall::CapClose, &[ends]).unwrap();
+    machine.kill(first.process);
+    machine.settle();
+
+    let second = machine.process();
+    let served = machine.hand(owner, endpoint, second, Rights::RECEIVE);
+    let receive = Registers { target: served, deadline: FOREVER, ..Registers::default() };
+    assert!(matches!(machine.message(second, SystemCall::Receive, &receive), Step::Done(Ok(_))));
+    let received = machine.registers(second);
+    assert!(!received.reply.is_none() && received.buffers == 0, "the plain call, and nothing before it");
+    assert_eq!(machine.result(client), Err(Error::PeerGone), "the badged call");
+    assert_eq!(machine.message(second, SystemCall::Receive, &receive), Step::Waits);
+    machine.call(other, SystemCall::CapClose, &[ends_late]).unwrap();
+    assert!(machine.waits(second), "nor an end that comes late");
+    machine.audit();
+}
+
+/// An answer was handed on whose caller had given up and called somebody else: that call's urgency went to who came
+/// to hold the old answer, instead of who worked for it.
+#[test]
+fn who_holds_an_answer_that_nobody_waits_for_is_lent_nothing() {
+    let mut machine = Machine::new();
+    let client = machine.process_of_rank(30);
+    let [first, second, worker] = [20, 10, 10].map(|rank| machine.process_of_rank(rank));
+    let mut served = |server: Actor, from: Actor, rank| {
+        let endpoint = machine.call(server, SystemCall::EndpointCreate, &[rank, 64, 1]).unwrap();
+        machine.put(server, SCRATCH, &Buffers::default());
+        (endpoint, machine.hand(server, endpoint, from, Rights::CALL))
+    };
+    let (at_first, to_first) = served(first, client, 20);
+    let (at_second, to_second) = served(second, first, 10);
+    let (at_worker, to_worker) = served(worker, client, 10);
+    let call = |machine: &mut Machine, actor, target, header, deadline| {
+        let message = Registers { target, header, buffers: SCRATCH, deadline, ..Registers::default() };
+        assert_eq!(machine.message(actor, SystemCall::Call, &message), Step::Waits);
+    };
+    let receive = |machine: &mut Machine, actor, target| {
+        let message = Registers { target, buffers: SCRATCH, deadline: FOREVER, ..Registers::default() };
+        assert!(matches!(machine.message(actor, SystemCall::Receive, &message), Step::Done(Ok(_))));
+        machine.registers(actor).reply
+    };
+    let deadline = machine.now() + 1_000;
+    call(&mut machine, client, to_first, Header::default(), deadline);
+    let reply = receive(&mut machine, first, at_first);
+    machine.advance_to(deadline);
+    machine.set_qos(client, Qos::PerfBurst);
+    call(&mut machine, client, to_worker, Header::default(), FOREVER);
+    receive(&mut machine, worker, at_worker);
+
+    let send_capabilities = [CapabilityTransfer::moved(reply, Rights::empty()); 4];
+    machine.put(first, SCRATCH, &Buffers { send_capabilities, ..Buffers::default() });
+    call(&mut machine, first, to_second, Header::new(0, 0, 1), FOREVER);
+    receive(&mut machine, second, at_second);
+    assert_eq!(machine.urgency(second), Some(Qos::Normal), "nobody waits for that answer");
+    assert_eq!(machine.urgency(worker), Some(Qos::PerfBurst));
+}
+
+/// The reader of the kernel's ring took what its first read yielded for all that the kernel had printed. With an
+/// interrupt waiting that was a part, and the rest was shown twice.
+#[test]
+fn the_reader_of_the_ring_is_told_what_was_printed_however_many_reads_it_takes() {
+    let mut machine = Machine::new();
+    let reader = machine.process();
+    let control = machine.give_root(reader, Kind::SystemControl);
+    let bell = machine.call(reader, SystemCall::NotificationCreate, &[]).unwrap();
+    let write = |machine: &mut Machine, text: &str| {
+        machine.put(reader, SCRATCH, text.as_bytes());
+        machine.call(reader, SystemCall::RingWrite, &[control, 2, SCRATCH, text.len() as u64]).unwrap();
+    };
+    write(&mut machine, "early one");
+    write(&mut machine, "early two");
+    let printed = machine.call(reader, SystemCall::RingBind, &[control, bell, 1]).unwrap();
+    write(&mut machine, "late one");
+    let head: usize = size_of::<RingRecord>();
+    let mut sequences = Vec::new();
+    // Room for one record a read, as if an interrupt came after each.
+    while machine
+        .call(reader, SystemCall::RingRead, &[control, sequences.last().copied().unwrap_or(0), SCRATCH, 48])
+        .is_ok()
+    {
+        let record: RingRecord = machine.get(reader, SCRATCH);
+        assert!(head + record.text_bytes as usize <= 48);
+        sequences.push(record.sequence);
+    }
+    assert_eq!(sequences.iter().filter(|&&sequence| sequence <= printed).count() + 1, sequences.len());
+    write(&mut machine, "late two");
+    machine.kill(reader.process);
+    machine.settle();
+    let console = machine.console();
+    for (text, times) in [("early one", 1), ("early two", 1), ("late one", 0), ("late two", 1)] {
+        assert_eq!(console.matches(text).count(), times, "{text} in {console}");
+    }
 }

@@ -121,6 +121,8 @@ pub enum Wait {
         via: CapId,
         /// The capability's badge.
         badge: u64,
+        /// And its session.
+        session: Option<usize>,
     },
     /// The answer to a call that was received.
     Called,
@@ -199,6 +201,7 @@ pub struct Post {
     pub(crate) from: usize,
     pub(crate) via: CapId,
     pub(crate) badge: u64,
+    pub(crate) session: Option<usize>,
     pub(crate) tag: u64,
 }
 
@@ -691,6 +694,12 @@ impl Model {
             let session = &self.sessions[session];
             !session.alive || session.generation != self.endpoints[endpoint].generation
         })
+    }
+
+    /// Whether what came through a session, if through any, is over: a receiver's process died since.
+    fn is_over(&self, session: Option<usize>, endpoint: usize) -> bool {
+        session
+            .is_some_and(|session| self.sessions[session].generation != self.endpoints[endpoint].generation)
     }
 
     /// Capabilities that name an object.

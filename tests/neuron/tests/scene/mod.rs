@@ -138,6 +138,14 @@ impl Scene {
         self.machine.call(self.server, SystemCall::NotificationBind, &[bound]).expect("nobody else is bound");
     }
 
+    /// The server dies, and another takes its place.
+    fn succeed(&mut self) {
+        self.kill(self.server);
+        self.server = self.machine.process_of_rank(10);
+        self.served = self.machine.hand(self.owner, self.endpoint, self.server, Rights::RECEIVE);
+        self.bind();
+    }
+
     /// The state of a call with this name.
     pub fn of_call(name: &str) -> Option<Self> {
         let mut scene = Scene::new(2);
@@ -146,6 +154,11 @@ impl Scene {
             "queued, with a capability" => {
                 scene.carries = true;
                 scene.call(scene.plain, Header::new(0, 0, 1));
+            }
+            "queued, its session over" => {
+                scene.carries = true;
+                scene.call(scene.badged, Header::new(0, 0, 1));
+                scene.succeed();
             }
             "received" => scene.be_received(scene.plain, header()),
             "received, with a badge" => scene.be_received(scene.badged, header()),
@@ -189,12 +202,13 @@ impl Scene {
             "sealed" => scene.seal(),
             "destroyed" => scene.kill(scene.owner),
             "of the next generation" => {
-                scene.kill(scene.server);
-                scene.server = scene.machine.process_of_rank(10);
-                let (owner, server, endpoint) = (scene.owner, scene.server, scene.endpoint);
-                scene.served = scene.machine.hand(owner, endpoint, server, Rights::RECEIVE);
-                scene.bind();
+                scene.succeed();
                 scene.wait();
+            }
+            "of the next generation, with leftovers" => {
+                assert_eq!(scene.post(scene.badged), "ok");
+                assert_eq!(scene.close(scene.caller, scene.badged), "ok");
+                scene.succeed();
             }
             _ => return None,
         }

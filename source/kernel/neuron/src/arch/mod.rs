@@ -12,6 +12,11 @@ pub mod riscv64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressSpace(pub u64);
 
+impl AddressSpace {
+    /// None of a process's.
+    pub const NONE: Self = AddressSpace(0);
+}
+
 /// One machine.
 pub trait Arch {
     /// The clock, in ticks.

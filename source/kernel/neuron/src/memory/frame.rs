@@ -123,7 +123,7 @@ unsafe fn copy_bytes(source: *const u8, target: *mut u8, bytes: usize) {
 ///
 /// # Safety
 /// Both ranges lie in frames of the window, in different ones, that hold user memory.
-unsafe fn copy_apart(mut source: *const u8, mut target: *mut u8, mut bytes: usize) {
+pub(super) unsafe fn copy_apart(mut source: *const u8, mut target: *mut u8, mut bytes: usize) {
     let head = target.align_offset(WORD_BYTES).min(bytes);
     // SAFETY: the caller's, here and below; `bytes` is what is left of each range, and each copy is of no more.
     unsafe { copy_bytes(source, target, head) };
@@ -231,7 +231,7 @@ impl Memory {
     }
 
     /// An object's lock was found taken by another hart.
-    #[cold]
+    #[inline(always)]
     pub(crate) fn count_contended(&self) {
         self.contended.fetch_add(1, Relaxed);
     }
@@ -255,6 +255,11 @@ impl Memory {
     pub fn overlaps(&self, base: u64, bytes: u64) -> bool {
         let end = self.ram_base + self.infos.len() as u64 * PAGE_SIZE as u64;
         base < end && base.saturating_add(bytes) > self.ram_base
+    }
+
+    /// The physical address of the base of RAM.
+    pub(super) fn base(&self) -> u64 {
+        self.ram_base
     }
 
     /// The address of a frame.
@@ -448,18 +453,6 @@ impl Memory {
             // SAFETY: as above, in two frames.
             unsafe { copy_apart(source, target, bytes) }
         }
-    }
-
-    /// Words of user memory, if they lie in the frame on their boundary.
-    #[inline]
-    pub fn read_words<const WORDS: usize>(&self, frame: FrameNumber, offset: usize) -> Option<[u64; WORDS]> {
-        if !offset.is_multiple_of(WORD_BYTES) || offset > PAGE_SIZE - WORDS * WORD_BYTES {
-            return None;
-        }
-        let source = self.pointer(frame).wrapping_add(offset).cast::<u64>();
-        // SAFETY: they lie in a frame of the window, aligned; user code may change them meanwhile, so each is
-        // read once.
-        Some(core::array::from_fn(|word| unsafe { source.add(word).read_volatile() }))
     }
 
     /// Copies bytes of user memory out of a frame.

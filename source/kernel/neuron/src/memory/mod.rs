@@ -3,6 +3,7 @@
 pub mod frame;
 pub mod list;
 pub mod page_table;
+mod present;
 pub mod slab;
 pub mod user;
 

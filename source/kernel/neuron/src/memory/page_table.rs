@@ -9,15 +9,15 @@ use core::sync::atomic::Ordering::Relaxed;
 use nexus_abi::Rights;
 use nexus_abi::limits::PAGE_SIZE;
 
-const VALID: u64 = 1 << 0;
-const READ: u64 = 1 << 1;
-const WRITE: u64 = 1 << 2;
-const EXECUTE: u64 = 1 << 3;
+pub(super) const VALID: u64 = 1 << 0;
+pub(super) const READ: u64 = 1 << 1;
+pub(super) const WRITE: u64 = 1 << 2;
+pub(super) const EXECUTE: u64 = 1 << 3;
 const USER: u64 = 1 << 4;
 const GLOBAL: u64 = 1 << 5;
 const ACCESSED: u64 = 1 << 6;
 const DIRTY: u64 = 1 << 7;
-const FRAME_SHIFT: u32 = 10;
+pub(super) const FRAME_SHIFT: u32 = 10;
 /// Bytes that one entry of a table of level 1 covers.
 pub const LEVEL1_BYTES: u64 = 2 << 20;
 /// Bytes that one entry of a table of level 2 (the root) covers.
@@ -87,6 +87,7 @@ pub struct PageTable {
 }
 
 /// Index into the table of a level for an address.
+#[inline]
 pub fn index(address: u64, level: u32) -> usize {
     (address >> (12 + 9 * level) & 0x1ff) as usize
 }

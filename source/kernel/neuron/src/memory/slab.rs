@@ -14,7 +14,7 @@ use super::frame::{FrameKind, FrameNumber, Memory};
 use crate::sync::Level;
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
-use core::mem::MaybeUninit;
+use core::mem::{ManuallyDrop, MaybeUninit};
 use core::num::NonZeroU64;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -66,6 +66,16 @@ impl<T> Id<T> {
     #[inline]
     pub fn from_raw(raw: u64) -> Option<Self> {
         Self::new(raw as u32, (raw >> 32) as u32)
+    }
+
+    /// As [`Id::from_raw`], of a number that [`Id::raw`] gave.
+    ///
+    /// # Safety
+    /// It did.
+    #[inline(always)]
+    pub(crate) unsafe fn issued(raw: u64) -> Self {
+        // SAFETY: the caller's: no id is 0.
+        Id { raw: unsafe { NonZeroU64::new_unchecked(raw) }, object: PhantomData }
     }
 
     /// The id as a number.
@@ -188,7 +198,143 @@ pub const fn frame_kind<T: Object>() -> u8 {
     FrameKind::Slab0 as u8 + T::SLAB
 }
 
+/// Memory for those who know what lives where. Its base is at hand: read again at each use, as that of a [`Memory`] is,
+/// it would cost the fast path a load each time.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'k> {
+    memory: &'k Memory,
+    window: *mut u8,
+}
+
+impl<'k> View<'k> {
+    /// The physical address of the base of RAM.
+    #[inline(always)]
+    pub(super) fn base(self) -> u64 {
+        self.memory.base()
+    }
+
+    /// Bytes of RAM.
+    #[inline(always)]
+    pub(super) fn bytes(self) -> usize {
+        self.memory.infos().len() * PAGE_SIZE
+    }
+
+    /// Where an offset from the base of RAM is.
+    #[inline(always)]
+    pub(super) fn pointer(self, offset: usize) -> *mut u8 {
+        self.window.wrapping_add(offset)
+    }
+
+    /// What is at an offset from the base of RAM.
+    ///
+    /// # Safety
+    /// The offset is in RAM, and a `T` that is atomics throughout is there as long as the caller uses it.
+    #[inline(always)]
+    pub(crate) unsafe fn at<T>(self, offset: usize) -> &'k T {
+        // SAFETY: the caller's.
+        unsafe { &*self.window.wrapping_add(offset).cast::<T>() }
+    }
+
+    /// The slot that begins at a granule.
+    ///
+    /// # Safety
+    /// The granule's frame must be of the slab of `T`, and a slot must begin there.
+    #[inline(always)]
+    unsafe fn slot_at<T: Object>(self, granule: Granule) -> &'k Slot<T> {
+        let address = self.window.wrapping_add(granule as usize * GRANULE_BYTES);
+        // SAFETY: the window begins above 0 and does not wrap.
+        unsafe { core::hint::assert_unchecked(!address.is_null()) };
+        // SAFETY: by the contract above this is a `Slot<T>` in the window, whose head and shared part were
+        // written when the frame became one of the slab; they are atomics, the body is behind its cell.
+        unsafe { &*address.cast::<Slot<T>>() }
+    }
+
+    /// The shared part, and the id, of an object that is known to live at a granule.
+    ///
+    /// # Safety
+    /// An object of type `T` lives there, and the caller holds what keeps it alive.
+    #[inline]
+    pub(crate) unsafe fn shared_of_live<T: Object>(self, granule: Granule) -> &'k T::Shared {
+        // SAFETY: the caller's.
+        unsafe { &self.slot_at::<T>(granule).shared }
+    }
+
+    /// Where the body of an object that is known to live at a granule is.
+    ///
+    /// # Safety
+    /// As [`View::shared_of_live`].
+    #[inline]
+    #[cfg(target_os = "none")]
+    pub(crate) unsafe fn body_of_live<T: Object>(self, granule: Granule) -> *mut T {
+        // SAFETY: the caller's. A slot that lives has a body.
+        unsafe { self.slot_at::<T>(granule) }.body.get().cast()
+    }
+
+    /// As [`View::try_lock_live`] for whom nobody can be in the way: no lock is taken, and none given back.
+    ///
+    /// # Safety
+    /// As [`View::shared_of_live`]; and until the caller lets another hart have it, only the caller reaches the body.
+    #[inline(always)]
+    pub(crate) unsafe fn owned<T: Object>(self, granule: Granule) -> ManuallyDrop<Guard<'k, T>> {
+        // SAFETY: the caller's.
+        ManuallyDrop::new(Guard { slot: unsafe { self.slot_at::<T>(granule) } })
+    }
+
+    /// The shared part of the object that an id names, if that lives.
+    ///
+    /// # Safety
+    /// As [`View::try_lock_issued`].
+    #[inline(always)]
+    pub(crate) unsafe fn shared_of_issued<T: Object>(self, id: Id<T>) -> Option<&'k T::Shared> {
+        // SAFETY: the caller's: the place lies in RAM.
+        let info = unsafe { self.memory.infos().get_unchecked(Memory::frame_of(id.granule()) as usize) };
+        if info.kind() != frame_kind::<T>() {
+            return None;
+        }
+        // SAFETY: the frame is one of this slab, and a slot begins there.
+        let slot = unsafe { self.slot_at::<T>(id.granule()) };
+        (slot.head.generation.load(Relaxed) == id.generation()).then_some(&slot.shared)
+    }
+
+    /// Takes the lock of an object that is known to live at a granule; `None` if somebody holds it.
+    ///
+    /// # Safety
+    /// As [`View::shared_of_live`].
+    #[inline(always)]
+    pub(crate) unsafe fn try_lock_live<T: Object>(self, granule: Granule) -> Option<Guard<'k, T>> {
+        // SAFETY: the caller's.
+        let slot = unsafe { self.slot_at::<T>(granule) };
+        if slot.head.lock.try_acquire() {
+            return Some(Guard { slot });
+        }
+        self.memory.count_contended();
+        None
+    }
+
+    /// As [`Memory::lock_slot`], but `None` also if somebody holds the lock.
+    ///
+    /// # Safety
+    /// The id is that of an object which lives or has lived: its place is one where a slot of `T` can begin.
+    #[inline(always)]
+    pub(crate) unsafe fn try_lock_issued<T: Object>(self, id: Id<T>) -> Option<Guard<'k, T>> {
+        // SAFETY: the caller's: the place lies in RAM.
+        let info = unsafe { self.memory.infos().get_unchecked(Memory::frame_of(id.granule()) as usize) };
+        if info.kind() != frame_kind::<T>() {
+            return None;
+        }
+        // SAFETY: the frame is one of this slab, and a slot begins there.
+        let guard = unsafe { self.try_lock_live::<T>(id.granule()) }?;
+        (guard.slot.head.generation.load(Relaxed) == id.generation()).then_some(guard)
+    }
+}
+
 impl Memory {
+    /// As [`View`].
+    #[inline(always)]
+    pub(crate) fn view(&self) -> View<'_> {
+        View { memory: self, window: self.window() }
+    }
+
     /// The granule of the first slot in a frame.
     pub fn first_granule(frame: FrameNumber) -> Granule {
         frame * GRANULES
@@ -207,73 +353,7 @@ impl Memory {
             return None;
         }
         // SAFETY: the frame is one of this slab, and the granule is where a slot of it begins.
-        Some(unsafe { self.slot_at(granule) })
-    }
-
-    /// The slot that begins at a granule.
-    ///
-    /// # Safety
-    /// The granule's frame must be of the slab of `T`, and a slot must begin there.
-    #[inline(always)]
-    unsafe fn slot_at<T: Object>(&self, granule: Granule) -> &Slot<T> {
-        let address = self.window().wrapping_add(granule as usize * GRANULE_BYTES);
-        // SAFETY: the window begins above 0 and does not wrap.
-        unsafe { core::hint::assert_unchecked(!address.is_null()) };
-        // SAFETY: by the contract above this is a `Slot<T>` in the window, whose head and shared part were
-        // written when the frame became one of the slab; they are atomics, the body is behind its cell.
-        unsafe { &*address.cast::<Slot<T>>() }
-    }
-
-    /// The shared part, and the id, of an object that is known to live at a granule.
-    ///
-    /// # Safety
-    /// An object of type `T` lives there, and the caller holds what keeps it alive.
-    #[inline]
-    pub(crate) unsafe fn shared_of_live<T: Object>(&self, granule: Granule) -> &T::Shared {
-        // SAFETY: the caller's.
-        unsafe { &self.slot_at::<T>(granule).shared }
-    }
-
-    /// Where the body of an object that is known to live at a granule is.
-    ///
-    /// # Safety
-    /// As [`Memory::shared_of_live`].
-    #[inline]
-    #[cfg(target_os = "none")]
-    pub(crate) unsafe fn body_of_live<T: Object>(&self, granule: Granule) -> *mut T {
-        // SAFETY: the caller's. A slot that lives has a body.
-        unsafe { self.slot_at::<T>(granule) }.body.get().cast()
-    }
-
-    /// Takes the lock of an object that is known to live at a granule; `None` if somebody holds it.
-    ///
-    /// # Safety
-    /// As [`Memory::shared_of_live`].
-    #[inline(always)]
-    pub(crate) unsafe fn try_lock_live<T: Object>(&self, granule: Granule) -> Option<Guard<'_, T>> {
-        // SAFETY: the caller's.
-        let slot = unsafe { self.slot_at::<T>(granule) };
-        if slot.head.lock.try_acquire() {
-            return Some(Guard { slot });
-        }
-        self.count_contended();
-        None
-    }
-
-    /// As [`Memory::lock_slot`], but `None` also if somebody holds the lock.
-    ///
-    /// # Safety
-    /// The id is that of an object which lives or has lived: its place is one where a slot of `T` can begin.
-    #[inline(always)]
-    pub(crate) unsafe fn try_lock_issued<T: Object>(&self, id: Id<T>) -> Option<Guard<'_, T>> {
-        // SAFETY: the caller's: the place lies in RAM.
-        let info = unsafe { self.infos().get_unchecked(Self::frame_of(id.granule()) as usize) };
-        if info.kind() != frame_kind::<T>() {
-            return None;
-        }
-        // SAFETY: the frame is one of this slab, and a slot begins there.
-        let guard = unsafe { self.try_lock_live::<T>(id.granule()) }?;
-        (guard.slot.head.generation.load(Relaxed) == id.generation()).then_some(guard)
+        Some(unsafe { self.view().slot_at(granule) })
     }
 
     #[inline]
@@ -302,6 +382,13 @@ impl Memory {
     pub fn id_at<T: Object>(&self, granule: Granule) -> Option<Id<T>> {
         let slot = self.slot::<T>(granule)?;
         Id::new(granule, slot.head.generation.load(Relaxed))
+    }
+
+    /// The object that lives at a granule now, and what is shared of it.
+    #[inline]
+    pub(crate) fn live_at<T: Object>(&self, granule: Granule) -> Option<(Id<T>, &T::Shared)> {
+        let slot = self.slot::<T>(granule)?;
+        Some((Id::new(granule, slot.head.generation.load(Relaxed))?, &slot.shared))
     }
 
     /// Takes the lock of a live object; `None` if it is gone.

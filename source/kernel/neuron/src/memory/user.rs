@@ -8,7 +8,6 @@ use super::slab::Id;
 use crate::arch::Arch;
 use crate::kernel::Kernel;
 use crate::object::mapping::Shows;
-use crate::object::process::ProcessShared;
 use crate::object::{Mapping, Process, Vmo};
 use crate::sync::{self, Held};
 use core::sync::atomic::Ordering::Relaxed;
@@ -60,69 +59,6 @@ impl<A: Arch> Kernel<A> {
         // A device's registers are no memory: nothing is copied to or from them.
         let frame = self.memory.frame(page).ok_or(Error::Fault)?;
         Ok((frame, (address % PAGE_SIZE as u64) as usize))
-    }
-
-    /// The frame behind an address of user memory, and the offset into it, if the page is there already and allows
-    /// this access.
-    #[inline]
-    fn present_page(
-        &self,
-        process: &ProcessShared,
-        address: u64,
-        access: Rights,
-    ) -> Option<(FrameNumber, usize)> {
-        let leaf = process.page_table().walk(&self.memory, address)?;
-        let frame = self.memory.frame(leaf.address)?;
-        leaf.protection.allows(access).then_some((frame, (address % PAGE_SIZE as u64) as usize))
-    }
-
-    /// Words of a process's memory that are there already, on their boundary and in one page.
-    #[inline(always)]
-    pub(crate) fn words_present<const WORDS: usize>(
-        &self,
-        process: &ProcessShared,
-        address: u64,
-    ) -> Option<[u64; WORDS]> {
-        if !in_user_range(address, WORDS as u64 * size_of::<u64>() as u64) {
-            return None;
-        }
-        let (frame, offset) = self.present_page(process, address, Rights::READ)?;
-        self.memory.read_words(frame, offset)
-    }
-
-    /// Copies bytes from one process's memory to another's, as long as the pages are there already and no interrupt
-    /// waits; looks at interrupts after each page. `None`: the long way has to do it anew.
-    pub(crate) fn copy_present(
-        &self,
-        (from, mut source): (&ProcessShared, u64),
-        (to, mut target): (&ProcessShared, u64),
-        mut bytes: usize,
-    ) -> Option<()> {
-        if !in_user_range(source, bytes as u64) || !in_user_range(target, bytes as u64) {
-            return None;
-        }
-        let mut read = self.present_page(from, source, Rights::READ)?;
-        let mut written = self.present_page(to, target, Rights::WRITE)?;
-        loop {
-            let chunk = bytes.min(PAGE_SIZE - read.1).min(PAGE_SIZE - written.1);
-            self.memory.copy(read, written, chunk);
-            bytes -= chunk;
-            if bytes == 0 {
-                return Some(());
-            }
-            if self.arch.interrupt_pending() || self.entrance.is_awaited() {
-                return None;
-            }
-            (source, target) = (source + chunk as u64, target + chunk as u64);
-            (read.1, written.1) = (read.1 + chunk, written.1 + chunk);
-            // What is left of a page is where it was: a frame is not used anew while this hart is in the kernel.
-            if read.1 == PAGE_SIZE {
-                read = self.present_page(from, source, Rights::READ)?;
-            }
-            if written.1 == PAGE_SIZE {
-                written = self.present_page(to, target, Rights::WRITE)?;
-            }
-        }
     }
 
     /// Copies bytes out of a process's memory.

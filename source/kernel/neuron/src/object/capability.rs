@@ -11,7 +11,7 @@ use super::derivation::{NODE_OFFSET, Node};
 use super::endpoint::Session;
 use super::process::{Process, ProcessShared};
 use super::thread::Thread;
-use crate::memory::slab::{GRANULE_BYTES, GRANULES};
+use crate::memory::slab::{GRANULE_BYTES, GRANULES, View};
 use crate::memory::{FrameKind, FrameNumber, Granule, Id, Memory};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use nexus_abi::limits::{CAPABILITIES_MAX, PAGE_SIZE};
@@ -27,7 +27,7 @@ const SESSION: u32 = 1 << 12;
 const KIND: u32 = 0xff;
 const PAGE_SHIFT: u32 = PAGE_SIZE.trailing_zeros();
 /// An entry that is freed with this generation, the last that a handle can have, is never used again.
-const GENERATION_LAST: u32 = u32::MAX - 1;
+const GENERATION_LAST: u32 = 1 << 31;
 
 /// One entry. `node` stands where the tree expects it.
 #[derive(Default)]
@@ -213,7 +213,8 @@ impl CapabilitySlot {
     #[inline]
     pub(crate) fn plain<T>(&self, kind: Kind, right: Rights) -> Option<Id<T>> {
         let plain = self.kind.load(Relaxed) == kind as u32 && self.rights.load(Relaxed) & right.bits() != 0;
-        if plain { Id::from_raw(self.object.load(Relaxed)) } else { None }
+        // SAFETY: a capability of a kind that has objects names one.
+        if plain { Some(unsafe { Id::issued(self.object.load(Relaxed)) }) } else { None }
     }
 
     /// The badge, of a capability that [`CapabilitySlot::plain`] found.
@@ -227,7 +228,8 @@ impl CapabilitySlot {
     pub(crate) fn open_call(&self) -> Option<(Id<Thread>, u64)> {
         let fits =
             self.kind.load(Relaxed) == Kind::Reply as u32 | OPEN_CALL && self.generation() < GENERATION_LAST;
-        fits.then(|| Id::from_raw(self.object.load(Relaxed)))?.map(|id| (id, self.badge.load(Relaxed)))
+        // SAFETY: it names the thread that called.
+        fits.then(|| (unsafe { Id::issued(self.object.load(Relaxed)) }, self.badge.load(Relaxed)))
     }
 
     /// Makes a reserved entry the Reply owed to a thread's call of this sequence.
@@ -254,28 +256,46 @@ impl CapabilitySlot {
     }
 }
 
-impl Memory {
+impl<'k> View<'k> {
     /// The entry that a handle names in the table of a process, and its place.
     ///
     /// # Safety
     /// The process is alive and the caller holds what keeps it so: its table's pages stay while it is.
     #[inline(always)]
     pub(crate) unsafe fn entry_of_live(
-        &self,
+        self,
         process: &ProcessShared,
         handle: Handle,
-    ) -> Option<(&CapabilitySlot, Granule)> {
+    ) -> Option<(&'k CapabilitySlot, Granule)> {
+        // Most are in the first page. One that is not has another handle than what is looked at there.
+        let first = process.table_first.load(Relaxed) | (handle.index() % GRANULES);
+        // SAFETY: it is that of an entry, or of words of the table's index, which are no handles: what is read of them
+        // is no kind of capability.
+        let entry = unsafe { self.entry_at_live(first) };
+        if entry.handle() == handle {
+            return Some((entry, first));
+        }
+        // SAFETY: the caller's.
+        let later = unsafe { self.entry_of_later_page(process, handle) }?;
+        // SAFETY: it is that of an entry of the table.
+        let entry = unsafe { self.entry_at_live(later) };
+        if entry.handle() == handle { Some((entry, later)) } else { None }
+    }
+
+    /// Where an entry is that is not in the table's first page.
+    ///
+    /// # Safety
+    /// As [`View::entry_of_live`].
+    #[inline(always)]
+    unsafe fn entry_of_later_page(self, process: &ProcessShared, handle: Handle) -> Option<Granule> {
         let page = handle.index() / GRANULES;
         if page >= process.table_pages.load(Relaxed) {
             return None;
         }
         let index = ((process.table_index.load(Relaxed) as usize) << PAGE_SHIFT) | ((page as usize) << 3);
-        // SAFETY: the table's index is a frame of words in the window, and has one for each page.
-        let frame = unsafe { &*self.window().wrapping_add(index).cast::<AtomicU64>() }.load(Relaxed);
-        let granule = ((frame as FrameNumber) << GRANULES.trailing_zeros()) | (handle.index() % GRANULES);
-        // SAFETY: the word names a page of entries.
-        let entry = unsafe { self.entry_at_live(granule) };
-        if entry.handle() == handle { Some((entry, granule)) } else { None }
+        // SAFETY: the table's index is a frame of words, and has one for each page.
+        let frame = unsafe { self.at::<AtomicU64>(index) }.load(Relaxed);
+        Some(Memory::first_granule(frame as FrameNumber) | (handle.index() % GRANULES))
     }
 
     /// The entry at a granule.
@@ -283,12 +303,13 @@ impl Memory {
     /// # Safety
     /// It is one of the table of a process that is alive.
     #[inline(always)]
-    pub(crate) unsafe fn entry_at_live(&self, granule: Granule) -> &CapabilitySlot {
-        let offset = granule as usize * GRANULE_BYTES;
+    pub(crate) unsafe fn entry_at_live(self, granule: Granule) -> &'k CapabilitySlot {
         // SAFETY: the caller's; entries are atomics throughout.
-        unsafe { &*self.window().wrapping_add(offset).cast::<CapabilitySlot>() }
+        unsafe { self.at(granule as usize * GRANULE_BYTES) }
     }
+}
 
+impl Memory {
     /// The entry at a granule, which must be one of a capability table.
     #[inline]
     pub fn capability_slot(&self, granule: Granule) -> &CapabilitySlot {
@@ -426,6 +447,9 @@ impl Process {
             self.table.first_free = first + place;
         }
         self.table.pages += 1;
+        if page == 0 {
+            shared.table_first.store(first, Relaxed);
+        }
         shared.table_pages.store(self.table.pages, Relaxed);
         Ok(())
     }

@@ -87,6 +87,13 @@ impl Endpoint {
         self.flags |= SEALED;
     }
 
+    /// Whether what came through a session of this generation (0: through none) is over, because a receiver's process
+    /// died since.
+    #[inline]
+    pub fn is_over(&self, session: u32) -> bool {
+        session != 0 && session != self.generation
+    }
+
     /// Takes a thread that waits for an arrival: one that only listens, if there is one.
     pub fn pop_any(&mut self, memory: &Memory) -> Option<Id<Thread>> {
         self.listeners.pop_front(memory).or_else(|| self.receivers.pop_front(memory))
@@ -145,6 +152,8 @@ pub struct Post {
     pub words: [u64; 8],
     /// The badge of the capability that it came through.
     pub badge: u64,
+    /// The endpoint's generation that the badge belongs to; 0: it has none.
+    pub session: u32,
     /// Who sent it.
     pub service_id: u64,
     /// And from which process.

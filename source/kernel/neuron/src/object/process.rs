@@ -13,7 +13,7 @@ use super::thread::{Listening, Thread};
 use crate::arch::AddressSpace;
 use crate::memory::list::LinksOf;
 use crate::memory::page_table::PageTable;
-use crate::memory::{FrameNumber, Id, Links, List, Object};
+use crate::memory::{FrameNumber, Id, Links, List, Memory, Object};
 use crate::sync;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use nexus_abi::Rights;
@@ -152,12 +152,20 @@ pub struct ProcessShared {
     pub table_index: AtomicU32,
     /// Pages of the capability table.
     pub table_pages: AtomicU32,
+    /// The granule at which the first of them begins; before there is one, the index page stands here.
+    pub table_first: AtomicU32,
 }
 
 impl ProcessShared {
     /// Whether it has ended.
     pub fn has_ended(&self) -> bool {
         self.ended.load(Relaxed) != 0
+    }
+
+    /// From here on no handle of its names anything.
+    pub(crate) fn forget_table(&self) {
+        self.table_pages.store(0, Relaxed);
+        self.table_first.store(Memory::first_granule(self.table_index.load(Relaxed)), Relaxed);
     }
 
     /// Its address space.
@@ -209,6 +217,7 @@ impl Object for Process {
             &shared.harts,
             &shared.table_index,
             &shared.table_pages,
+            &shared.table_first,
         ] {
             word.store(0, Relaxed);
         }

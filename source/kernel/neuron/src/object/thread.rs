@@ -12,6 +12,7 @@ use crate::memory::list::LinksOf;
 use crate::memory::{Granule, Id, Links, Object};
 use crate::sync;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use hart_locks::Claim;
 use nexus_abi::Rights;
 use nexus_abi::capability::Qos;
 use nexus_abi::limits::{FOREVER, LEASES_MAX, MESSAGE_CAPABILITIES_MAX};
@@ -138,6 +139,8 @@ pub struct Outgoing {
     pub capabilities: [Granule; MESSAGE_CAPABILITIES_MAX],
     /// The endpoint capability's badge.
     pub badge: u64,
+    /// The endpoint's generation that the badge belongs to; 0: the call has no badge.
+    pub session: u32,
     /// The entry that the call went through and its generation, for revocation.
     pub via: (Granule, u32),
     /// How far a long payload was copied, and to or from whom.
@@ -235,6 +238,8 @@ pub struct ThreadShared {
     urgency: AtomicU32,
     /// Raw id of the thread that holds the answer to its call.
     pub served_by: AtomicU64,
+    /// The `wait_sequence` of its call while that was received and not answered: whoever takes it answers.
+    pub open_call: Claim,
     /// Granule of its process.
     pub process: AtomicU32,
     /// The deadline under which it is in the heap.
@@ -312,6 +317,7 @@ impl Object for Thread {
         shared.heap_place.store(0, Relaxed);
         shared.urgency.store(0, Relaxed);
         shared.served_by.store(0, Relaxed);
+        shared.open_call.clear();
         shared.process.store(0, Relaxed);
         shared.heap_key.store(FOREVER, Relaxed);
         shared.home.store(0, Relaxed);

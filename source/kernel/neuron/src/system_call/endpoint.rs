@@ -33,15 +33,13 @@ impl<A: Arch> Kernel<A> {
         if header.bytes() > REGISTER_BYTES || header.capabilities() > 0 {
             return Err(Error::TooLarge.into());
         }
-        {
+        let session = {
             let (body, mut inner) = self.lock(request.held, endpoint).ok_or(Error::StaleHandle)?;
             if body.is_sealed() {
                 return Err(Error::Sealed.into());
             }
-            if self.is_outlived(&mut inner, &capability, body.generation) {
-                return Err(Error::PeerGone.into());
-            }
-        }
+            self.session_of(&mut inner, &capability, body.generation)?
+        };
         let slot = self.memory.capability_slot(capability.granule);
         if slot.posts().load(Relaxed) >= POST_CREDIT {
             return Err(Error::NoCredit.into());
@@ -52,6 +50,7 @@ impl<A: Arch> Kernel<A> {
             header: Header::new(header.label(), header.bytes() as u32, 0).with_arrival(Arrival::Post),
             words,
             badge: capability.badge,
+            session,
             service_id: caller.shared.service_id.load(Relaxed),
             process_id: caller.shared.process_id.load(Relaxed),
             via: (capability.granule, slot.generation()),
@@ -113,15 +112,21 @@ impl<A: Arch> Kernel<A> {
         }
     }
 
-    /// Whether a badged capability's session is over: its receiver died, or who minted it did.
-    pub(super) fn is_outlived(
+    /// The generation of a capability's session: 0 if it has no badge.
+    ///
+    /// # Errors
+    ///
+    /// `PeerGone`: the session is over, because a receiver's process died since.
+    pub(super) fn session_of(
         &self,
         held: &mut Held<'_, sync::Object>,
         capability: &Capability,
         generation: u32,
-    ) -> bool {
-        let Some(session) = capability.session else { return false };
-        self.lock(held, session).is_none_or(|(session, _)| session.generation != generation)
+    ) -> Result<u32, Error> {
+        let Some(session) = capability.session else { return Ok(0) };
+        let is_current =
+            self.lock(held, session).is_some_and(|(session, _)| session.generation == generation);
+        if is_current { Ok(generation) } else { Err(Error::PeerGone) }
     }
 
     /// The last capability with a badge is gone: whoever receives is told, now or next time.
@@ -131,13 +136,19 @@ impl<A: Arch> Kernel<A> {
         held: &mut Held<'_, sync::Structure>,
         id: Id<Session>,
     ) {
-        let Some((endpoint, badge)) = self.lock(held, id).map(|(s, _)| (s.endpoint, s.badge)) else { return };
-        let Some((mut body, mut held)) = self.lock(held, endpoint) else {
+        let Some((endpoint, badge, session)) =
+            self.lock(held, id).map(|(session, _)| (session.endpoint, session.badge, session.generation))
+        else {
+            return;
+        };
+        // A successor knows nothing of the sessions before it, and may have given the same badge to somebody else.
+        if self.lock(held, endpoint).is_none_or(|(body, _)| body.is_over(session)) {
             if let Some((guard, mut held)) = self.lock(held, id) {
                 self.destroy(&mut held, id, guard);
             }
             return;
-        };
+        }
+        let Some((mut body, mut held)) = self.lock(held, endpoint) else { return };
         let Some(receiver) = body.pop_any(&self.memory) else {
             body.gone.push_back(&self.memory, id);
             return;

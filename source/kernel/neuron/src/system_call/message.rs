@@ -27,8 +27,8 @@ impl<A: Arch> Kernel<A> {
         let capability =
             self.memory.capability(request.caller.shared, target, Kind::Endpoint, Rights::CALL)?;
         let endpoint = Id::<Endpoint>::from_raw(capability.object).ok_or(Error::StaleHandle)?;
-        self.check_call(request.held, &request.caller, endpoint, &capability, header)?;
-        self.begin_message(&mut request, buffers, header, &capability)?;
+        let session = self.check_call(request.held, &request.caller, endpoint, &capability, header)?;
+        self.begin_message(&mut request, buffers, header, (&capability, session))?;
         if header.leases() > 0
             && let Err(error) = self.lend(&mut request, header.leases())
         {
@@ -55,6 +55,7 @@ impl<A: Arch> Kernel<A> {
         }
     }
 
+    /// Yields the generation of the session that the call belongs to.
     fn check_call(
         &self,
         held: &mut Held<'_, Nothing>,
@@ -62,7 +63,7 @@ impl<A: Arch> Kernel<A> {
         endpoint: Id<Endpoint>,
         capability: &Capability,
         header: Header,
-    ) -> Result<(), Error> {
+    ) -> Result<u32, Error> {
         let (body, mut inner) = self.lock(held, endpoint).ok_or(Error::StaleHandle)?;
         if body.is_sealed() {
             return Err(Error::Sealed);
@@ -70,9 +71,7 @@ impl<A: Arch> Kernel<A> {
         if body.rank >= caller.shared.rank.load(Relaxed) {
             return Err(Error::WouldDeadlock);
         }
-        if self.is_outlived(&mut inner, capability, body.generation) {
-            return Err(Error::PeerGone);
-        }
+        let session = self.session_of(&mut inner, capability, body.generation)?;
         let room = (body.max_bytes as usize).max(REGISTER_BYTES);
         if header.capabilities() > MESSAGE_CAPABILITIES_MAX || header.leases() > LEASES_MAX {
             return Err(Error::InvalidArgument);
@@ -80,7 +79,7 @@ impl<A: Arch> Kernel<A> {
         if header.bytes() > room || header.capabilities() > body.max_capabilities as usize {
             return Err(Error::TooLarge);
         }
-        Ok(())
+        Ok(session)
     }
 
     /// Remembers buffers and capabilities of the message that the caller is about to send.
@@ -89,7 +88,7 @@ impl<A: Arch> Kernel<A> {
         request: &mut Request<'_, '_, '_>,
         buffers: u64,
         header: Header,
-        via: &Capability,
+        (via, session): (&Capability, u32),
     ) -> Result<(), Error> {
         let needs_buffers =
             header.bytes() > REGISTER_BYTES || header.capabilities() > 0 || header.leases() > 0;
@@ -100,7 +99,7 @@ impl<A: Arch> Kernel<A> {
         }
         let generation = self.memory.capability_slot(via.granule).generation();
         (thread.message.badge, thread.message.via) = (via.badge, (via.granule, generation));
-        thread.message.lease_count = 0;
+        (thread.message.session, thread.message.lease_count) = (session, 0);
         match header.capabilities() {
             0 => Ok(()),
             count => self.freeze(&mut held, &mut thread, count),
@@ -211,6 +210,7 @@ impl<A: Arch> Kernel<A> {
         let sender = &mut *pair.sender;
         sender.state = State::Called;
         sender.wait_sequence += 1;
+        sender.shared().open_call.put(sender.wait_sequence);
         let mut reply = Capability::new(Kind::Reply, Rights::empty(), pair.sender_id.raw());
         reply.badge = sender.wait_sequence;
         let entry = pair.receiver.reply_entry;
@@ -315,9 +315,10 @@ impl<A: Arch> Kernel<A> {
     /// Yields what is there: bits of the bound notification, ends of badges, then posts and calls in
     /// turn. Otherwise the caller waits.
     fn receive(&self, request: &mut Request<'_, '_, '_>, endpoint: Id<Endpoint>) -> Outcome {
-        if self.take_bound_bits(request) || self.take_gone(request, endpoint) {
+        if self.take_bound_bits(request) {
             return Err(Stop::Answered);
         }
+        self.take_gone(request, endpoint)?;
         loop {
             let (mut body, mut held) = self.lock(request.held, endpoint).ok_or(Error::StaleHandle)?;
             let me = request.caller.thread;
@@ -330,6 +331,7 @@ impl<A: Arch> Kernel<A> {
                 if self.take_post(request, endpoint) {
                     return Err(Stop::Answered);
                 }
+                self.give_way(request)?;
                 continue;
             }
             if !calls {
@@ -350,7 +352,10 @@ impl<A: Arch> Kernel<A> {
                 Delivery::Interrupted => return Err(Stop::Again),
                 Delivery::ReceiverFailed(error) => return Err(error.into()),
                 // That caller was told; the next one is tried.
-                Delivery::SenderFailed(_) => {}
+                Delivery::SenderFailed(_) => {
+                    drop(body);
+                    self.give_way(request)?;
+                }
             }
         }
     }
@@ -401,7 +406,11 @@ impl<A: Arch> Kernel<A> {
             sender_runs: false,
             handed_on: false,
         };
-        let delivery = self.meet(&mut held, &mut pair);
+        let delivery = if body.is_over(pair.sender.message.session) {
+            Delivery::SenderFailed(Error::PeerGone)
+        } else {
+            self.meet(&mut held, &mut pair)
+        };
         match delivery {
             Delivery::Done => {
                 self.remove_caller(body, caller);
@@ -438,15 +447,29 @@ impl<A: Arch> Kernel<A> {
         true
     }
 
-    fn take_gone(&self, request: &mut Request<'_, '_, '_>, endpoint: Id<Endpoint>) -> bool {
-        let Some((mut body, mut held)) = self.lock(request.held, endpoint) else { return false };
-        let Some(session) = body.gone.pop_front(&self.memory) else { return false };
-        let Some((guard, mut inner)) = self.lock(&mut held, session) else { return false };
-        let badge = guard.badge;
-        self.destroy(&mut inner, session, guard);
-        let Some((mut thread, _)) = self.lock(&mut held, request.caller.thread) else { return false };
-        answer_event(&mut thread, Arrival::BadgeGone, 0, badge);
-        true
+    /// Tells of a session's end. Those of a generation before are passed over: who receives knows nothing of them.
+    fn take_gone(&self, request: &mut Request<'_, '_, '_>, endpoint: Id<Endpoint>) -> Result<(), Stop> {
+        loop {
+            let Some((mut body, mut held)) = self.lock(request.held, endpoint) else { return Ok(()) };
+            let Some(session) = body.gone.pop_front(&self.memory) else { return Ok(()) };
+            let Some((guard, mut inner)) = self.lock(&mut held, session) else { return Ok(()) };
+            let (badge, is_over) = (guard.badge, body.is_over(guard.generation));
+            self.destroy(&mut inner, session, guard);
+            if !is_over {
+                let Some((mut thread, _)) = self.lock(&mut held, request.caller.thread) else {
+                    return Ok(());
+                };
+                answer_event(&mut thread, Arrival::BadgeGone, 0, badge);
+                return Err(Stop::Answered);
+            }
+            drop(body);
+            self.give_way(request)?;
+        }
+    }
+
+    /// Between two of many things: an interrupt that is pending is taken first, and the call made again.
+    fn give_way(&self, request: &Request<'_, '_, '_>) -> Result<(), Stop> {
+        if self.interrupt_pending(request.hart.index) { Err(Stop::Again) } else { Ok(()) }
     }
 
     fn take_post(&self, request: &mut Request<'_, '_, '_>, endpoint: Id<Endpoint>) -> bool {
@@ -455,8 +478,12 @@ impl<A: Arch> Kernel<A> {
         let Some((guard, mut inner)) = self.lock(&mut held, post) else { return false };
         let (header, words, badge) = (guard.header, guard.words, guard.badge);
         let (service_id, process_id, via) = (guard.service_id, guard.process_id, guard.via);
+        let is_over = body.is_over(guard.session);
         self.destroy(&mut inner, post, guard);
         self.return_credit(via);
+        if is_over {
+            return false;
+        }
         let Some((mut thread, _)) = self.lock(&mut held, request.caller.thread) else { return false };
         answer_post(&mut thread, header, words, badge);
         thread.context.set_sender(service_id, process_id);
@@ -505,7 +532,7 @@ impl<A: Arch> Kernel<A> {
             return Err(Error::TooLarge.into());
         }
         let waiting = Id::<Thread>::from_raw(capability.object).ok_or(Error::StaleHandle)?;
-        self.begin_message(request, buffers, header, &capability)?;
+        self.begin_message(request, buffers, header, (&capability, 0))?;
         let outcome = self.answer_caller(request, waiting, capability.badge);
         if outcome != Ok(0) {
             self.thaw_current(request);

@@ -94,6 +94,7 @@ impl<A: Arch> Kernel<A> {
         shared.space.store(self.arch.space(self.memory.address(body.page_table.root).0, asid).0, Relaxed);
         shared.root.store(body.page_table.root, Relaxed);
         shared.table_index.store(body.table.index_frame(), Relaxed);
+        shared.forget_table();
         structure.next_process_id += 1;
         structure.processes.push_back(&self.memory, process);
         self.counters.processes.fetch_add(1, Relaxed);
@@ -225,7 +226,7 @@ impl<A: Arch> Kernel<A> {
         if let Some((mut thread, _)) = self.lock(request.held, request.caller.thread) {
             crate::schedule::set_outcome(&mut thread, Ok(0));
         }
-        if self.ready[request.hart.index].load(Relaxed) != 0 {
+        if self.harts[request.hart.index].ready.load(Relaxed) != 0 {
             self.yield_current(request.hart, request.held);
         }
         Err(Stop::Answered)

@@ -10,12 +10,14 @@ use crate::object::capability::Capability;
 use crate::ring::ReadError;
 use crate::sync::{Held, Nothing};
 use core::sync::atomic::Ordering::Relaxed;
-use nexus_abi::limits::{PAGE_SIZE, RING_TEXT_MAX, TRANSFER_BYTES_MAX};
+use nexus_abi::limits::{RING_TEXT_MAX, TRANSFER_BYTES_MAX};
 use nexus_abi::records::{CapabilityInfo, RingLevel, SystemInfo};
 use nexus_abi::{Error, Handle, Kind, Rights};
 
 /// Entries of a table that one step looks at.
 const ENTRIES_A_STEP: u64 = 64;
+/// Bytes of the ring that are read before a look at interrupts.
+const RING_BYTES_A_STEP: usize = 2 * RING_TEXT_MAX;
 
 impl<A: Arch> Kernel<A> {
     fn control(&self, request: &Request<'_, '_, '_>, right: Rights) -> Result<(), Error> {
@@ -31,7 +33,7 @@ impl<A: Arch> Kernel<A> {
         }
         let process = request.caller.process;
         self.acknowledge(request.caller.shared.process_id.load(Relaxed), after);
-        let mut buffer = [0; PAGE_SIZE];
+        let mut buffer = [0; RING_BYTES_A_STEP];
         let (mut last, mut written) = (after, 0);
         loop {
             let room = (bytes as usize - written).min(buffer.len());
@@ -52,14 +54,11 @@ impl<A: Arch> Kernel<A> {
         Ok(written as u64)
     }
 
-    /// Whoever bound the doorbell and reads is the reader until it dies; what it asks for is what it has not got.
+    /// What the reader asks for is what it has not got, unless that was printed.
     fn acknowledge(&self, number: u64, after: u64) {
         let mut ring = self.ring.lock();
-        let is_first = ring.reader.is_none();
-        if ring.bound_by == Some(number) && (is_first || ring.reader == Some(number)) {
-            ring.reader = Some(number);
-            // All that came before the first read was printed already.
-            ring.read_to = if is_first { ring.newest() } else { after.min(ring.newest()) };
+        if ring.reader == Some(number) {
+            ring.read_to = ring.read_to.max(after.min(ring.newest()));
         }
     }
 
@@ -97,8 +96,12 @@ impl<A: Arch> Kernel<A> {
         }
         let mut ring = self.ring.lock();
         ring.doorbell = Some((notification, bits));
-        ring.bound_by = Some(request.caller.shared.process_id.load(Relaxed));
-        Ok(0)
+        if ring.reader.is_none() {
+            // All that came before was printed.
+            ring.read_to = ring.newest();
+        }
+        ring.reader = Some(request.caller.shared.process_id.load(Relaxed));
+        Ok(ring.read_to)
     }
 
     pub(super) fn system_info(&self, mut request: Request<'_, '_, '_>) -> Outcome {

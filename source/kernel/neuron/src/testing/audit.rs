@@ -456,6 +456,8 @@ impl Machine {
         let memory = &self.kernel.memory;
         let (thread, _) = self.kernel.lock(&mut self.held, id).expect("it is alive");
         assert_eq!(thread.process, process);
+        let called = if thread.state == State::Called { thread.wait_sequence } else { 0 };
+        assert_eq!(thread.shared().open_call.number(), called, "the open call of {id:?}");
         if thread.state == State::Called {
             let replies = found.replies.get(&(id.raw(), thread.wait_sequence)).copied();
             assert_eq!(replies, Some(1), "Replies to {id:?}");

@@ -27,7 +27,7 @@ impl Model {
     ) -> Result<(), Error> {
         let endpoint = self.endpoint_of(thread, via, Rights::CALL)?;
         let cap = self.held(thread, via)?;
-        let (badge, state) = (cap.badge, &self.endpoints[endpoint]);
+        let (badge, session, state) = (cap.badge, cap.session, &self.endpoints[endpoint]);
         if !state.alive {
             return Err(Error::StaleHandle);
         }
@@ -78,7 +78,7 @@ impl Model {
             self.thaw(&message.caps);
             return Err(Error::TimedOut);
         }
-        let wait = Wait::Calling { endpoint, message: message.clone(), via, badge };
+        let wait = Wait::Calling { endpoint, message: message.clone(), via, badge, session };
         self.begin_wait(thread, wait, deadline);
         self.endpoints[endpoint].callers.push_back(thread);
         self.lend_urgency(self.threads[thread].urgency, self.endpoints[endpoint].server);
@@ -155,9 +155,10 @@ impl Model {
             let rights = self.caps[&one.cap].rights & one.rights;
             new.push(self.add_cap(to, object, rights, Some(one.cap)));
             if one.moved {
-                if let Object::Reply(caller, _) = object {
+                if let Object::Reply(caller, sequence) = object {
                     handed_on = true;
-                    if self.threads[caller].alive {
+                    let waiting = &self.threads[caller];
+                    if matches!(waiting.wait, Wait::Called) && waiting.sequence == sequence {
                         self.works_for(receiver, caller);
                     }
                 }
@@ -236,46 +237,68 @@ impl Model {
             self.answer(thread, Answer::Bits(bits));
             return Ok(());
         }
-        if let Some(session) = self.endpoints[endpoint].gone.pop_front() {
+        while let Some(session) = self.endpoints[endpoint].gone.pop_front() {
             self.sessions[session].alive = false;
-            self.answer(thread, Answer::BadgeGone(self.sessions[session].badge));
-            return Ok(());
+            if !self.is_over(Some(session), endpoint) {
+                self.answer(thread, Answer::BadgeGone(self.sessions[session].badge));
+                return Ok(());
+            }
         }
         let reserved = self.threads[thread].reserved;
-        let state = &mut self.endpoints[endpoint];
-        let calls = reserved && !state.callers.is_empty();
-        let call_is_due = calls && state.calls_first;
-        if !state.posts.is_empty() && !call_is_due {
-            state.calls_first = true;
-            if let Some(post) = state.posts.pop_front() {
-                self.return_credit(post.via);
-                self.answer(thread, Answer::Post { from: post.from, badge: post.badge, tag: post.tag });
+        loop {
+            let state = &mut self.endpoints[endpoint];
+            let calls = reserved && !state.callers.is_empty();
+            let call_is_due = calls && state.calls_first;
+            let is_taken = match state.posts.front() {
+                Some(_) if !call_is_due => self.take_post(thread, endpoint),
+                _ if calls => self.take_call(thread, endpoint)?,
+                _ => break,
+            };
+            if is_taken {
+                return Ok(());
             }
-            return Ok(());
-        }
-        if calls {
-            state.calls_first = false;
-            return self.take_call(thread, endpoint);
         }
         if deadline <= self.now {
             return Err(Error::TimedOut);
         }
         let wait = if reserved { Wait::Receiving(endpoint) } else { Wait::Listening(endpoint) };
+        let state = &mut self.endpoints[endpoint];
         let queue = if reserved { &mut state.receivers } else { &mut state.listeners };
         queue.push_back(thread);
         if !reserved {
-            process.listeners.push_back(thread);
+            let process = self.threads[thread].process;
+            self.processes[process].listeners.push_back(thread);
         }
         self.begin_wait(thread, wait, deadline);
         Ok(())
     }
 
-    fn take_call(&mut self, thread: usize, endpoint: usize) -> Result<(), Error> {
+    /// Takes the oldest post; yields whether there was anybody whom it may come from.
+    fn take_post(&mut self, thread: usize, endpoint: usize) -> bool {
+        let state = &mut self.endpoints[endpoint];
+        state.calls_first = true;
+        let Some(post) = state.posts.pop_front() else { return false };
+        self.return_credit(post.via);
+        if self.is_over(post.session, endpoint) {
+            return false;
+        }
+        self.answer(thread, Answer::Post { from: post.from, badge: post.badge, tag: post.tag });
+        true
+    }
+
+    /// Takes the oldest call; yields whether it was received, and its caller not told that it cannot be.
+    fn take_call(&mut self, thread: usize, endpoint: usize) -> Result<bool, Error> {
+        self.endpoints[endpoint].calls_first = false;
         let caller = self.endpoints[endpoint].callers[0];
-        let Wait::Calling { message, badge, .. } = self.threads[caller].wait.clone() else {
+        let Wait::Calling { message, badge, session, .. } = self.threads[caller].wait.clone() else {
             unreachable!("callers call")
         };
-        match self.deliver(caller, thread, &message) {
+        let delivered = if self.is_over(session, endpoint) {
+            Err(Refused::Sender(Error::PeerGone))
+        } else {
+            self.deliver(caller, thread, &message)
+        };
+        match delivered {
             Ok((caps, handed_on)) => {
                 self.leave(endpoint, caller);
                 self.works_for(thread, caller);
@@ -287,9 +310,15 @@ impl Model {
                 let deadline = self.threads[caller].deadline;
                 self.begin_wait(caller, Wait::Called, deadline);
                 self.received(caller, thread, badge, &message, caps);
-                Ok(())
+                Ok(true)
             }
-            Err(Refused::Receiver(error) | Refused::Sender(error)) => Err(error),
+            Err(Refused::Sender(error)) => {
+                self.leave(endpoint, caller);
+                self.thaw(&message.caps);
+                self.answer(caller, Answer::Failed(error));
+                Ok(false)
+            }
+            Err(Refused::Receiver(error)) => Err(error),
         }
     }
 
@@ -371,11 +400,12 @@ impl Model {
         if cap.posts >= CREDIT {
             return Err(Error::NoCredit);
         }
-        let (from, badge, tag) = (self.threads[thread].process, cap.badge, message.tag);
+        let (from, badge, session) = (self.threads[thread].process, cap.badge, cap.session);
+        let tag = message.tag;
         match self.pop_any(endpoint) {
             Some(receiver) => self.answer(receiver, Answer::Post { from, badge, tag }),
             None => {
-                self.endpoints[endpoint].posts.push_back(Post { from, via, badge, tag });
+                self.endpoints[endpoint].posts.push_back(Post { from, via, badge, session, tag });
                 self.cap(via).posts += 1;
             }
         }

@@ -60,7 +60,7 @@ impl Model {
     /// The last capability with a badge is gone: whoever receives hears of it, now or next time.
     fn session_ends(&mut self, session: usize) {
         let endpoint = self.sessions[session].endpoint;
-        if !self.endpoints[endpoint].alive {
+        if !self.endpoints[endpoint].alive || self.is_over(Some(session), endpoint) {
             self.sessions[session].alive = false;
             return;
         }

@@ -15,7 +15,8 @@ use crate::object::thread::Context;
 use crate::sync::Held;
 use core::arch::{asm, global_asm};
 use csr::{clear, read, set, write};
-use nexus_abi::limits::{HARTS_MAX, REGISTER_WORDS};
+use hart_locks::Door;
+use nexus_abi::limits::HARTS_MAX;
 use nexus_abi::message::Registers;
 use nexus_abi::records::FaultCause;
 use nexus_abi::{Error, SystemCall};
@@ -36,6 +37,8 @@ pub struct HartBlock {
     /// Everything else.
     hart: Hart,
     kernel: &'static Kernel<Riscv64>,
+    /// Its door into the kernel.
+    door: &'static Door,
 }
 
 const _: () = assert!(
@@ -315,6 +318,7 @@ pub fn run(kernel: &'static Cell<Kernel<Riscv64>>, hart: Hart, stack: u64) -> ! 
         user_stack: 0,
         user_thread: 0,
         message: Registers::default(),
+        door: kernel.get().entrance.door(hart.index),
         hart,
         kernel: kernel.get(),
     });
@@ -353,15 +357,15 @@ extern "C" fn handle(block: &mut HartBlock) {
     choose_next(block);
 }
 
-// The functions of messages never come back, so they have nothing to restore: they leave by `go_on_with`.
+// The functions of messages never come back, so they have nothing to restore: they leave by `go_on_with`. Each is one
+// piece of code from here to there: a closure would be a function of its own, with its values in memory.
 
 extern "C" fn fast_call(target: u64, header: u64, reply: u64, buffers: u64, block: &mut HartBlock) -> ! {
     let sent = Sent { target, header, reply, buffers, deadline: block.message.deadline };
     if sent.is_long() {
         fast_call_with_buffers(target, header, reply, buffers, block)
     }
-    let delivered = beside(block, |kernel, hart, words| kernel.fast_call::<false>(hart, &sent, words));
-    go_on_with(delivered, SystemCall::Call)
+    message::<{ SystemCall::Call as u64 }, false>(&sent, block)
 }
 
 #[inline(never)]
@@ -373,8 +377,7 @@ extern "C" fn fast_call_with_buffers(
     block: &mut HartBlock,
 ) -> ! {
     let sent = Sent { target, header, reply, buffers, deadline: block.message.deadline };
-    let delivered = beside(block, |kernel, hart, words| kernel.fast_call::<true>(hart, &sent, words));
-    go_on_with(delivered, SystemCall::Call)
+    message::<{ SystemCall::Call as u64 }, true>(&sent, block)
 }
 
 extern "C" fn fast_reply(target: u64, header: u64, reply: u64, buffers: u64, block: &mut HartBlock) -> ! {
@@ -382,9 +385,7 @@ extern "C" fn fast_reply(target: u64, header: u64, reply: u64, buffers: u64, blo
     if sent.is_long() {
         fast_reply_with_buffers(target, header, reply, buffers, block)
     }
-    let delivered =
-        beside(block, |kernel, hart, words| kernel.fast_reply_receive::<false>(hart, &sent, words));
-    go_on_with(delivered, SystemCall::ReplyReceive)
+    message::<{ SystemCall::ReplyReceive as u64 }, false>(&sent, block)
 }
 
 #[inline(never)]
@@ -396,24 +397,26 @@ extern "C" fn fast_reply_with_buffers(
     block: &mut HartBlock,
 ) -> ! {
     let sent = Sent { target, header, reply, buffers, deadline: block.message.deadline };
-    let delivered =
-        beside(block, |kernel, hart, words| kernel.fast_reply_receive::<true>(hart, &sent, words));
-    go_on_with(delivered, SystemCall::ReplyReceive)
+    message::<{ SystemCall::ReplyReceive as u64 }, true>(&sent, block)
 }
 
-/// Does something in the kernel beside other harts. `None`: it could not come in, or was not done.
+/// Delivers a message beside other harts, or goes the long way. `CALL`: the number of the system call.
 #[inline(always)]
-fn beside<R>(
-    block: &mut HartBlock,
-    what: impl FnOnce(&Kernel<Riscv64>, &mut Hart, &mut [u64; REGISTER_WORDS]) -> Option<R>,
-) -> Option<R> {
-    let _inside = block.kernel.entrance.beside(block.hart.index)?;
-    what(block.kernel, &mut block.hart, &mut block.message.words)
+fn message<const CALL: u64, const LONG: bool>(sent: &Sent, block: &mut HartBlock) -> ! {
+    let Some(inside) = block.door.beside() else { go_on_with(None, CALL) };
+    let (kernel, hart, words) = (block.kernel, &mut block.hart, &mut block.message.words);
+    let delivered = if CALL == SystemCall::Call as u64 {
+        kernel.fast_call::<LONG>(hart, sent, words)
+    } else {
+        kernel.fast_reply_receive::<LONG>(hart, sent, words)
+    };
+    drop(inside);
+    go_on_with(delivered, CALL)
 }
 
 /// Leaves the kernel with whoever got a message, or goes the long way.
 #[inline(always)]
-fn go_on_with(delivered: Option<Delivered>, call: SystemCall) -> ! {
+fn go_on_with(delivered: Option<Delivered>, call: u64) -> ! {
     match delivered {
         // SAFETY: `tp` holds the block, since the trap; the payload is in it, and the context is that of a thread
         // which may run, with its space loaded. The stack below its top belongs to the next trap.
@@ -430,16 +433,16 @@ fn go_on_with(delivered: Option<Delivered>, call: SystemCall) -> ! {
             )
         },
         // SAFETY: as above; the block has the message's registers, as the trap put them there.
-        None => unsafe { asm!("j __long_message", in("a0") call as u64, options(noreturn)) },
+        None => unsafe { asm!("j __long_message", in("a0") call, options(noreturn)) },
     }
 }
 
 extern "C" fn wait_call(block: &mut HartBlock) {
     let held = &mut Held::at_entry();
     let arguments = [block.message.target, block.message.header.0, block.message.reply.0];
-    let outcome = beside(block, |kernel, hart, _| {
-        let outcome = kernel.fast_wait(hart, arguments)?;
-        Some((outcome, outcome == Wait::Waits && kernel.go_on(hart, &mut Held::at_entry())))
+    let outcome = block.door.beside().and_then(|_inside| {
+        let outcome = block.kernel.fast_wait(&mut block.hart, arguments)?;
+        Some((outcome, outcome == Wait::Waits && block.kernel.go_on(&mut block.hart, &mut Held::at_entry())))
     });
     match outcome {
         Some((Wait::Bits(bits), _)) => {
@@ -511,11 +514,14 @@ impl Answer {
 }
 
 extern "C" fn short_poll(notification: u64, mask: u64, block: &mut HartBlock) -> Answer {
-    Answer::new(beside(block, |kernel, hart, _| kernel.short_poll(hart, notification, mask)))
+    let Some(_inside) = block.door.beside() else { return Answer::new(None) };
+    Answer::new(block.kernel.short_poll(&block.hart, notification, mask))
 }
 
 extern "C" fn short_signal(notification: u64, bits: u64, block: &mut HartBlock) -> Answer {
-    let outcome = beside(block, |kernel, hart, _| kernel.short_signal(hart, notification, bits));
+    let Some(inside) = block.door.beside() else { return Answer::new(None) };
+    let outcome = block.kernel.short_signal(&mut block.hart, notification, bits);
+    drop(inside);
     Answer::new(outcome).unless_others(block)
 }
 
@@ -525,18 +531,26 @@ extern "C" fn short_yield(_: u64, _: u64, block: &mut HartBlock) -> Answer {
 }
 
 extern "C" fn after_short_call(block: &mut HartBlock, what: i64, number: u64) {
+    let held = &mut Held::at_entry();
     // SAFETY: the context is that of the thread which made the call, and nothing else refers to it here.
     let context = unsafe { &mut *block.context };
     context.set_argument(0, block.message.target);
     context.set_argument(1, block.message.header.0);
-    block.kernel.come_in(&mut block.hart, &mut Held::at_entry());
     if what == LONG {
         context.set_argument(7, number);
-        block.kernel.system_call(&mut block.hart, &mut Held::at_entry());
-    } else {
-        context.step_over_call();
+        block.kernel.come_in(&mut block.hart, held);
+        block.kernel.system_call(&mut block.hart, held);
+        return choose_next(block);
     }
-    choose_next(block);
+    context.step_over_call();
+    // Once it has given way another hart may go on with it: all its registers are put away.
+    let went_on = block.door.beside().is_some_and(|_inside| block.kernel.fast_yield(&mut block.hart, held));
+    if went_on {
+        block.context = context_of_current(block);
+    } else {
+        block.kernel.come_in(&mut block.hart, held);
+        choose_next(block);
+    }
 }
 
 /// Lets a thread that has none begin with zeroed floating-point registers; `false`: it has them already,
@@ -565,7 +579,7 @@ fn context_of_current(block: &HartBlock) -> *mut Context {
     let Some(next) = block.hart.current else { unreachable!("a thread was chosen") };
     // SAFETY: whoever was chosen is alive, and runs on no other hart: the context is this one's to use until
     // it stops running, for no other hart ends a thread that runs (`Kernel::call_off`).
-    unsafe { &raw mut (*block.kernel.memory.body_of_live::<Thread>(next.granule())).context }
+    unsafe { &raw mut (*block.kernel.memory.view().body_of_live::<Thread>(next.granule())).context }
 }
 
 fn fault(cause: u64, address: u64) -> Fault {
