@@ -51,12 +51,12 @@ pub fn soak(project: &Project, soak: &Soak) -> Result<()> {
             command.arg("soak");
             command
         }
-        "statefs" => campaign(project, "statefs-proofs", "statefs-soak"),
+        "statefs" => campaign(project, "host", "statefs-proofs", "statefs-soak"),
         "power" => {
             if soak.rest.iter().any(|word| word == "--machine") {
                 image::build(project)?;
             }
-            campaign(project, "power-proofs", "power-soak")
+            campaign(project, "host", "power-proofs", "power-soak")
         }
         other => bail!("`{other}` cannot be soaked; `sim`, `statefs`, `power` and `drivers` can"),
     };
@@ -69,12 +69,14 @@ const POWER_LIVES: &str = "5";
 /// A few power cuts under a machine in QEMU.
 pub fn power(project: &Project) -> Result<()> {
     image::build(project)?;
-    execute(campaign(project, "power-proofs", "power-soak").args(["--machine", "--lives", POWER_LIVES]))
+    // As the other tests are compiled, so that little is compiled anew.
+    let mut command = campaign(project, "dev", "power-proofs", "power-soak");
+    execute(command.args(["--machine", "--lives", POWER_LIVES]))
 }
 
-fn campaign(project: &Project, package: &str, program: &str) -> Command {
+fn campaign(project: &Project, profile: &str, package: &str, program: &str) -> Command {
     let mut command = project.cargo();
-    command.args(["run", "--profile", "host", "--package", package, "--bin", program, "--"]);
+    command.args(["run", "--profile", profile, "--package", package, "--bin", program, "--"]);
     command
 }
 
