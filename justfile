@@ -58,6 +58,10 @@ test-os:
 test-mmio:
     RUN_PHASE=mmio {{nx}} test os --profile mmio
 
+# Five power cuts under the whole system in QEMU, compared from outside.
+test-power:
+    {{nx}} gate test-power
+
 # Sessions at the prompt, and boots that must be refused.
 test-interactive:
     {{nx}} gate test-interactive
@@ -70,7 +74,7 @@ test:
 bench *arguments:
     {{nx}} bench {{arguments}}
 
-# A long campaign with a limit in minutes: `just soak statefs 10`, `just soak power 10`, `just soak sim 10`, `just soak drivers 10`.
+# A long campaign with a limit in minutes: `just soak statefs 10`, `just soak power 10` (with `--machine`: in QEMU), `just soak sim 10`, `just soak drivers 10`.
 soak what minutes *arguments:
     {{nx}} soak {{what}} {{minutes}} {{arguments}}
 

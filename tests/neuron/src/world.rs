@@ -256,7 +256,7 @@ impl World {
         let causes = [FaultCause::ReadFault, FaultCause::WriteFault, FaultCause::ExecuteFault];
         let cause = self.random.one_of(&causes).unwrap_or(FaultCause::Other);
         let address = PLACES.address(&mut self.random);
-        self.machine.fault(actor, Fault { cause, detail: 0, address });
+        self.machine.fault(actor, Fault { cause, detail: 0, address, is_of_a_page: true });
     }
 
     /// A thread that runs, of a process that is alive.

@@ -5,11 +5,14 @@
 //!  writer ── NBD ──► block server ── volatile cache ──► image ◄── nx statefs, reader in Python
 //!    └─ what was tried, what was acknowledged (a pipe) ──► round.rs ── compares
 //! ```
-//! The writer runs the engine itself, without driver and service.
-//! Start at `round.rs` (one life of the machine), then `writer.rs`.
+//! In `round.rs` the writer runs the engine itself, without driver and service; in `boots.rs` it is a program of the
+//! system, in QEMU, with both. Start at `round.rs` (one life of the machine), then `writer.rs`.
 #![forbid(unsafe_code)]
 
+mod boots;
+mod look;
 mod round;
 pub mod writer;
 
+pub use boots::{Boots, Life};
 pub use round::{Machine, Mutant, Round};

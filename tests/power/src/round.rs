@@ -1,12 +1,11 @@
 //! One life of the machine after the other, on one disk: power on, work, power off, comparison from outside.
 
+use crate::look::{Model, difference, seen_by_nx, seen_by_python};
 use crate::writer::value;
 use anyhow::{Context, Result, bail, ensure};
 use nx_disk::{Cut, Disk, Ended, Flush, Plan, serve};
-use nx_statefs::{Action, Arguments, Image};
 use statefs::{Entropy, FileDevice, Geometry, Store};
 use statefs_proofs::random::Random;
-use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -30,9 +29,6 @@ pub enum Mutant {
     /// The engine answers before the flush.
     AcknowledgedBeforeFlush,
 }
-
-/// Keys and values.
-type Model = BTreeMap<String, Vec<u8>>;
 
 /// What one life of the machine showed.
 #[derive(Clone, Copy, Debug)]
@@ -134,9 +130,9 @@ impl Machine {
         ended: Ended,
         with_python: bool,
     ) -> Result<Round> {
-        let found = self.seen_by_nx()?;
+        let found = seen_by_nx(&self.image())?;
         if with_python {
-            let theirs = self.seen_by_python()?;
+            let theirs = seen_by_python(&self.image())?;
             ensure!(theirs == found, "the two readers disagree: {}", difference(&theirs, &found));
         }
         let in_flight_applied = found != self.model && Some(&found) == under_way.as_ref();
@@ -146,51 +142,4 @@ impl Machine {
         self.model = found;
         Ok(Round { ended, acknowledged, in_flight_applied })
     }
-
-    /// What `nx statefs ls` and `get` show of the image.
-    fn seen_by_nx(&self) -> Result<Model> {
-        let nx = |action| -> Result<Vec<u8>> {
-            let mut output = Vec::new();
-            nx_statefs::run(&Arguments { action }, &mut output).map(|()| output)
-        };
-        let image = || Image { image: self.image(), offset: 0, length: None };
-        let listing = nx(Action::Ls { image: image(), prefix: "/state/".to_string() })?;
-        let mut model = Model::new();
-        for line in String::from_utf8(listing)?.lines() {
-            let key = line.split_whitespace().last().context("an empty line")?.to_string();
-            model.insert(key.clone(), nx(Action::Get { image: image(), key })?);
-        }
-        Ok(model)
-    }
-
-    /// What the independent reader finds.
-    fn seen_by_python(&self) -> Result<Model> {
-        let reader = Path::new(env!("CARGO_MANIFEST_DIR")).join("../statefs/reader/statefs_reader.py");
-        let output = Command::new("python3").arg(reader).arg(self.image()).output().context("python3")?;
-        ensure!(output.status.success(), "the reader: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout)?
-            .lines()
-            .map(|line| match line.split(' ').collect::<Vec<_>>()[..] {
-                [key, _version] => Ok((key.to_string(), Vec::new())),
-                [key, _version, hex] => Ok((key.to_string(), from_hex(hex)?)),
-                _ => bail!("the reader says {line:?}"),
-            })
-            .collect()
-    }
-}
-
-fn from_hex(hex: &str) -> Result<Vec<u8>> {
-    let pair = |at| hex.get(at..at + 2).context("half a byte");
-    (0..hex.len()).step_by(2).map(|at| Ok(u8::from_str_radix(pair(at)?, 16)?)).collect()
-}
-
-/// The first keys in which two states differ.
-fn difference(found: &Model, wanted: &Model) -> String {
-    let keys: std::collections::BTreeSet<_> = found.keys().chain(wanted.keys()).collect();
-    let differing = keys.into_iter().filter(|key| found.get(*key) != wanted.get(*key));
-    let lines = differing.take(4).map(|key| {
-        let side = |model: &Model| model.get(key).map_or("none".to_string(), |value| value.len().to_string());
-        format!("{key} found {} wanted {} bytes", side(found), side(wanted))
-    });
-    lines.collect::<Vec<_>>().join("; ")
 }

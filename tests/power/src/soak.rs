@@ -1,54 +1,151 @@
 //! The long campaign: `power-soak --minutes N [--seed S]` cuts the power until the time is up; a failure names the
-//! seed of its machine. `power-soak writer SOCKET SEED [--acknowledges-early]` is the program whose power is cut.
+//! seed of its machine. With `--machine` it is one in QEMU that boots what build/image holds. `power-soak writer` is
+//! the program whose power is cut without QEMU.
 
 use anyhow::{Context, Result, bail};
-use nx_disk::Ended;
-use power_proofs::{Machine, Mutant, writer};
-use std::path::Path;
+use clap::{Parser, Subcommand};
+use nx::image::{Built, last_built};
+use nx::project::Project;
+use nx_disk::{Ended, Flush};
+use power_proofs::{Boots, Machine, Mutant, writer};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Lives of one machine, then comes the next.
 const ROUNDS: u64 = 50;
 /// The reader in Python, which takes its time, looks after one cut in so many.
 const PYTHON_EACH: u64 = 10;
+/// Lives of a machine in QEMU within which a disk that does not flush is found.
+const FOUND_WITHIN: u64 = 20;
+/// Where the files of machines in QEMU are.
+const FOLDER: &str = "build/qemu/power";
+
+/// Cuts the power, again and again, and compares what is there with what was acknowledged
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    writer: Option<Writer>,
+    /// How long
+    #[arg(long, default_value_t = 0)]
+    minutes: u64,
+    /// As many lives at the least
+    #[arg(long, default_value_t = 1)]
+    lives: u64,
+    /// The first seed
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Boot the whole system in QEMU
+    #[arg(long)]
+    machine: bool,
+    /// Tell after how many lives of a machine a disk that does not flush is found
+    #[arg(long, requires = "machine")]
+    lying_disk: bool,
+}
+
+#[derive(Subcommand)]
+enum Writer {
+    /// Write to the store on a served disk, and say what was tried and acknowledged
+    Writer {
+        /// Where the disk is served
+        socket: PathBuf,
+        /// What decides about the changes
+        seed: u64,
+        /// Answer before the flush: a deliberate fault
+        #[arg(long)]
+        acknowledges_early: bool,
+    },
+}
 
 fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match words[..] {
-        ["writer", socket, seed] => writer::run(Path::new(socket), seed.parse()?, Mutant::None),
-        ["writer", socket, seed, "--acknowledges-early"] => {
-            writer::run(Path::new(socket), seed.parse()?, Mutant::AcknowledgedBeforeFlush)
+    let arguments = Arguments::parse();
+    match arguments.writer {
+        Some(Writer::Writer { socket, seed, acknowledges_early }) => {
+            let mutant = if acknowledges_early { Mutant::AcknowledgedBeforeFlush } else { Mutant::None };
+            writer::run(&socket, seed, mutant)
         }
-        ["--minutes", minutes] => soak(minutes.parse()?, 1),
-        ["--minutes", minutes, "--seed", seed] => soak(minutes.parse()?, seed.parse()?),
-        _ => bail!("power-soak --minutes N [--seed S]"),
+        None if arguments.lying_disk => lying_disk(&arguments),
+        None => soak(&arguments),
     }
 }
 
-fn soak(minutes: u64, first_seed: u64) -> Result<()> {
-    let end = Instant::now() + Duration::from_secs(60 * minutes);
-    let program = std::env::current_exe()?;
-    let (mut rounds, mut cuts, mut acknowledged, mut applied) = (0u64, 0u64, 0u64, 0u64);
-    for seed in first_seed.. {
-        let mut machine = Machine::new(&program, seed, Mutant::None)?;
-        for _ in 0..ROUNDS {
-            let round = machine
-                .round(rounds.is_multiple_of(PYTHON_EACH))
-                .with_context(|| format!("again: power-soak --minutes 1 --seed {seed}"))?;
-            rounds += 1;
-            cuts += u64::from(matches!(round.ended, Ended::Cut(_)));
-            acknowledged += round.acknowledged;
-            applied += u64::from(round.in_flight_applied);
+/// What a campaign counted.
+#[derive(Default)]
+struct Seen {
+    lives: u64,
+    cuts: u64,
+    acknowledged: u64,
+    unanswered: u64,
+}
+
+fn soak(arguments: &Arguments) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(60 * arguments.minutes);
+    let is_over = |seen: &Seen| seen.lives >= arguments.lives && Instant::now() >= end;
+    let mut seen = Seen::default();
+    for seed in arguments.seed.. {
+        let again = || format!("again: power-soak --lives {ROUNDS} --seed {seed}");
+        match arguments.machine {
+            true => boots(seed, &mut seen, &is_over)
+                .with_context(|| format!("{} --machine, with the same image", again()))?,
+            false => lives(seed, &mut seen).with_context(again)?,
         }
+        let Seen { cuts, acknowledged, .. } = seen;
         println!("seed {seed}: {cuts} cuts, {acknowledged} acknowledged commits, all there");
-        if Instant::now() >= end {
+        if is_over(&seen) {
             break;
         }
     }
+    let Seen { lives, cuts, acknowledged, unanswered } = seen;
     println!(
-        "{rounds} lives, {cuts} power cuts, {acknowledged} acknowledged commits, no promise broken; \
-         {applied} commits without an answer are there whole"
+        "{lives} lives, {cuts} power cuts, {acknowledged} acknowledged commits, no promise broken; \
+         {unanswered} commits without an answer are there whole"
     );
     Ok(())
+}
+
+/// Lives of one machine without QEMU.
+fn lives(seed: u64, seen: &mut Seen) -> Result<()> {
+    let mut machine = Machine::new(&std::env::current_exe()?, seed, Mutant::None)?;
+    for _ in 0..ROUNDS {
+        let round = machine.round(seen.lives.is_multiple_of(PYTHON_EACH))?;
+        seen.lives += 1;
+        seen.cuts += u64::from(matches!(round.ended, Ended::Cut(_)));
+        seen.acknowledged += round.acknowledged;
+        seen.unanswered += u64::from(round.in_flight_applied);
+    }
+    Ok(())
+}
+
+fn built() -> Result<(Project, Built)> {
+    let project = Project::find()?;
+    let built = last_built(&project)?;
+    Ok((project, built))
+}
+
+/// Lives of one machine in QEMU.
+fn boots(seed: u64, seen: &mut Seen, is_over: &impl Fn(&Seen) -> bool) -> Result<()> {
+    let (project, built) = built()?;
+    let mut boots = Boots::new(&built, &project.path(FOLDER), seed, Flush::Honest)?;
+    for _ in 0..ROUNDS {
+        let life = boots.life(seen.lives.is_multiple_of(PYTHON_EACH))?;
+        seen.lives += 1;
+        seen.cuts += u64::from(matches!(life.ended, Ended::Cut(_)));
+        seen.acknowledged += life.acknowledged as u64;
+        seen.unanswered += (life.found - life.acknowledged) as u64;
+        if is_over(seen) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn lying_disk(arguments: &Arguments) -> Result<()> {
+    let (project, built) = built()?;
+    let mut boots = Boots::new(&built, &project.path(FOLDER), arguments.seed, Flush::DoesNothing)?;
+    for life in 1..=FOUND_WITHIN {
+        if let Err(finding) = boots.life(false) {
+            println!("a disk that does not flush is found in life {life}: {finding:#}");
+            return Ok(());
+        }
+    }
+    bail!("a disk that does not flush was not found in {FOUND_WITHIN} lives")
 }

@@ -5,10 +5,12 @@
 
 use crate::entropy::DeviceRam;
 use crate::random::Random;
-use partitions::{BLOCK_BYTES, Partition, lay_out};
+use partitions::{BLOCK_BYTES, Extent, Partition, lay_out};
+use statefs::{DeviceError, Entropy, Geometry, Options, Store};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::OnceLock;
 use virtio_mmio::{MAGIC, MODERN, register};
 
 /// virtio's number of the device.
@@ -49,6 +51,55 @@ impl Medium {
         Medium { durable: BTreeMap::new(), cache: BTreeMap::new() }
     }
 
+    /// A disk with a partition table, and an empty store on `state`.
+    pub fn with_store() -> Self {
+        static MADE: OnceLock<Medium> = OnceLock::new();
+        let make = || {
+            let mut medium = Medium::with_partitions();
+            let mut state = medium.state();
+            let shape = Geometry::for_device(statefs::BlockDevice::length(&state), 4096);
+            let made = shape.and_then(|shape| Store::format(&mut state, shape, Entropy([1, 2, 3, 4])));
+            // The layout of the simulated disk is a constant: it has room or none ever has.
+            assert!(made.is_ok(), "the simulated disk has no room for a store: {made:?}");
+            medium
+        };
+        MADE.get_or_init(make).clone()
+    }
+
+    /// What the store on `state` holds, looked at from outside.
+    pub fn stored(&self) -> Result<BTreeMap<String, Vec<u8>>, statefs::Error> {
+        let mut medium = self.clone();
+        let options = Options { read_only: true, ..Options::new(Entropy([0; 4])) };
+        let mut store = Store::open(medium.state(), options)?;
+        let mut found = BTreeMap::new();
+        let mut after: Option<Box<[u8]>> = None;
+        loop {
+            let page = store.list(b"/state/", after.as_deref(), statefs::LIST_KEYS_MAX);
+            for listed in &page.keys {
+                let key = String::from_utf8_lossy(&listed.key).into_owned();
+                found.insert(key, store.get(&listed.key)?);
+            }
+            if !page.more {
+                return Ok(found);
+            }
+            after = page.keys.last().map(|listed| listed.key.clone());
+        }
+    }
+
+    /// The partition `state`, as it is seen from outside.
+    fn state(&mut self) -> StatePartition<'_> {
+        let table = partitions::read(DISK_BLOCKS, |first, to| {
+            for (block, bytes) in (first..).zip(to.as_chunks_mut().0) {
+                *bytes = self.read(block);
+            }
+            Ok::<(), partitions::ReadError<()>>(())
+        });
+        let found = table.map(|table| table.found).unwrap_or_default();
+        let state = found.into_iter().find(|(partition, _)| *partition == Partition::State);
+        let extent = state.map_or(Extent { first: 0, blocks: 0 }, |(_, extent)| extent);
+        StatePartition { medium: self, extent }
+    }
+
     /// A disk with a partition table.
     pub fn with_partitions() -> Self {
         let mut medium = Medium::empty();
@@ -80,13 +131,58 @@ impl Medium {
     }
 }
 
+/// The partition `state` in the hands of whoever looks from outside.
+struct StatePartition<'a> {
+    medium: &'a mut Medium,
+    extent: Extent,
+}
+
+impl StatePartition<'_> {
+    fn first(&self, offset: u64, bytes: usize) -> Result<u64, DeviceError> {
+        let blocks = (bytes / BLOCK_BYTES) as u64;
+        let part = self.extent.part(offset / BLOCK_BYTES as u64, blocks).ok_or(DeviceError::Range)?;
+        Ok(part.first)
+    }
+}
+
+impl statefs::BlockDevice for StatePartition<'_> {
+    fn physical_block(&self) -> u32 {
+        4096
+    }
+
+    fn length(&self) -> u64 {
+        self.extent.blocks * BLOCK_BYTES as u64
+    }
+
+    fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), DeviceError> {
+        let first = self.first(offset, buffer.len())?;
+        for (block, bytes) in (first..).zip(buffer.as_chunks_mut().0) {
+            *bytes = self.medium.read(block);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), DeviceError> {
+        let first = self.first(offset, data.len())?;
+        for (block, bytes) in (first..).zip(data.as_chunks().0) {
+            self.medium.cache.insert(block, *bytes);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), DeviceError> {
+        self.medium.flush();
+        Ok(())
+    }
+}
+
 /// A disk, which outlives machines.
 #[derive(Clone, Debug)]
 pub struct Disk(pub Rc<RefCell<Medium>>);
 
 impl Default for Disk {
     fn default() -> Self {
-        Disk(Rc::new(RefCell::new(Medium::with_partitions())))
+        Disk(Rc::new(RefCell::new(Medium::with_store())))
     }
 }
 
@@ -107,6 +203,8 @@ pub struct BlockDevice {
     pub failing: u64,
     /// Whether it finishes nothing any more.
     pub silent: bool,
+    /// Whether flushes are answered and not made: a planted bug.
+    pub forgets_flushes: bool,
 }
 
 impl BlockDevice {
@@ -125,6 +223,7 @@ impl BlockDevice {
             astray: 0,
             failing: 0,
             silent: false,
+            forgets_flushes: false,
         }
     }
 
@@ -255,6 +354,7 @@ impl BlockDevice {
     fn work(&mut self, kind: u32, first: u64, data: &[(u64, u64, bool)]) -> Option<u64> {
         let mut medium = self.disk.0.borrow_mut();
         match (kind, data) {
+            (4, []) if self.forgets_flushes => {}
             (4, []) => medium.flush(),
             (0 | 1, &[(address, bytes, into_ram)]) => {
                 let blocks = bytes / BLOCK_BYTES as u64;

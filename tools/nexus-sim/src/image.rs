@@ -36,6 +36,7 @@ pub const PROGRAMS: &[Program] = &[
     ("selftest-driver", selftest_driver::run),
     ("selftest-peer", selftest_peer::run),
     ("selftest-soak", selftest_soak::run),
+    ("statefsd", statefsd::run),
     ("syscall-fuzzer", syscall_fuzzer::run),
     ("virtioblkd", virtioblkd::run),
 ];

@@ -24,17 +24,31 @@ pub enum Mutant {
     LostWakeUp,
     /// A client repeats a call that failed, without end
     UnboundedRetry,
+    /// The disk's driver answers a flush that was not made
+    ForgottenFlush,
+    /// The store answers before its flush
+    EarlyAnswer,
 }
 
 impl Mutant {
     /// Every one.
-    pub const ALL: [Mutant; 5] = [
+    pub const ALL: [Mutant; 7] = [
         Mutant::LeakedCapability,
         Mutant::MissedRestart,
         Mutant::WrongCaller,
         Mutant::LostWakeUp,
         Mutant::UnboundedRetry,
+        Mutant::ForgottenFlush,
+        Mutant::EarlyAnswer,
     ];
+
+    /// The boot argument by which a program that is built with planted bugs knows its own.
+    pub const fn argument(self) -> &'static str {
+        match self {
+            Mutant::EarlyAnswer => " mutant=early-answer",
+            _ => "",
+        }
+    }
 }
 
 /// Every how many acknowledgements [`Mutant::LostWakeUp`] loses one.

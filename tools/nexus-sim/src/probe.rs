@@ -13,16 +13,20 @@ pub const DELEGATE: &str = "rngd";
 /// The name of init.
 pub const INIT: &str = nexus_abi::image::INIT;
 /// What is asked about: every resource of the shipped policy, and such as none of its lines covers.
-pub const RESOURCES: [&str; 12] = [
+pub const RESOURCES: [&str; 16] = [
     "",
     "ns16550a",
     "virtio:entropy",
     "virtio:empty",
     "virtio:block",
     "google,goldfish-rtc",
+    "/state/",
+    "/state/app/",
     "/state/selftest/",
     "/state/selftest/x",
     "/state/selftestx",
+    "/state/user/",
+    "/state/user/x",
     "/state/keystore/",
     "/state/keystore/device",
     "pong",

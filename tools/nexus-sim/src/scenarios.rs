@@ -2,9 +2,11 @@
 
 use crate::invariants::Rest;
 use crate::run::Run;
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use nexus_abi::SystemCall;
 use nexus_abi::records::STATE_EXITED;
+use selftest_soak::steps::{Steps, apply};
+use std::collections::BTreeMap;
 
 /// A story and its name.
 #[derive(Clone, Copy)]
@@ -113,6 +115,20 @@ pub const SCENARIOS: &[Scenario] = &[
         arguments: "selftest",
         is_bare: true,
         tell: bare,
+    },
+    Scenario {
+        name: "state",
+        about: "A writer of the state while store and disk are killed and the power fails: all that was acknowledged is there, nothing is there in part",
+        arguments: "soak state=7 steps=120",
+        is_bare: false,
+        tell: state,
+    },
+    Scenario {
+        name: "losses",
+        about: "Two writers of the state while its service and its disk's driver are killed: both go on, and each finds what was acknowledged",
+        arguments: "soak losses=8",
+        is_bare: false,
+        tell: losses,
     },
     Scenario {
         name: "power-cut",
@@ -358,6 +374,77 @@ fn init_dies(run: &mut Run<'_>, before: &Rest) -> Result<()> {
     run.boot_again()?;
     run.until_prompt()?;
     run.is_well(before)
+}
+
+/// The seed of the writer of the state, as in the scenario's boot arguments.
+const STATE_SEED: u64 = 7;
+/// Changes that the writer of the state makes in a boot.
+const STATE_STEPS: usize = 120;
+
+fn state(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
+    run.restless();
+    let mut base = Stored::new();
+    for _ in 0..2 {
+        run.until_shown("init: up selftest-soak")?;
+        for _ in 0..run.draw(4) {
+            let turns = run.draw(2_000);
+            run.turns(turns)?;
+            let victim = ["statefsd", "virtioblkd", "policyd"][run.draw(3) as usize];
+            run.system().kill(victim);
+        }
+        let turns = run.draw(2_500);
+        run.turns(turns)?;
+        let shown = run.console();
+        let failed =
+            shown.lines().find(|line| line.contains("soak: FAIL") || line.contains("soak: state ended"));
+        ensure!(failed.is_none(), "{}", failed.unwrap_or_default());
+        let acknowledged = acknowledged(&shown);
+        run.boot_again()?;
+        base = is_among_states(run.setup.disk.0.borrow().stored()?, base, acknowledged)?;
+    }
+    run.until_shown("soak: state is written")?;
+    run.settle()?;
+    run.nobody_waits_too_long()
+}
+
+fn losses(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
+    run.restless();
+    // As with the drivers, the clock goes on for a while before each kill.
+    let all = "soak: 8 times the store or its driver was killed under load, and nothing was lost";
+    for _ in 0..600 {
+        let shown = run.console();
+        if shown.contains(all) || shown.contains("soak: FAIL") {
+            break;
+        }
+        run.turns(4_000)?;
+    }
+    let shown = run.console();
+    let failed = shown.lines().find(|line| line.contains("soak: FAIL"));
+    ensure!(failed.is_none(), "{}", failed.unwrap_or_default());
+    ensure!(shown.contains(all), "the kills did not come to their end");
+    run.nobody_waits_too_long()
+}
+
+type Stored = BTreeMap<String, Vec<u8>>;
+
+/// The last step of which the writer says that it was acknowledged.
+fn acknowledged(shown: &str) -> usize {
+    let mut steps = shown.lines().filter_map(|line| line.split_once("soak: state ")?.1.trim().parse().ok());
+    steps.next_back().unwrap_or(0)
+}
+
+/// Demands that what is stored is what it was after some step, none before the last that was acknowledged.
+fn is_among_states(found: Stored, mut state: Stored, acknowledged: usize) -> Result<Stored> {
+    let mut steps = Steps::new(STATE_SEED).take(STATE_STEPS);
+    for number in 0..=STATE_STEPS {
+        if number >= acknowledged && state == found {
+            return Ok(found);
+        }
+        if let Some(step) = steps.next() {
+            apply(&mut state, &step);
+        }
+    }
+    bail!("what is stored is nothing that it ever was since the acknowledged step {acknowledged}")
 }
 
 fn power_cut(run: &mut Run<'_>, before: &Rest) -> Result<()> {

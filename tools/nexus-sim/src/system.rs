@@ -137,11 +137,13 @@ impl System {
         // SAFETY: `ram` is dropped after the kernel, of which the machine is a part.
         let device_ram = unsafe { DeviceRam::new(ram.window(), frames as u64 * PAGE) };
         let machine = Machine::new(clock.clone(), chance.number(), device_ram, setup.disk.clone());
+        machine.block.borrow_mut().forgets_flushes = setup.mutant == Some(Mutant::ForgottenFlush);
         let tree = device_tree(setup.is_bare)?;
+        let arguments = format!("{}{}", setup.arguments, setup.mutant.map_or("", Mutant::argument));
         let lent = simulation::Ram { window: ram.window(), frames, image_frames };
         #[allow(unsafe_code)]
         // SAFETY: `ram` is dropped after the kernel; its other views are the spaces of processes.
-        let kernel = unsafe { Simulation::boot(machine, lent, &tree, &setup.arguments) };
+        let kernel = unsafe { Simulation::boot(machine, lent, &tree, &arguments) };
         Ok(System {
             tasks: BTreeMap::new(),
             processes: BTreeMap::new(),
@@ -408,7 +410,12 @@ impl System {
                     return put.context("a thread that is gone asks");
                 }
                 Request::Breakpoint => {
-                    self.kernel.fault(Fault { cause: FaultCause::Breakpoint, detail: 3, address: 0 });
+                    self.kernel.fault(Fault {
+                        cause: FaultCause::Breakpoint,
+                        detail: 3,
+                        address: 0,
+                        is_of_a_page: false,
+                    });
                     return Ok(());
                 }
                 Request::Trap(trap) => return self.trap(thread, id, trap),

@@ -6,26 +6,55 @@
 //! [`run`].
 #![forbid(unsafe_code)]
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use clap::{Args, Subcommand};
+use partitions::{BLOCK_BYTES, Partition};
+use statefs::{
+    BlockDevice, CheckReport, Entropy, FileDevice, Geometry, KEYS_MAX_HOST, LIST_KEYS_MAX, Options, Store,
+};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
-use statefs::{CheckReport, Entropy, FileDevice, Geometry, KEYS_MAX_HOST, LIST_KEYS_MAX, Options, Store};
+/// Bytes of a unit of a new store.
+const UNIT_BYTES: u32 = 4096;
+/// Units that a segment of a new store has at the most.
+const SEGMENT_UNITS_MAX: u32 = 128;
 
 /// Where the store is.
 #[derive(Debug, Clone, Args)]
 pub struct Image {
     /// The file that holds the store
     pub image: PathBuf,
-    /// Where the store starts in the file, in bytes
-    #[arg(long, default_value_t = 0)]
-    pub offset: u64,
-    /// How long it is, in bytes (to the end of the file)
+    /// Where the store starts in the file, in bytes (at the partition `state` of a disk image, or at its beginning)
+    #[arg(long)]
+    pub offset: Option<u64>,
+    /// How long it is, in bytes (to the end of the partition, or of the file)
     #[arg(long)]
     pub length: Option<u64>,
+}
+
+impl Image {
+    /// Where the store is in the file, and how long.
+    pub fn place(&self) -> Result<(u64, Option<u64>)> {
+        let name = || self.image.display().to_string();
+        let given = (self.offset.unwrap_or(0), self.length);
+        if self.offset.is_some() {
+            return Ok(given);
+        }
+        let file = File::open(&self.image).with_context(name)?;
+        let blocks = file.metadata().with_context(name)?.len() / BLOCK_BYTES as u64;
+        let read = |first: u64, to: &mut [u8]| {
+            file.read_exact_at(to, first * BLOCK_BYTES as u64).map_err(partitions::ReadError::Failed)
+        };
+        let Ok(table) = partitions::read(blocks, read) else { return Ok(given) };
+        let found = table.found.iter().find(|(partition, _)| *partition == Partition::State);
+        let (_, extent) = found.with_context(|| format!("{}: no usable partition `state`", name()))?;
+        let bytes = |blocks: u64| blocks * BLOCK_BYTES as u64;
+        Ok((bytes(extent.first), Some(self.length.unwrap_or(bytes(extent.blocks)))))
+    }
 }
 
 /// What to do with it.
@@ -81,6 +110,15 @@ pub enum Action {
         #[arg(long, default_value_t = 64)]
         mebibytes: u64,
     },
+    /// Make an empty store where there is nothing yet
+    Format {
+        /// Where the store is to be
+        #[command(flatten)]
+        image: Image,
+        /// Also where there is something, which is lost
+        #[arg(long)]
+        erase: bool,
+    },
 }
 
 /// Arguments of `nx statefs`.
@@ -103,6 +141,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<()> {
         Action::Fsck { image, accept } => check(image, *accept, out),
         Action::Dump { image } => dump(image, out),
         Action::Make { image, mebibytes } => make(image, *mebibytes),
+        Action::Format { image, erase } => format(image, *erase),
     }
 }
 
@@ -120,7 +159,8 @@ fn entropy() -> Result<Entropy> {
 
 fn open(image: &Image, writable: bool) -> Result<Store<FileDevice>> {
     let name = || image.image.display().to_string();
-    let device = FileDevice::open(&image.image, image.offset, image.length, writable).with_context(name)?;
+    let (offset, length) = image.place()?;
+    let device = FileDevice::open(&image.image, offset, length, writable).with_context(name)?;
     let options =
         Options { keys_max: KEYS_MAX_HOST as u64, read_only: !writable, ..Options::new(entropy()?) };
     let store = Store::open(device, options).with_context(name)?;
@@ -256,7 +296,28 @@ fn make(path: &Path, mebibytes: u64) -> Result<()> {
         bail!("{} is there already", path.display());
     }
     let bytes = mebibytes.checked_mul(1 << 20).context("too large")?;
-    let geometry = Geometry::for_device(bytes, 4096).context("too small for a store")?;
+    let geometry = geometry(bytes)?;
     let mut device = FileDevice::create(path, bytes)?;
+    Ok(Store::format(&mut device, geometry, entropy()?)?)
+}
+
+/// The shape of a new store: segments of 512 KiB, which a device has memory for, or smaller ones on a small partition.
+fn geometry(bytes: u64) -> Result<Geometry> {
+    let smallest = Geometry::for_device(bytes, UNIT_BYTES).context("too small for a store")?;
+    let units = smallest.segment_units.min(SEGMENT_UNITS_MAX);
+    Geometry::with_segment_units(bytes, UNIT_BYTES, units).context("no shape of a store fits")
+}
+
+/// Makes an empty store; what is there already is refused, unless it is to be erased.
+pub fn format(image: &Image, erase: bool) -> Result<()> {
+    let name = || image.image.display().to_string();
+    let (offset, length) = image.place()?;
+    let mut device = FileDevice::open(&image.image, offset, length, true).with_context(name)?;
+    let mut beginning = [0; 2 * UNIT_BYTES as usize];
+    device.read(0, &mut beginning).map_err(|_| anyhow!("too small for a store")).with_context(name)?;
+    if !erase && beginning.iter().any(|&byte| byte != 0) {
+        bail!("{}: something is there already; `--erase` overwrites it", name());
+    }
+    let geometry = geometry(device.length()).with_context(name)?;
     Ok(Store::format(&mut device, geometry, entropy()?)?)
 }

@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use nx_statefs::Arguments;
+use partitions::{BLOCK_BYTES, Partition, lay_out};
 use std::path::{Path, PathBuf};
 
 #[derive(Parser)]
@@ -89,4 +90,44 @@ fn test_reject_what_is_no_store() {
     let small = image("small.img");
     assert!(run(&["make", text(&small), "--mebibytes", "0"]).is_err());
     assert!(!small.exists());
+}
+
+/// A disk with a partition table, all of whose partitions are empty.
+fn disk(name: &str) -> PathBuf {
+    let path = image(name);
+    let blocks = 24 << 11;
+    let wanted = [(Partition::Scratch, 8 << 11), (Partition::State, 8 << 11)];
+    let mut bytes = vec![0; blocks as usize * BLOCK_BYTES];
+    for (first, piece) in lay_out(blocks, &wanted, || [7; 16]).expect("it has room") {
+        bytes[first as usize * BLOCK_BYTES..][..piece.len()].copy_from_slice(&piece);
+    }
+    std::fs::write(&path, bytes).expect("written");
+    path
+}
+
+#[test]
+fn a_store_on_a_disk_with_partitions_is_made_and_found_by_itself() {
+    let (disk, file) = (disk("partitions.img"), image("partitions.value"));
+    std::fs::write(&file, b"x").expect("written");
+    let before = std::fs::read(&disk).expect("read");
+    assert!(run(&["ls", text(&disk)]).is_err(), "nothing is there yet");
+    run(&["format", text(&disk)]).expect("made");
+    run(&["put", text(&disk), "/state/a", text(&file)]).expect("put");
+    assert_eq!(run(&["get", text(&disk), "/state/a"]).expect("there"), "x");
+    let after = std::fs::read(&disk).expect("read");
+    let scratch_ends = 9 << 20;
+    assert!(after[..scratch_ends] == before[..scratch_ends], "table and other partitions are as they were");
+}
+
+#[test]
+fn test_reject_to_format_what_is_not_empty_unless_it_is_to_be_erased() {
+    let (disk, file) = (disk("erased.img"), image("erased.value"));
+    std::fs::write(&file, b"x").expect("written");
+    run(&["format", text(&disk)]).expect("made");
+    run(&["put", text(&disk), "/state/a", text(&file)]).expect("put");
+    let refused = run(&["format", text(&disk)]).expect_err("something is there");
+    assert!(format!("{refused:#}").contains("--erase"), "{refused:#}");
+    assert_eq!(run(&["get", text(&disk), "/state/a"]).expect("still there"), "x");
+    run(&["format", text(&disk), "--erase"]).expect("erased");
+    assert_eq!(run(&["ls", text(&disk)]).expect("listed"), "");
 }

@@ -4,6 +4,7 @@
 //! prints `BENCH: NAME VALUE UNIT`, and the sizes of what was built are added.
 
 use crate::console::{Line, Lines};
+use crate::disk;
 use crate::guest::{Event, Guest, after_seconds};
 use crate::image::{self, Built};
 use crate::project::{Project, execute};
@@ -14,11 +15,23 @@ use serde::Serialize;
 /// Figures that begin with this are measured on this machine.
 const ON_THIS_MACHINE: &str = "statefs";
 /// Who may print a figure.
-const MEASURERS: [&str; 4] = ["neuron", "nexus-init", "nexus-shell", "selftest-client"];
-/// The boots that measure: their arguments, and the line after which no figure comes. The first is the
-/// boot of `make run`, with nothing but the words that have it measured.
-const BOOTS: [(&str, &str); 2] =
-    [("bench console.origin=1", "BENCH: end"), ("selftest bench=calls console.origin=1", "SELFTEST: end")];
+const MEASURERS: [&str; 5] = ["neuron", "nexus-init", "nexus-shell", "selftest-client", "selftest-soak"];
+
+/// A boot that measures.
+struct Boot {
+    /// Its arguments.
+    append: &'static str,
+    /// The line after which no figure comes.
+    end: &'static str,
+    has_disk: bool,
+}
+
+/// The boots that measure. The first is that of `make run`, with nothing but the words that have it measured.
+const BOOTS: [Boot; 3] = [
+    Boot { append: "bench console.origin=1", end: "BENCH: end", has_disk: false },
+    Boot { append: "selftest bench=calls console.origin=1", end: "SELFTEST: end", has_disk: false },
+    Boot { append: "soak puts=1000 console.origin=1", end: "soak: puts are measured", has_disk: true },
+];
 
 /// Which figures, and how they are told.
 #[derive(Clone, Debug, clap::Args)]
@@ -57,7 +70,7 @@ pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
     }
     let built = image::build(project)?;
     let mut figures = sizes(&built)?;
-    for boot in BOOTS {
+    for boot in &BOOTS {
         figures.extend(measured(project, &built, boot, arguments.timeout)?);
     }
     figures.retain(|figure| {
@@ -96,20 +109,18 @@ fn sizes(built: &Built) -> Result<Vec<Figure>> {
     Ok(image::sizes(built)?.into_iter().map(figure).collect())
 }
 
-fn measured(
-    project: &Project,
-    built: &Built,
-    (append, end): (&str, &str),
-    seconds: u64,
-) -> Result<Vec<Figure>> {
+fn measured(project: &Project, built: &Built, boot: &Boot, seconds: u64) -> Result<Vec<Figure>> {
+    let (directory, end) = (project.path("build/qemu/bench"), boot.end);
+    let disk = boot.has_disk.then(|| disk::of_test(&directory, disk::Condition::New)).transpose()?;
     let machine = Machine {
-        append: append.to_string(),
+        append: boot.append.to_string(),
+        disk,
         count_instructions: true,
         // The clock's alarm counts instructions as well.
         extra: ["-no-reboot", "-rtc", "clock=vm"].map(str::to_string).to_vec(),
         ..Machine::new(built)
     };
-    let mut guest = Guest::start(&machine, &project.path("build/qemu/bench"))?;
+    let mut guest = Guest::start(&machine, &directory)?;
     let deadline = after_seconds(seconds);
     let mut lines = Lines::default();
     let mut figures = Vec::new();

@@ -51,7 +51,8 @@ pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
     let path = project.path(".").join(&arguments.path);
     let wanted: Vec<_> = PARTITIONS.iter().copied().chain(arguments.scratch.then_some(SCRATCH)).collect();
     ensure!(create(&path, &wanted)?, "{} exists; it is left as it is", path.display());
-    println!("{}: a disk with its partitions, all of them empty", path.display());
+    make_store(&path)?;
+    println!("{}: a disk with its partitions, and an empty store on `state`", path.display());
     Ok(())
 }
 
@@ -59,6 +60,7 @@ pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
 pub fn of_person(project: &Project) -> Result<PathBuf> {
     let path = project.path(DISK_FILE);
     if create(&path, PARTITIONS)? {
+        make_store(&path)?;
         println!("Made a disk: {DISK_FILE}. It is kept from now on.");
     }
     Ok(path)
@@ -80,6 +82,12 @@ pub enum Condition {
     Tiny,
     /// The partition `state` is too small.
     SmallState,
+    /// The partition `state` holds nothing.
+    BlankState,
+    /// The partition `state` holds something that is no store.
+    ForeignState,
+    /// An acknowledged value on the partition `state`, that of `/state/user/damaged`, has a flipped bit.
+    DamagedValue,
 }
 
 /// A new disk for a run whose files are in this directory.
@@ -99,10 +107,19 @@ pub fn of_test(directory: &Path, condition: Condition) -> Result<PathBuf> {
     };
     let last = (DISK_BLOCKS - 1) * BLOCK_BYTES as u64;
     match condition {
-        Condition::New | Condition::SmallState => {}
+        Condition::New => make_store(&path)?,
+        Condition::SmallState | Condition::BlankState => {}
+        Condition::ForeignState => damage(&path, state_of(&path)?)?,
+        Condition::DamagedValue => {
+            make_store(&path)?;
+            damage_value(&path)?;
+        }
         Condition::Empty => std::fs::write(&path, vec![0; mebibytes(1) as usize * BLOCK_BYTES])?,
         Condition::Tiny => std::fs::write(&path, vec![0; 64 * BLOCK_BYTES])?,
-        Condition::FirstCopyDamaged => damage(&path, BLOCK_BYTES as u64)?,
+        Condition::FirstCopyDamaged => {
+            make_store(&path)?;
+            damage(&path, BLOCK_BYTES as u64)?;
+        }
         Condition::Damaged => {
             damage(&path, BLOCK_BYTES as u64)?;
             damage(&path, last)?;
@@ -111,7 +128,36 @@ pub fn of_test(directory: &Path, condition: Condition) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Spoils the header of a table, behind its signature.
+/// The disk as `nx statefs` sees it.
+fn image(path: &Path) -> nx_statefs::Image {
+    nx_statefs::Image { image: path.to_path_buf(), offset: None, length: None }
+}
+
+/// Makes an empty store on the partition `state` of a new disk.
+fn make_store(path: &Path) -> Result<()> {
+    nx_statefs::format(&image(path), false)
+}
+
+/// Where the partition `state` begins, in bytes.
+fn state_of(path: &Path) -> Result<u64> {
+    Ok(image(path).place()?.0)
+}
+
+/// Stores a value, and flips a bit of it.
+fn damage_value(path: &Path) -> Result<()> {
+    const VALUE: &[u8] = b"a value whose bits are counted";
+    let value = path.with_extension("value");
+    std::fs::write(&value, VALUE)?;
+    let (image, key) = (image(path), "/state/user/damaged".to_string());
+    let put = nx_statefs::Action::Put { image, key, file: Some(value) };
+    nx_statefs::run(&nx_statefs::Arguments { action: put }, &mut std::io::sink())?;
+    let mut disk = std::fs::read(path)?;
+    let at = disk.windows(VALUE.len()).position(|bytes| bytes == VALUE).context("the value is not there")?;
+    disk[at] ^= 1;
+    Ok(std::fs::write(path, disk)?)
+}
+
+/// Spoils the header of a table, behind its signature; what stands elsewhere is no longer what it was either.
 fn damage(path: &Path, at: u64) -> Result<()> {
     let mut file = OpenOptions::new().write(true).open(path)?;
     file.seek(SeekFrom::Start(at + 60))?;
@@ -168,6 +214,7 @@ mod tests {
     fn the_disk_of_a_test_is_a_new_one_each_time() {
         let directory = tempfile::tempdir().unwrap();
         let path = of_test(directory.path(), Condition::New).unwrap();
+        assert!(nx_statefs::format(&image(&path), false).is_err(), "the store is there");
         std::fs::write(&path, b"left behind").unwrap();
         assert_eq!(of_test(directory.path(), Condition::New).unwrap(), path);
         assert_eq!(std::fs::metadata(&path).unwrap().len(), DISK_BLOCKS * BLOCK_BYTES as u64);

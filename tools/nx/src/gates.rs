@@ -46,6 +46,8 @@ pub enum Gate {
     TestOs,
     /// The whole ladder on two harts, then on four
     TestOsSmp,
+    /// A few power cuts under the whole system, compared from outside
+    TestPower,
     /// People's sessions at the prompt, and boots that must be refused
     TestInteractive,
     /// Documents agree with the sources
@@ -54,7 +56,7 @@ pub enum Gate {
 
 impl Gate {
     /// Every gate, in the order in which they run.
-    pub const ALL: [Gate; 13] = [
+    pub const ALL: [Gate; 14] = [
         Gate::FmtCheck,
         Gate::Drift,
         Gate::ArchCheck,
@@ -67,6 +69,7 @@ impl Gate {
         Gate::Build,
         Gate::TestOs,
         Gate::TestOsSmp,
+        Gate::TestPower,
         Gate::TestInteractive,
     ];
 
@@ -84,6 +87,7 @@ impl Gate {
             | Gate::TestE2e
             | Gate::TestLoom
             | Gate::Build
+            | Gate::TestPower
             | Gate::TestInteractive => 1200,
             _ => 400,
         }
@@ -107,6 +111,7 @@ pub fn run(project: &Project, gate: Gate, doors: &drift::Doors) -> Result<()> {
             os_test::run(project, &os_test::Arguments::for_harts(2))?;
             os_test::run(project, &os_test::Arguments::for_harts(4))
         }
+        Gate::TestPower => simulation::power(project),
         Gate::TestInteractive => interactive::run(project, &interactive::Arguments::default()),
         Gate::Drift => drift::run(project, doors),
     }

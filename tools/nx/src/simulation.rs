@@ -1,7 +1,7 @@
 //! The doors to the simulator, `tools/nexus-sim`: `nx sim`, `nx test e2e`, `nx soak`.
 
 use crate::project::{Project, execute};
-use crate::{coverage, driver_campaign};
+use crate::{coverage, driver_campaign, image};
 use anyhow::{Result, bail};
 use std::process::{Command, Stdio};
 
@@ -51,16 +51,32 @@ pub fn soak(project: &Project, soak: &Soak) -> Result<()> {
             command.arg("soak");
             command
         }
-        "statefs" => campaign(project, "statefs-proofs", "statefs-soak"),
-        "power" => campaign(project, "power-proofs", "power-soak"),
+        "statefs" => campaign(project, "host", "statefs-proofs", "statefs-soak"),
+        "power" => {
+            if soak.rest.iter().any(|word| word == "--machine") {
+                image::build(project)?;
+            }
+            campaign(project, "host", "power-proofs", "power-soak")
+        }
         other => bail!("`{other}` cannot be soaked; `sim`, `statefs`, `power` and `drivers` can"),
     };
     execute(command.arg("--minutes").arg(minutes).args(&soak.rest))
 }
 
-fn campaign(project: &Project, package: &str, program: &str) -> Command {
+/// Boots whose power is cut, which `nx test all` makes.
+const POWER_LIVES: &str = "5";
+
+/// A few power cuts under a machine in QEMU.
+pub fn power(project: &Project) -> Result<()> {
+    image::build(project)?;
+    // As the other tests are compiled, so that little is compiled anew.
+    let mut command = campaign(project, "dev", "power-proofs", "power-soak");
+    execute(command.args(["--machine", "--lives", POWER_LIVES]))
+}
+
+fn campaign(project: &Project, profile: &str, package: &str, program: &str) -> Command {
     let mut command = project.cargo();
-    command.args(["run", "--profile", "host", "--package", package, "--bin", program, "--"]);
+    command.args(["run", "--profile", profile, "--package", package, "--bin", program, "--"]);
     command
 }
 

@@ -49,6 +49,7 @@ fn the_shipped_recipe_names_everyone_of_this_stage() {
             "consoled",
             "rngd",
             "virtioblkd",
+            "statefsd",
             "logd",
             "pong",
             "ping",

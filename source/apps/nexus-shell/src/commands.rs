@@ -7,6 +7,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
+use core::cell::RefCell;
 use core::time::Duration;
 use nexus_abi::records::{
     CapabilityInfo, FaultCause, STATE_ALIVE, STATE_EXITED, STATE_FAULTED, STATE_KILLED,
@@ -20,6 +21,7 @@ use nexus_proto::log::Client as Log;
 use nexus_proto::policy::Client as Policy;
 use nexus_proto::pong::{Client as Pong, Ping};
 use nexus_rt::Environment;
+use nexus_state::State;
 
 /// Time that a service may take to answer a command.
 pub const CALL_PATIENCE: Duration = Duration::from_secs(5);
@@ -44,6 +46,8 @@ pub struct Shell<'a> {
     pub policy: Policy,
     /// The example.
     pub pong: Pong,
+    /// What is kept.
+    pub state: RefCell<State>,
 }
 
 /// One command.
@@ -98,6 +102,7 @@ pub const COMMANDS: &[Command] = &[
         run,
     ),
     command("policy", crate::policy::USAGE, "says who may do what, and by which line", crate::policy::run),
+    command("state", crate::state::USAGE, "reads and writes what outlives the machine", crate::state::run),
     command("ping", "", "calls the service `pong`", ping),
     command("mem", "", "shows the machine's memory", mem),
     command("uptime", "", "shows how long the machine has run", uptime),

@@ -10,11 +10,13 @@ mod commands;
 mod format;
 mod log;
 mod policy;
+mod state;
 mod system_view;
 
 use alloc::string::String;
 use alloc::vec::Vec;
 use commands::Shell;
+use core::cell::RefCell;
 use core::time::Duration;
 use nexus_abi::limits::PAGE_SIZE;
 use nexus_abi::{Error, Kind, system};
@@ -22,6 +24,7 @@ use nexus_ipc::{Bytes, CallError};
 use nexus_proto::console::{Client as Console, ConsoleError, READ_BYTES_MAX, WRITE_BYTES_MAX};
 use nexus_proto::{init, pong};
 use nexus_rt::{Environment, SetupError, error, info};
+use nexus_state::State;
 use shell_line::{Editor, Event, nearest, words};
 
 const PROMPT: &str = "nexus> ";
@@ -50,6 +53,7 @@ fn converse(environment: &Environment) -> Result<(), SetupError> {
         log: nexus_proto::log::Client::new(environment.to_call("log")?),
         policy: nexus_proto::policy::Client::new(environment.to_call("policy")?),
         pong: pong::Client::new(environment.to_call("pong")?),
+        state: RefCell::new(State::open(environment)?),
     };
     let mut editor = Editor::new(PROMPT);
     info!("nexus-shell: ready");
@@ -118,6 +122,11 @@ fn candidates(shell: &Shell<'_>, before: &str) -> Vec<String> {
             system_view::services(shell).unwrap_or_default().into_iter().map(|service| service.name).collect()
         });
     }
+    if let Some(("state", rest)) = before.trim_start().split_once(char::is_whitespace)
+        && !rest.contains(char::is_whitespace)
+    {
+        return state::WORDS.iter().copied().map(String::from).collect();
+    }
     let last =
         before.trim_end_matches(|character: char| !character.is_whitespace()).split_whitespace().last();
     match last {
@@ -141,6 +150,9 @@ fn banner(shell: &Shell<'_>) -> String {
         let kernel = milliseconds(info.init_ticks.saturating_sub(info.boot_ticks));
         let prompt = milliseconds(clock.now().saturating_sub(info.boot_ticks));
         text.push_str(&alloc::format!(": prompt after {prompt} ms, {kernel} of them in the kernel"));
+    }
+    if let Some(reason) = state::absence(shell) {
+        text.push_str(&alloc::format!("\nNothing is kept: {reason}."));
     }
     text.push_str("\n`help` lists the commands, `poweroff` ends the machine, Ctrl-A x leaves QEMU.\n\n");
     text

@@ -255,7 +255,7 @@ fn json(entry: &Entry, author: &str, time: Duration) -> String {
 }
 
 /// A text as JSON writes it.
-fn push_json(to: &mut String, text: &str) {
+pub fn push_json(to: &mut String, text: &str) {
     to.push('"');
     for character in text.chars() {
         match character {

@@ -18,6 +18,7 @@ mod memory;
 mod messages;
 mod policy;
 mod restarts;
+mod state;
 mod tight;
 
 use alloc::format;
@@ -89,8 +90,14 @@ const ENTROPY_PROOFS: &[Proof] = &[
 ];
 
 /// The proofs of a machine with a disk, behind those.
-const DISK_PROOFS: &[Proof] =
-    &[("blk partition", disk::partition), ("blk refusals", disk::refusals), ("blk restart", disk::restart)];
+const DISK_PROOFS: &[Proof] = &[
+    ("blk partition", disk::partition),
+    ("blk refusals", disk::refusals),
+    ("blk restart", disk::restart),
+    ("statefs put", state::put),
+    ("statefs unauthorized access rejected", state::unauthorized),
+    ("statefs persist", state::persist),
+];
 
 /// The proofs of a machine with a second entropy device, behind those.
 const DRILL_PROOFS: &[Proof] = &[("driver stall contained", drills::stall), ("driver hang", drills::hang)];
@@ -107,6 +114,7 @@ struct Subject<'a> {
     log: log::Client,
     rng: rng::Client,
     block: block::Client,
+    state: nexus_proto::state::Client,
     drill: drill::Client,
 }
 
@@ -141,6 +149,7 @@ fn subject(environment: &Environment) -> Result<Subject<'_>, SetupError> {
         log: log::Client::new(environment.to_call("log")?),
         rng: rng::Client::new(environment.to_call("rng")?),
         block: block::Client::new(environment.to_call("block")?),
+        state: nexus_proto::state::Client::new(environment.to_call("state")?),
         drill: drill::Client::new(environment.to_call("drill")?),
     })
 }
@@ -176,6 +185,8 @@ fn prove(subject: &Subject<'_>) -> u64 {
     let drill = proofs_with("drill", drills::has_driver(subject), DRILL_PROOFS);
     for (name, proof) in POLICY_PROOFS.iter().chain(entropy).chain(disk).chain(drill).chain(PROOFS) {
         match proof(subject) {
+            // What is a refusal says so itself.
+            Ok(()) if name.ends_with("rejected") => info!("SELFTEST: {name}"),
             Ok(()) => info!("SELFTEST: {name} ok"),
             Err(reason) => {
                 failures += 1;

@@ -1,10 +1,11 @@
 //! Many rounds of everything that comes and goes, after which every count must be what it was: processes that
 //! init starts and that end or are killed, calls that carry a capability there and back, and a driver that is killed
-//! at any moment; and lines and decisions in a storm, of which each decision must be there or counted.
+//! at any moment; lines and decisions in a storm, of which each decision must be there or counted; and changes of the
+//! state, of which none that was acknowledged may be lost.
 //!
 //! One program for three services: who counts (`selftest-soak`), who hands capabilities back (`soak-peer`), and
 //! who is started and ended (`soak-child`). Boot arguments: `soak spawns=200 calls=20000 drivers=100 drill failures=10
-//! hangs=3 logs=6`.
+//! hangs=3 logs=6 state=7 steps=40 losses=100`.
 #![cfg_attr(target_os = "none", no_std)]
 
 extern crate alloc;
@@ -12,7 +13,10 @@ extern crate alloc;
 mod calls;
 mod drivers;
 mod logs;
+mod losses;
 mod spawns;
+mod state;
+pub mod steps;
 
 use alloc::format;
 use alloc::string::String;
@@ -34,6 +38,10 @@ pub fn run(environment: &Environment) -> u64 {
         "soak-child" if environment.has_argument("draw") => {
             environment.ready();
             drivers::draw_without_end(environment)
+        }
+        "soak-child" if environment.has_argument("write") => {
+            environment.ready();
+            losses::write_without_end(environment)
         }
         "soak-child" => spawns::child(environment),
         "soak-peer" => calls::peer(environment),
@@ -60,6 +68,19 @@ fn rounds(environment: &Environment) -> Result<(), String> {
     let bursts = asked_for(environment, "logs");
     if bursts > 0 {
         logs::storm(environment, bursts)?;
+    }
+    let seed = asked_for(environment, "state");
+    if seed > 0 {
+        state::write(environment, seed, asked_for(environment, "steps"))?;
+    }
+    let puts = asked_for(environment, "puts");
+    if puts > 0 {
+        state::measure(environment, control, puts)?;
+    }
+    let losses = asked_for(environment, "losses");
+    if losses > 0 {
+        losses::rounds(environment, init, losses, asked_for(environment, "seed"))?;
+        info!("soak: {losses} times the store or its driver was killed under load, and nothing was lost");
     }
     let mut spawns = spawns::Spawns { environment, init };
     keep_counts(environment, control, "spawns", |count| spawns.rounds(count))?;

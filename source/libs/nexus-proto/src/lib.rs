@@ -28,6 +28,7 @@ pub mod pong;
 pub mod rng;
 pub mod slow;
 pub mod soak;
+pub mod state;
 
 /// The reference of every service.
 pub const SERVICES: &[&nexus_ipc::ServiceReference] = &[
@@ -47,4 +48,5 @@ pub const SERVICES: &[&nexus_ipc::ServiceReference] = &[
     &rng::REFERENCE,
     &slow::REFERENCE,
     &soak::REFERENCE,
+    &state::REFERENCE,
 ];

@@ -3,7 +3,7 @@
 
 use nexus_abi::Handle;
 use nexus_ipc::{Bytes, Call, Caller, Message, MessageError, Pending, Status};
-use nexus_proto::{block, console, init, log, peer, policy, pong, rng};
+use nexus_proto::{block, console, init, log, peer, policy, pong, rng, state};
 use proptest::prelude::*;
 
 fn comes_back<M: Message + PartialEq + std::fmt::Debug>(message: M) {
@@ -52,6 +52,41 @@ fn log_entry() -> impl Strategy<Value = log::Entry> {
 }
 
 proptest! {
+    #[test]
+    fn the_states_messages_come_back_as_they_went(
+        key in "/state/\\PC{0,60}",
+        (number, expect, operation) in (any::<u64>(), any::<Option<u64>>(), any::<Option<u64>>()),
+        values in prop::collection::vec(prop::option::of(prop::collection::vec(any::<u8>(), 0..99)), 0..20),
+    ) {
+        comes_back(state::Key { key: key.clone() });
+        comes_back(state::Put { key: key.clone(), bytes: number as u32, expect, operation });
+        comes_back(state::Delete { key: key.clone(), expect, operation });
+        comes_back(state::Batch { bytes: number as u32, operation });
+        comes_back(state::List { prefix: key.clone(), after: Some(key.clone()), limit: 3 });
+        comes_back(state::StateError::VersionMismatch { actual: number });
+        comes_back(state::Space { bytes: number, keys: !number, ..state::Space::default() });
+        let error = Some(state::StateError::Corrupt);
+        let listed = state::Listed { key: key.clone(), version: number, bytes: !number, error };
+        comes_back(state::Page { entries: vec![listed; values.len()], has_more: true, is_uncertain: false });
+        let changes = values.iter().map(|value| state::Change { key: &key, value: value.as_deref(), expect });
+        let changes = state::Changes { changes: changes.collect() };
+        let bytes = changes.to_bytes().unwrap();
+        assert_eq!(state::Changes::from_bytes(&bytes), Ok(changes));
+    }
+
+    #[test]
+    fn any_bytes_are_decoded_or_refused_as_the_states(bytes in prop::collection::vec(any::<u8>(), 0..700)) {
+        let _ = state::Key::decode(&bytes);
+        let _ = state::Put::decode(&bytes);
+        let _ = state::Delete::decode(&bytes);
+        let _ = state::Batch::decode(&bytes);
+        let _ = state::List::decode(&bytes);
+        let _ = state::Page::decode(&bytes);
+        let _ = state::Space::decode(&bytes);
+        let _ = state::StateError::decode(&bytes);
+        let _ = state::Changes::from_bytes(&bytes);
+    }
+
     #[test]
     fn the_journals_messages_come_back_as_they_went(
         entries in prop::collection::vec(log_entry(), 0..20),
@@ -172,6 +207,32 @@ fn the_largest_entry_takes_no_more_than_its_texts_and_the_overhead() {
     let page = log::Page { entries: vec![entry], end: u64::MAX, has_more: true };
     let mut bytes = vec![0; log::PAGE_BYTES_MAX];
     assert!(page.encode(&mut bytes).unwrap() <= texts + log::ENTRY_OVERHEAD);
+}
+
+#[test]
+fn the_largest_page_of_keys_and_the_longest_listing_fit_their_messages() {
+    let key = || "x".repeat(state::KEY_BYTES_MAX);
+    let error = Some(state::StateError::VersionMismatch { actual: u64::MAX });
+    let listed = state::Listed { key: key(), version: u64::MAX, bytes: u64::MAX, error };
+    let page =
+        state::Page { entries: vec![listed; state::PAGE_KEYS_MAX], has_more: true, is_uncertain: true };
+    comes_back(page);
+    comes_back(state::List { prefix: key(), after: Some(key()), limit: u32::MAX });
+    let (expect, operation) = (Some(u64::MAX), Some(u64::MAX));
+    comes_back(state::Put { key: key(), bytes: u32::MAX, expect, operation });
+}
+
+#[test]
+fn test_reject_batches_of_too_many_changes_before_memory_is_taken_for_them() {
+    let change = state::Change { key: "/state/a", value: None, expect: None };
+    let changes = |count| state::Changes { changes: vec![change; count] }.to_bytes().unwrap();
+    let most = state::BATCH_CHANGES_MAX;
+    assert!(state::Changes::from_bytes(&changes(most)).is_ok());
+    assert_eq!(state::Changes::from_bytes(&changes(most + 1)), Err(state::BadChanges::TooMany));
+    assert_eq!(state::Changes::from_bytes(&[0xff, 0xff, 0xff, 0xff, 0xf]), Err(state::BadChanges::TooMany));
+    let good = changes(3);
+    assert_eq!(state::Changes::from_bytes(&good[..good.len() - 1]), Err(state::BadChanges::Malformed));
+    assert_eq!(state::Changes::from_bytes(&[&good[..], &[0]].concat()), Err(state::BadChanges::Malformed));
 }
 
 #[test]

@@ -34,7 +34,7 @@ impl System {
             context.registers[STACK_POINTER] = trap.stack;
             context.registers[FRAME_POINTER] = if frames.is_empty() { 0 } else { stack + FRAME_BYTES };
         });
-        self.kernel.fault(Fault { cause: trap.cause, detail: 0, address: trap.address });
+        self.kernel.fault(Fault { cause: trap.cause, detail: 0, address: trap.address, is_of_a_page: true });
         let ended = self.kernel.identity(id).is_none_or(|identity| identity.ended);
         ensure!(ended, "the kernel's tables hold {:#x}, which the process could not reach", trap.address);
         Ok(())
