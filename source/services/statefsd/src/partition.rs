@@ -118,16 +118,18 @@ impl Partition {
                 CallError::Service(BlockError::OutOfRange | BlockError::BadLength) => {
                     return Err(DeviceError::Range);
                 }
-                CallError::Service(BlockError::ReadOnly) => return Err(DeviceError::Io),
+                // The device itself could not: of a read, these bytes are lost.
+                CallError::Service(BlockError::Io | BlockError::ReadOnly) => return Err(DeviceError::Io),
                 _ if is_over => {
                     let is_lost = self.is_dirty;
                     self.close();
                     if is_lost || is_second {
-                        return Err(DeviceError::Io);
+                        return Err(DeviceError::Gone);
                     }
                     is_second = true;
                 }
-                _ => return Err(DeviceError::Io),
+                // No answer in time, or none that there is: nothing is known of the bytes.
+                _ => return Err(DeviceError::Gone),
             }
         }
     }
