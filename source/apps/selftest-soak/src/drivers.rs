@@ -2,6 +2,7 @@
 //! process (`soak-child` with the argument `draw`) never stops asking it.
 
 use crate::PATIENCE;
+use crate::chance::Chance;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -54,7 +55,7 @@ pub struct Drivers<'a> {
     init: Init,
     rng: Rng,
     drill: Drill,
-    chance: u64,
+    chance: Chance,
     last: Vec<u8>,
 }
 
@@ -65,8 +66,7 @@ impl<'a> Drivers<'a> {
     pub fn new(environment: &'a Environment, control: Handle, init: Init, seed: u64) -> Result<Self, String> {
         let rng = Rng::new(environment.to_call("rng").map_err(|error| format!("{error}"))?);
         let drill = Drill::new(environment.to_call("drill").map_err(|error| format!("{error}"))?);
-        // The sequence never leaves 0.
-        Ok(Drivers { environment, control, init, rng, drill, chance: seed.max(1), last: Vec::new() })
+        Ok(Drivers { environment, control, init, rng, drill, chance: Chance::new(seed), last: Vec::new() })
     }
 
     /// Kills the driver so many times. Whoever asks is answered by a successor, and then its device's memory is in
@@ -132,7 +132,7 @@ impl<'a> Drivers<'a> {
 
     fn kill(&mut self) -> Result<(), String> {
         let range = self.environment.clock().ticks(APART_MAX);
-        let pause = self.draw() % range;
+        let pause = self.chance.below(range);
         system::thread_sleep(self.environment.clock().now().saturating_add(pause));
         match self.init.kill(&Target::Name(DRIVER.into()), self.environment.deadline(PATIENCE)) {
             // Between two lives there is nobody to kill.
@@ -161,14 +161,6 @@ impl<'a> Drivers<'a> {
             0 => Ok(()),
             pages => Err(format!("{pages} pages are in quarantine while the driver runs")),
         }
-    }
-
-    /// The next number of a sequence that looks like none (xorshift).
-    fn draw(&mut self) -> u64 {
-        self.chance ^= self.chance << 13;
-        self.chance ^= self.chance >> 7;
-        self.chance ^= self.chance << 17;
-        self.chance
     }
 }
 
