@@ -22,6 +22,9 @@ const SHORT: Duration = Duration::from_millis(20);
 const APART_MAX: Duration = Duration::from_millis(120);
 /// A storm before the counts are taken: tables, slabs and heaps grow to the size that they keep.
 const WARM_UP: Duration = Duration::from_secs(3);
+/// Counts that are the same at so many looks, so far apart, stay.
+const LOOKS: u32 = 10;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 /// Lines that the console keeps; it is full before the counts are taken.
 const LINES: u64 = 600;
 
@@ -46,7 +49,7 @@ impl<'a> Director<'a> {
     pub fn storm(&mut self, seconds: u64) -> Result<(), String> {
         self.fill_the_console();
         self.blow(WARM_UP, true)?;
-        let (before, then) = (Counts::now(self.control)?, self.info()?);
+        let (before, then) = (self.settled()?, self.info()?);
         let (done, kills) = (self.done()?, self.kills);
         let calm = Duration::from_millis(seconds * 1000 / 3);
         self.blow(calm, false)?;
@@ -168,8 +171,21 @@ impl<'a> Director<'a> {
         Err(format!("{name} is not as it should be: {:?}", self.entry(name)?))
     }
 
+    /// The counts, once they stay: a server that is up may not yet have received for the first time.
+    fn settled(&self) -> Result<Counts, String> {
+        let mut counts = Counts::now(self.control)?;
+        let mut same = 0;
+        while same < LOOKS {
+            self.environment.sleep(BETWEEN_LOOKS);
+            let now = Counts::now(self.control)?;
+            same = if now == counts { same + 1 } else { 0 };
+            counts = now;
+        }
+        Ok(counts)
+    }
+
     fn same_as(&self, before: &Counts, what: &str) -> Result<(), String> {
-        before.same_as(&Counts::now(self.control)?).map_err(|reason| format!("{what} {reason}"))
+        before.same_as(&self.settled()?).map_err(|reason| format!("{what} {reason}"))
     }
 
     fn info(&self) -> Result<SystemInfo, String> {
