@@ -22,6 +22,7 @@ use crate::memory::{Granule, Guard, Id, Links};
 use crate::object::process::ProcessShared;
 use crate::object::thread::{Context, Queue, State, ThreadShared};
 use crate::object::{Endpoint, Notification, Process, Thread};
+use crate::schedule::set_outcome;
 use crate::sync::{Held, Nothing};
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
@@ -203,7 +204,7 @@ impl<A: Arch> Kernel<A> {
             self.check_room(hart, &server, &endpoint)?;
         }
 
-        owed.is_given();
+        owed.give();
         reply.renew_reservation();
         server.reply_entry = reply_granule;
         server.state = State::Receiving(endpoint_id);
@@ -275,6 +276,13 @@ impl<A: Arch> Kernel<A> {
     fn process_of_hart(&self, hart: &Hart) -> &ProcessShared {
         // SAFETY: it is the process of the thread that this hart runs, and so alive.
         unsafe { self.memory.view().shared_of_live::<Process>(hart.process) }
+    }
+
+    /// The process of a thread that lives, as its guard shows.
+    #[inline(always)]
+    pub(crate) fn process_of(&self, thread: &Guard<'_, Thread>) -> &ProcessShared {
+        // SAFETY: a process ends after its threads: the teardown goes stage by stage.
+        unsafe { self.memory.view().shared_of_live::<Process>(thread.process.granule()) }
     }
 
     /// The links of a thread that is in a queue, which keeps it alive.
@@ -365,10 +373,28 @@ impl<A: Arch> Kernel<A> {
             notification.bits &= !taken;
             notification.waiter = None;
             thread.wait_sequence = thread.wait_sequence.wrapping_add(1);
-            self.wake(hart, waiter, &mut thread, Ok(taken));
-            self.end_turn_in_time(hart);
+            set_outcome(&mut thread, Ok(taken));
+            if self.goes_first(hart, &thread) {
+                (thread.state, thread.deadline) = (State::Ready, FOREVER);
+                (hart.woken, hart.reschedule) = (Some(waiter), true);
+            } else {
+                self.make_ready(hart, waiter, &mut thread);
+                self.end_turn_in_time(hart);
+            }
         }
         Some(Ok(0))
+    }
+
+    /// Whether a thread that wakes here is to run before the one that runs, and before whoever is ready.
+    #[inline]
+    fn goes_first(&self, hart: &Hart, thread: &Guard<'_, Thread>) -> bool {
+        let class = thread.shared().urgency_number();
+        let current = hart.current.map_or(class, |id| {
+            // SAFETY: a thread that runs is alive.
+            unsafe { self.memory.view().shared_of_live::<Thread>(id.granule()) }.urgency_number()
+        });
+        let is_first = current < class && self.harts[hart.index].ready.load(Relaxed).wrapping_shr(class) == 0;
+        is_first && hart.woken.is_none() && !self.is_out_of_time(thread)
     }
 
     /// A wait for bits of a notification. `None`: nothing was done, and it has to go the long way.
@@ -404,7 +430,11 @@ impl<A: Arch> Kernel<A> {
             return false;
         }
         self.yield_current(hart, held);
-        self.go_on(hart, held)
+        if hart.woken.is_none() || self.is_more_to_do(hart) {
+            return self.go_on(hart, held);
+        }
+        let woken = hart.woken.take();
+        woken.is_some_and(|woken| self.begin_turn(hart, held, woken))
     }
 
     /// Whether something else comes before whoever is ready here.
@@ -423,12 +453,16 @@ impl<A: Arch> Kernel<A> {
             return false;
         }
         let next = self.with_queue(hart.index, |queue| queue.pop(&self.memory));
+        next.is_some_and(|next| self.begin_turn(hart, held, next))
+    }
+
+    /// A thread that is in no queue runs; `false`: it has ended.
+    #[inline]
+    fn begin_turn(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>, id: Id<Thread>) -> bool {
         hart.reschedule = false;
-        next.is_some_and(|next| {
-            self.run(hart, held, next);
-            self.end_turn_in_time(hart);
-            hart.current.is_some()
-        })
+        self.run(hart, held, id);
+        self.end_turn_in_time(hart);
+        hart.current.is_some()
     }
 
     /// Makes sure that the timer ends the turn if somebody else is ready. One that is set too early does no harm.
@@ -470,7 +504,7 @@ impl<'k> Owed<'k> {
 
     /// There is no way back.
     #[inline(always)]
-    fn is_given(self) {
+    fn give(self) {
         core::mem::forget(self);
     }
 }

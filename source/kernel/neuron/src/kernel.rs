@@ -141,6 +141,9 @@ pub struct Hart {
     pub(crate) payer: Option<Id<Process>>,
     /// A thread that is to run next without standing in a queue: the other side of a message.
     pub(crate) handoff: Option<Id<Thread>>,
+    /// A thread that a signal woke, more urgent than `current` and than whoever is ready: it runs next, and is in no
+    /// queue.
+    pub(crate) woken: Option<Id<Thread>>,
     /// Whether somebody more urgent than `current` is ready.
     pub(crate) reschedule: bool,
     /// Harts that must look when this one leaves, one bit each.
@@ -167,6 +170,7 @@ impl Hart {
             payer: None,
             messages: 0,
             handoff: None,
+            woken: None,
             reschedule: false,
             calls: 0,
             running_since: 0,

@@ -30,12 +30,10 @@ pub struct Ring {
     sequence: u64,
     /// The last record that was read by whomever, and where it ends.
     cursor: (u64, usize),
-    /// The number of the process that last bound its doorbell: it is the reader when it reads. Others may
-    /// read too, and nothing depends on them.
-    pub bound_by: Option<u64>,
-    /// The number of the process that reads, while one does.
+    /// The number of the process that last bound its doorbell, while it lives: it is the reader. Others may read too,
+    /// and nothing depends on them.
     pub reader: Option<u64>,
-    /// The last sequence that was read by that process, for who prints when it dies.
+    /// The last sequence that was printed before there was a reader, or read by it, for who prints when it dies.
     pub read_to: u64,
     /// Who is told of new records, and by which bits.
     pub doorbell: Option<(Id<Notification>, u64)>,
@@ -61,7 +59,6 @@ impl Ring {
             count: 0,
             sequence: 1,
             cursor: (0, 0),
-            bound_by: None,
             reader: None,
             read_to: 0,
             doorbell: None,

@@ -57,10 +57,15 @@ impl RunQueue {
         self.occupied.checked_ilog2().and_then(|class| Qos::from_number(class.into()))
     }
 
-    /// Puts a thread at the end of a class.
+    /// Puts a thread that is in no queue at the end of a class.
+    #[inline]
     pub fn push(&mut self, memory: &Memory, thread: Id<Thread>, class: Qos) {
-        memory.shared_at::<Thread>(thread.granule()).set_urgency(class);
-        self.classes[class as usize].push_back(memory, thread);
+        let shared = memory.shared_at::<Thread>(thread.granule());
+        let links = Queue::links(shared);
+        assert!(!links.linked(), "a thread is in a queue already");
+        shared.set_urgency(class);
+        self.classes[class as usize]
+            .push_known(thread.granule(), links, |member| Queue::links(memory.shared_at::<Thread>(member)));
         self.occupied |= 1 << class as u32;
     }
 
@@ -370,6 +375,7 @@ impl<A: Arch> Kernel<A> {
     /// As [`Kernel::leave`], but `None` when nothing can be done before the next interrupt.
     pub(crate) fn choose(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) -> Option<Id<Thread>> {
         self.fast_messages[hart.index].store(hart.messages, Relaxed);
+        self.queue_woken(hart, held);
         loop {
             if let Some(id) = hart.current {
                 if !hart.reschedule {
@@ -391,6 +397,15 @@ impl<A: Arch> Kernel<A> {
             self.look(hart.index);
             self.take_interrupts(hart, held);
             self.let_others_in(hart, held);
+        }
+    }
+
+    /// Whom a signal woke, to run next, stands in the queue like anybody else: something came in between.
+    pub(crate) fn queue_woken(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) {
+        if let Some(woken) = hart.woken.take()
+            && let Some((thread, _)) = self.lock(held, woken)
+        {
+            self.enqueue(hart, woken, &thread);
         }
     }
 
@@ -426,7 +441,7 @@ impl<A: Arch> Kernel<A> {
     /// A thread that is in no queue begins its turn, unless its process has ended.
     pub(crate) fn run(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>, id: Id<Thread>) {
         let Some((thread, _)) = self.lock(held, id) else { return };
-        let Some(process) = self.memory.shared(thread.process) else { return };
+        let process = self.process_of(&thread);
         if process.has_ended() {
             // Out of the queue it stays until the teardown comes to it.
             return;

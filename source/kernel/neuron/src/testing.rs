@@ -388,6 +388,7 @@ impl Machine {
         self.kernel.enter(&mut self.hart, &mut self.held);
         let runs = self.hart.current.is_some();
         self.kernel.note_running(&mut self.hart, None);
+        self.kernel.queue_woken(&mut self.hart, &mut self.held);
         (self.hart.reschedule, self.hart.handoff) = (false, None);
         let Some(state) = self.state(actor) else { return Some(Step::Ended) };
         if self.has_ended(actor.process) {

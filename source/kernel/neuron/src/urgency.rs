@@ -97,8 +97,8 @@ impl<A: Arch> Kernel<A> {
 
     /// Whether a thread works for its own process, whose budget is used up.
     #[inline]
-    pub(crate) fn is_out_of_time(&self, thread: &Thread) -> bool {
-        let Some(shared) = self.memory.shared(thread.process) else { return false };
+    pub(crate) fn is_out_of_time(&self, thread: &Guard<'_, Thread>) -> bool {
+        let shared = self.process_of(thread);
         let may_be = shared.budget.load(Relaxed) == BUDGET_USED_UP && thread.payer == thread.process;
         may_be && self.is_still_out_of_time(thread, shared)
     }

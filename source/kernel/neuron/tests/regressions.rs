@@ -6,7 +6,7 @@ use neuron::testing::{Actor, Machine, PAGE, SCRATCH, Step};
 use nexus_abi::capability::Qos;
 use nexus_abi::limits::FOREVER;
 use nexus_abi::message::{Buffers, CapabilityTransfer, Header, Registers};
-use nexus_abi::records::ProcessParameters;
+use nexus_abi::records::{ProcessParameters, RingRecord};
 use nexus_abi::{Error, Handle, Kind, Rights, SystemCall};
 use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
@@ -524,4 +524,41 @@ fn who_holds_an_answer_that_nobody_waits_for_is_lent_nothing() {
     receive(&mut machine, second, at_second);
     assert_eq!(machine.urgency(second), Some(Qos::Normal), "nobody waits for that answer");
     assert_eq!(machine.urgency(worker), Some(Qos::PerfBurst));
+}
+
+/// The reader of the kernel's ring took what its first read yielded for all that the kernel had printed. With an
+/// interrupt waiting that was a part, and the rest was shown twice.
+#[test]
+fn the_reader_of_the_ring_is_told_what_was_printed_however_many_reads_it_takes() {
+    let mut machine = Machine::new();
+    let reader = machine.process();
+    let control = machine.give_root(reader, Kind::SystemControl);
+    let bell = machine.call(reader, SystemCall::NotificationCreate, &[]).unwrap();
+    let write = |machine: &mut Machine, text: &str| {
+        machine.put(reader, SCRATCH, text.as_bytes());
+        machine.call(reader, SystemCall::RingWrite, &[control, 2, SCRATCH, text.len() as u64]).unwrap();
+    };
+    write(&mut machine, "early one");
+    write(&mut machine, "early two");
+    let printed = machine.call(reader, SystemCall::RingBind, &[control, bell, 1]).unwrap();
+    write(&mut machine, "late one");
+    let head: usize = size_of::<RingRecord>();
+    let mut sequences = Vec::new();
+    // Room for one record a read, as if an interrupt came after each.
+    while machine
+        .call(reader, SystemCall::RingRead, &[control, sequences.last().copied().unwrap_or(0), SCRATCH, 48])
+        .is_ok()
+    {
+        let record: RingRecord = machine.get(reader, SCRATCH);
+        assert!(head + record.text_bytes as usize <= 48);
+        sequences.push(record.sequence);
+    }
+    assert_eq!(sequences.iter().filter(|&&sequence| sequence <= printed).count() + 1, sequences.len());
+    write(&mut machine, "late two");
+    machine.kill(reader.process);
+    machine.settle();
+    let console = machine.console();
+    for (text, times) in [("early one", 1), ("early two", 1), ("late one", 0), ("late two", 1)] {
+        assert_eq!(console.matches(text).count(), times, "{text} in {console}");
+    }
 }

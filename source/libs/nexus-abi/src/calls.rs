@@ -564,7 +564,7 @@ system_calls! {
         WrongKind: "`timer` is not a timer",
         NotPermitted: "the capability lacks ARM",
     }
-    /// Takes records out of the kernel's ring, oldest first, as many as fit or as are copied before an interrupt. From the first read of whoever bound the ring's notification until its death, the kernel prints nothing itself; others may read too, each from its own place.
+    /// Takes records out of the kernel's ring, oldest first, as many as fit or as are copied before an interrupt. From `ring_bind` on until the death of who called it, the kernel prints nothing itself; others may read too, each from its own place.
     RingRead = 41, "ring_read";
     ("control": Capability(Kind::SystemControl, Rights::LOG), "after": Number, "to": OutBytes, "bytes": Bytes)
         -> "bytes that were written";
@@ -590,10 +590,10 @@ system_calls! {
         TooLarge: "the text is longer than one record holds",
         Fault: "`from` is not in readable memory of the caller",
     }
-    /// Names the one notification that is signalled when the kernel's ring gets a record, and makes the caller its reader from its next read on.
+    /// Names the one notification that is signalled when the kernel's ring gets a record, and makes the caller its reader: the kernel prints no more.
     RingBind = 43, "ring_bind";
     ("control": Capability(Kind::SystemControl, Rights::LOG),
-     "notification": Capability(Kind::Notification, Rights::SIGNAL), "bits": Number) -> "0";
+     "notification": Capability(Kind::Notification, Rights::SIGNAL), "bits": Number) -> "the sequence of the last record that the kernel has printed, or that another reader has got";
     {
         InvalidHandle: "`control` or `notification` names no entry",
         StaleHandle: "`control` or `notification` was closed or its object is gone",

@@ -437,9 +437,10 @@ pub fn ring_write(control: Handle, level: RingLevel, text: &str) -> Result<()> {
     invoke(SystemCall::RingWrite, arguments).map(drop)
 }
 
-/// Names the notification that hears of new records in the kernel's ring.
-pub fn ring_bind(control: Handle, notification: Handle, bits: u64) -> Result<()> {
-    invoke(SystemCall::RingBind, [control.0, notification.0, bits, 0, 0, 0]).map(drop)
+/// Names the notification that hears of new records in the kernel's ring; yields the sequence of the last record that
+/// the kernel has printed.
+pub fn ring_bind(control: Handle, notification: Handle, bits: u64) -> Result<u64> {
+    invoke(SystemCall::RingBind, [control.0, notification.0, bits, 0, 0, 0])
 }
 
 /// Tells the machine's figures.

@@ -46,9 +46,9 @@ fn serve(environment: &Environment) -> Result<Infallible, SetupError> {
     // SAFETY: the window was just mapped for good, is large enough, and is this process's alone.
     let uart = Uart::open(unsafe { MmioRegisters::new(registers) });
     system::notification_bind(events)?;
-    system::ring_bind(control, events, KERNEL_BIT)?;
+    let printed = system::ring_bind(control, events, KERNEL_BIT)?;
     system::irq_bind(irq, events, UART_BIT)?;
-    let sources = Sources::open(environment, control)?;
+    let sources = Sources::open(environment, control, printed)?;
     let mut terminal = Terminal::new(uart, sources, environment.has_argument("console.origin=1"));
     info!("consoled: mmio window mapped ok");
     info!("consoled: ready");

@@ -41,7 +41,8 @@ pub struct Sources {
 
 impl Sources {
     /// Maps every ring that this process was handed.
-    pub fn open(environment: &Environment, control: Handle) -> Result<Self, SetupError> {
+    /// Up to the record `printed` the kernel has printed its ring itself.
+    pub fn open(environment: &Environment, control: Handle, printed: u64) -> Result<Self, SetupError> {
         let mut rings = Vec::new();
         for (name, vmo) in environment.capabilities("ring/", Kind::Vmo) {
             let base = environment.map_memory(vmo, RING_BYTES, Rights::READ | Rights::WRITE)?;
@@ -54,13 +55,12 @@ impl Sources {
             vec![(0, String::from("neuron")), (service_id("nexus-init"), String::from("nexus-init"))];
         names.extend(rings.iter().map(|ring| (service_id(&ring.name), ring.name.clone())));
         let merge = Merge::new(rings.len() + 1);
-        Ok(Sources { kernel: KernelRing::new(control, names), rings, merge })
+        Ok(Sources { kernel: KernelRing::new(control, names, printed), rings, merge })
     }
 
     /// The lines that the kernel has printed itself, while nobody read its ring. Asked for once, first.
     pub fn printed_before(&mut self) -> Vec<Line> {
-        self.kernel.refill();
-        self.kernel.lines.drain(..).collect()
+        core::iter::from_fn(|| self.kernel.next_printed()).collect()
     }
 
     /// The next line of anybody.
@@ -117,20 +117,32 @@ struct KernelRing {
     names: Vec<(u64, String)>,
     /// The sequence of the last record that was read.
     after: u64,
+    /// The sequence of the last record that the kernel has printed.
+    printed: u64,
     buffer: Vec<u8>,
-    lines: VecDeque<Line>,
+    /// What was read, each with the sequence of its record.
+    lines: VecDeque<(u64, Line)>,
 }
 
 impl KernelRing {
-    fn new(control: Handle, names: Vec<(u64, String)>) -> Self {
-        KernelRing { control, names, after: 0, buffer: vec![0; TRANSFER_BYTES_MAX], lines: VecDeque::new() }
+    fn new(control: Handle, names: Vec<(u64, String)>, printed: u64) -> Self {
+        let buffer = vec![0; TRANSFER_BYTES_MAX];
+        KernelRing { control, names, after: 0, printed, buffer, lines: VecDeque::new() }
     }
 
     fn next(&mut self) -> Option<Line> {
         if self.lines.is_empty() {
             self.refill();
         }
-        self.lines.pop_front()
+        self.lines.pop_front().map(|(_, line)| line)
+    }
+
+    /// The next line, if the kernel has printed it. A read may end early, so it takes several.
+    fn next_printed(&mut self) -> Option<Line> {
+        if self.lines.is_empty() && self.after < self.printed {
+            self.refill();
+        }
+        self.lines.pop_front_if(|(sequence, _)| *sequence <= self.printed).map(|(_, line)| line)
     }
 
     fn refill(&mut self) {
@@ -140,27 +152,27 @@ impl KernelRing {
                 self.after = lines_of(records, self.after, &self.names, &mut self.lines);
             }
             Err(Error::WouldBlock) => {}
-            Err(error) => self.lines.push_back(Line {
-                ticks: system::ticks(),
-                author: OWN_NAME.into(),
-                text: format!("consoled: the kernel's ring cannot be read: {error}"),
-            }),
+            Err(error) => {
+                let text = format!("consoled: the kernel's ring cannot be read: {error}");
+                let line = Line { ticks: system::ticks(), author: OWN_NAME.into(), text };
+                self.lines.push_back((u64::MAX, line));
+            }
         }
     }
 }
 
 /// Turns records into lines; yields the sequence of the last one.
-fn lines_of(records: &[u8], after: u64, names: &[(u64, String)], lines: &mut VecDeque<Line>) -> u64 {
+fn lines_of(records: &[u8], after: u64, names: &[(u64, String)], lines: &mut VecDeque<(u64, Line)>) -> u64 {
     let mut last = after;
     for (head, text) in ring_records(records) {
         let missing = head.sequence.saturating_sub(last.saturating_add(1));
         if missing > 0 && last > 0 {
             let text = format!("consoled: {missing} lines of the kernel's ring were overwritten unread");
-            lines.push_back(Line { ticks: head.ticks, author: OWN_NAME.into(), text });
+            lines.push_back((head.sequence, Line { ticks: head.ticks, author: OWN_NAME.into(), text }));
         }
         let known = names.iter().find(|(id, _)| *id == head.service_id);
         let author = known.map_or_else(|| format!("{:016x}", head.service_id), |(_, name)| name.clone());
-        lines.push_back(Line { ticks: head.ticks, author, text: escape(text) });
+        lines.push_back((head.sequence, Line { ticks: head.ticks, author, text: escape(text) }));
         last = head.sequence;
     }
     last
@@ -185,7 +197,7 @@ mod tests {
         let mut lines = VecDeque::new();
         let names = [(0, String::from("neuron"))];
         let last = lines_of(bytes, after, &names, &mut lines);
-        (lines.into_iter().map(|line| (line.author, line.text)).collect(), last)
+        (lines.into_iter().map(|(_, line)| (line.author, line.text)).collect(), last)
     }
 
     #[test]

@@ -181,8 +181,11 @@ impl<T: Object, L: LinksOf<T>> List<T, L> {
     /// Takes the first member off the list.
     #[inline]
     pub fn pop_front(&mut self, memory: &Memory) -> Option<Id<T>> {
-        let id = self.first(memory)?;
-        self.remove(memory, id);
+        if self.first == 0 {
+            return None;
+        }
+        let (id, shared) = memory.live_at::<T>(self.first)?;
+        self.pop_known(L::links(shared), |member| Self::links(memory, member));
         Some(id)
     }
 

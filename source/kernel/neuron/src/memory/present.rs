@@ -64,7 +64,7 @@ impl View<'_> {
         if leaf & (VALID | needs) != VALID | needs || page >= self.bytes() {
             return None;
         }
-        Some(self.pointer(page | address as usize % PAGE_SIZE))
+        Some(self.pointer(page | (address as usize % PAGE_SIZE)))
     }
 
     /// The entry for an address in the table of a level at an offset from the base of RAM.

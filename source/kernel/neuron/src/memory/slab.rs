@@ -384,6 +384,13 @@ impl Memory {
         Id::new(granule, slot.head.generation.load(Relaxed))
     }
 
+    /// The object that lives at a granule now, and what is shared of it.
+    #[inline]
+    pub(crate) fn live_at<T: Object>(&self, granule: Granule) -> Option<(Id<T>, &T::Shared)> {
+        let slot = self.slot::<T>(granule)?;
+        Some((Id::new(granule, slot.head.generation.load(Relaxed))?, &slot.shared))
+    }
+
     /// Takes the lock of a live object; `None` if it is gone.
     #[inline]
     pub(crate) fn lock_slot<T: Object>(&self, id: Id<T>) -> Option<Guard<'_, T>> {

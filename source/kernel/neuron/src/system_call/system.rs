@@ -54,14 +54,11 @@ impl<A: Arch> Kernel<A> {
         Ok(written as u64)
     }
 
-    /// Whoever bound the doorbell and reads is the reader until it dies; what it asks for is what it has not got.
+    /// What the reader asks for is what it has not got, unless that was printed.
     fn acknowledge(&self, number: u64, after: u64) {
         let mut ring = self.ring.lock();
-        let is_first = ring.reader.is_none();
-        if ring.bound_by == Some(number) && (is_first || ring.reader == Some(number)) {
-            ring.reader = Some(number);
-            // All that came before the first read was printed already.
-            ring.read_to = if is_first { ring.newest() } else { after.min(ring.newest()) };
+        if ring.reader == Some(number) {
+            ring.read_to = ring.read_to.max(after.min(ring.newest()));
         }
     }
 
@@ -99,8 +96,12 @@ impl<A: Arch> Kernel<A> {
         }
         let mut ring = self.ring.lock();
         ring.doorbell = Some((notification, bits));
-        ring.bound_by = Some(request.caller.shared.process_id.load(Relaxed));
-        Ok(0)
+        if ring.reader.is_none() {
+            // All that came before was printed.
+            ring.read_to = ring.newest();
+        }
+        ring.reader = Some(request.caller.shared.process_id.load(Relaxed));
+        Ok(ring.read_to)
     }
 
     pub(super) fn system_info(&self, mut request: Request<'_, '_, '_>) -> Outcome {
