@@ -115,7 +115,7 @@ impl<A: Arch> Kernel<A> {
         caller.message.has_buffers = false;
         if LONG {
             let room = endpoint.max_bytes.into();
-            self.with_buffers((process, &mut caller), (target, &server), sent, words, room)?;
+            self.with_buffers((process, &mut caller), (target, &mut server), sent, words, room)?;
         }
 
         endpoint.receivers.pop_known(Queue::links(to), |member| self.queue_links(member));
@@ -199,7 +199,7 @@ impl<A: Arch> Kernel<A> {
         }
         server.message.has_buffers = false;
         if LONG {
-            let ends = ((process, &mut **server), (target, &**caller));
+            let ends = ((process, &mut **server), (target, &mut **caller));
             self.with_buffers(ends.0, ends.1, sent, words, MESSAGE_BYTES_MAX as u64)?;
             self.check_room(hart, &server, &endpoint)?;
         }
@@ -229,7 +229,7 @@ impl<A: Arch> Kernel<A> {
     fn with_buffers(
         &self,
         (from, sender): (&ProcessShared, &mut Thread),
-        (to, receiver): (&ProcessShared, &Thread),
+        (to, receiver): (&ProcessShared, &mut Thread),
         sent: &Sent,
         words: &mut [u64; REGISTER_WORDS],
         room: u64,
@@ -244,12 +244,14 @@ impl<A: Arch> Kernel<A> {
             // Capabilities that come are told there.
             sender.context.set_argument(3, sent.buffers);
         }
-        let (ours, theirs, bytes) = (&sender.message, &receiver.message, sent.bytes());
+        let (ours, theirs, bytes) = (&sender.message, &mut receiver.message, sent.bytes());
         if bytes > REGISTER_BYTES as u64 {
             let fits = bytes <= room && bytes <= theirs.buffers.receive_bytes;
             if !fits || !ours.has_buffers || !theirs.has_buffers {
                 return None;
             }
+            // Whoever's message stands there in part: not any more.
+            theirs.part_of = 0;
             let source = (from, ours.buffers.send_address);
             self.copy_present(source, (to, theirs.buffers.receive_address), bytes as usize)?;
             *words = [0; REGISTER_WORDS];
