@@ -115,7 +115,7 @@ impl<A: Arch> Kernel<A> {
         caller.message.has_buffers = false;
         if LONG {
             let room = endpoint.max_bytes.into();
-            self.with_buffers((process, &mut caller), (target, &mut server), sent, words, room)?;
+            self.with_buffers((process, &mut caller), (target, &mut server), sent, words, room, me.raw())?;
         }
 
         endpoint.receivers.pop_known(Queue::links(to), |member| self.queue_links(member));
@@ -200,7 +200,7 @@ impl<A: Arch> Kernel<A> {
         server.message.has_buffers = false;
         if LONG {
             let ends = ((process, &mut **server), (target, &mut **caller));
-            self.with_buffers(ends.0, ends.1, sent, words, MESSAGE_BYTES_MAX as u64)?;
+            self.with_buffers(ends.0, ends.1, sent, words, MESSAGE_BYTES_MAX as u64, me.raw())?;
             self.check_room(hart, &server, &endpoint)?;
         }
 
@@ -233,6 +233,7 @@ impl<A: Arch> Kernel<A> {
         sent: &Sent,
         words: &mut [u64; REGISTER_WORDS],
         room: u64,
+        sent_by: u64,
     ) -> Option<()> {
         let ours = &mut sender.message;
         if sent.buffers != 0 {
@@ -250,8 +251,10 @@ impl<A: Arch> Kernel<A> {
             if !fits || !ours.has_buffers || !theirs.has_buffers {
                 return None;
             }
-            // Whoever's message stands there in part: not any more.
-            theirs.part_of = 0;
+            // Whoever's message stands there in part, unless it is this one: not any more.
+            if theirs.part_of != sent_by {
+                theirs.part_of = 0;
+            }
             let source = (from, ours.buffers.send_address);
             self.copy_present(source, (to, theirs.buffers.receive_address), bytes as usize)?;
             *words = [0; REGISTER_WORDS];
