@@ -192,6 +192,7 @@ fn a_copy_does_not_go_on_where_an_earlier_call_was_given_up() {
     let (server, [(caller, target), _]) = server_and_callers(&mut machine);
     let again = machine.call(caller, SystemCall::CapDup, &[target, Rights::CALL.bits().into()]).unwrap();
     assert_eq!(machine.message_once(caller, SystemCall::Call, &long_call(target, 65_536)), None);
+    assert_eq!(machine.resume_once(caller), None, "a second page");
     let sibling = machine.thread(caller.process);
     machine.call(sibling, SystemCall::CapClose, &[target]).unwrap();
     assert_eq!(machine.resume_once(caller), Some(Step::Done(Err(Error::StaleHandle))));
