@@ -132,7 +132,10 @@ impl<'a> Director<'a> {
             Run { name: caller.into(), arguments: format!("{phase} seed={}", self.chance.below(1 << 20)) };
         match self.init.run(&request, self.environment.deadline(SHORT)) {
             // Whoever runs a program waits for its end; this one has none.
-            Err(CallError::Kernel(Error::TimedOut)) => self.wait_for(caller, |entry| entry.process_id != 0),
+            // On a slow machine init may have ended it by now.
+            Err(CallError::Kernel(Error::TimedOut)) => {
+                self.wait_for(caller, |entry| entry.process_id != 0 || is_late(entry))
+            }
             other => Err(format!("{caller} was run and ended: {other:?}")),
         }
     }
@@ -150,7 +153,7 @@ impl<'a> Director<'a> {
 
     /// Whether init ended it because it was not ready in time.
     fn was_late(&self, name: &str) -> Result<bool, String> {
-        Ok(self.entry(name)?.last_end.contains("not ready"))
+        Ok(is_late(&self.entry(name)?))
     }
 
     fn kill_server(&mut self, server: &str) -> Result<(), String> {
@@ -220,4 +223,9 @@ impl<'a> Director<'a> {
             }
         }
     }
+}
+
+/// Whether init ended its last process because that was not ready in time.
+fn is_late(entry: &ServiceEntry) -> bool {
+    entry.last_end.contains("not ready")
 }
