@@ -89,7 +89,7 @@ fn begin(environment: &Environment) -> Result<Desk<'static>, String> {
     }
     // From then on its counts stay.
     while server.set_up.load(Relaxed) < MORE_WORKERS as u64 + 2 {
-        system::thread_yield();
+        environment.sleep(core::time::Duration::from_millis(1));
     }
     info!("{}: ready", environment.name());
     environment.ready();
