@@ -74,7 +74,7 @@ test:
 bench *arguments:
     {{nx}} bench {{arguments}}
 
-# A long campaign with a limit in minutes: `just soak statefs 10`, `just soak power 10` (with `--machine`: in QEMU), `just soak sim 10`, `just soak drivers 10`.
+# A long campaign with a limit in minutes: `just soak statefs 10`, `just soak power 10` (with `--machine`: in QEMU), `just soak sim 10`, `just soak drivers 10`, `just soak storm 10 --smp 4 --seed 1`.
 soak what minutes *arguments:
     {{nx}} soak {{what}} {{minutes}} {{arguments}}
 

@@ -43,3 +43,4 @@ pub mod script;
 pub mod setup;
 pub mod simulation;
 pub mod sources;
+pub mod storm_campaign;

@@ -73,7 +73,13 @@ fn the_shipped_recipe_names_everyone_of_this_stage() {
             "selftest-intruder",
             "selftest-soak",
             "soak-peer",
-            "soak-child"
+            "soak-child",
+            "storm-gust",
+            "storm-gale",
+            "storm-caller-1",
+            "storm-caller-2",
+            "storm-caller-3",
+            "storm-mapper"
         ]
     );
     let uart = &manifest.service("consoled").unwrap().devices[0];

@@ -1,9 +1,10 @@
 //! Calls that carry a capability there and back, by the kernel's own calls.
 
 use crate::PATIENCE;
+use crate::storm::counts::{Counts, TELL};
 use alloc::format;
 use alloc::string::String;
-use nexus_abi::limits::{FOREVER, PAGE_SIZE};
+use nexus_abi::limits::{FOREVER, PAGE_SIZE, REGISTER_BYTES};
 use nexus_abi::message::{Buffers, CapabilityTransfer, Header, Registers};
 use nexus_abi::{Handle, Kind, Rights, system};
 use nexus_rt::{Environment, error, info};
@@ -11,12 +12,13 @@ use nexus_rt::{Environment, error, info};
 /// A message without bytes that carries one capability.
 const ONE_CAPABILITY: Header = Header::new(1, 0, 1);
 
-/// Who hands every capability back.
+/// Who hands every capability back, and adds up what others count.
 pub fn peer(environment: &Environment) -> u64 {
     let Ok(endpoint) = environment.capability("serve/soak", Kind::Endpoint) else {
         error!("soak: FAIL the peer has no endpoint");
         return 1;
     };
+    let mut sums = Counts::default();
     info!("soak-peer: ready");
     environment.ready();
     let mut registers = Registers::default();
@@ -28,9 +30,15 @@ pub fn peer(environment: &Environment) -> u64 {
             error!("soak: FAIL the peer: {error}");
             return 1;
         }
-        let came = buffers.received_capabilities[0];
-        buffers.send_capabilities[0] = CapabilityTransfer::moved(came, Rights::READ);
-        registers.header = ONE_CAPABILITY;
+        if registers.header.label() == TELL {
+            sums.add(&registers.words);
+            registers.words = sums.0;
+            registers.header = Header::new(0, REGISTER_BYTES as u32, 0);
+        } else {
+            let came = buffers.received_capabilities[0];
+            buffers.send_capabilities[0] = CapabilityTransfer::moved(came, Rights::READ);
+            registers.header = ONE_CAPABILITY;
+        }
         // SAFETY: as above.
         outcome = unsafe { system::reply_recv(endpoint, &mut registers, Some(&mut buffers), FOREVER) };
     }

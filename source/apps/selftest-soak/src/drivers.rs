@@ -2,6 +2,7 @@
 //! process (`soak-child` with the argument `draw`) never stops asking it.
 
 use crate::PATIENCE;
+use crate::chance::Chance;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -57,7 +58,7 @@ pub struct Drivers<'a> {
     init: Init,
     rng: Rng,
     drill: Drill,
-    chance: u64,
+    chance: Chance,
     last: Vec<u8>,
     /// Kills in a row that the policy gave no answer about.
     unanswered: u32,
@@ -70,14 +71,13 @@ impl<'a> Drivers<'a> {
     pub fn new(environment: &'a Environment, control: Handle, init: Init, seed: u64) -> Result<Self, String> {
         let rng = Rng::new(environment.to_call("rng").map_err(|error| format!("{error}"))?);
         let drill = Drill::new(environment.to_call("drill").map_err(|error| format!("{error}"))?);
-        // The sequence never leaves 0.
         Ok(Drivers {
             environment,
             control,
             init,
             rng,
             drill,
-            chance: seed.max(1),
+            chance: Chance::new(seed),
             last: Vec::new(),
             unanswered: 0,
         })
@@ -154,7 +154,7 @@ impl<'a> Drivers<'a> {
     /// Yields whether there was somebody to kill.
     fn kill(&mut self) -> Result<bool, String> {
         let clock = self.environment.clock();
-        let pause = APART_MIN + clock.duration(self.draw() % clock.ticks(APART_MAX - APART_MIN));
+        let pause = APART_MIN + clock.duration(self.chance.below(clock.ticks(APART_MAX - APART_MIN)));
         self.environment.sleep(pause);
         match self.init.kill(&Target::Name(DRIVER.into()), self.environment.deadline(PATIENCE)) {
             Ok(()) => {
@@ -192,14 +192,6 @@ impl<'a> Drivers<'a> {
             0 => Ok(()),
             pages => Err(format!("{pages} pages are in quarantine while the driver runs")),
         }
-    }
-
-    /// The next number of a sequence that looks like none (xorshift).
-    fn draw(&mut self) -> u64 {
-        self.chance ^= self.chance << 13;
-        self.chance ^= self.chance >> 7;
-        self.chance ^= self.chance << 17;
-        self.chance
     }
 }
 

@@ -3,20 +3,22 @@
 //! at any moment; lines and decisions in a storm, of which each decision must be there or counted; and changes of the
 //! state, of which none that was acknowledged may be lost.
 //!
-//! One program for three services: who counts (`selftest-soak`), who hands capabilities back (`soak-peer`), and
-//! who is started and ended (`soak-child`). Boot arguments: `soak spawns=200 calls=20000 drivers=100 drill failures=10
-//! hangs=3 logs=6 state=7 steps=40 losses=100`.
+//! One program for several services: who counts (`selftest-soak`), who hands capabilities back (`soak-peer`), who is
+//! started and ended (`soak-child`), and those of the [`storm`]. Boot arguments: `soak spawns=200 calls=20000 drivers=100
+//! drill failures=10 hangs=3 logs=6 state=7 steps=40 losses=100`, or `soak storm=60 seed=1`.
 #![cfg_attr(target_os = "none", no_std)]
 
 extern crate alloc;
 
 mod calls;
+mod chance;
 mod drivers;
 mod logs;
 mod losses;
 mod spawns;
 mod state;
 pub mod steps;
+mod storm;
 
 use alloc::format;
 use alloc::string::String;
@@ -45,6 +47,9 @@ pub fn run(environment: &Environment) -> u64 {
         }
         "soak-child" => spawns::child(environment),
         "soak-peer" => calls::peer(environment),
+        "storm-gust" | "storm-gale" => storm::server::serve(environment),
+        "storm-mapper" => storm::mapper::run(environment),
+        name if name.starts_with("storm-caller") => storm::caller::run(environment),
         _ => soak(environment),
     }
 }
@@ -86,7 +91,11 @@ fn rounds(environment: &Environment) -> Result<(), String> {
     keep_counts(environment, control, "spawns", |count| spawns.rounds(count))?;
     let mut calls = calls::Calls::new(environment)?;
     keep_counts(environment, control, "calls", |count| calls.rounds(count))?;
-    let kills = asked_for(environment, "drivers");
+    let (kills, seconds) = (asked_for(environment, "drivers"), asked_for(environment, "storm"));
+    if seconds > 0 {
+        let seed = asked_for(environment, "seed");
+        return storm::director::Director::new(environment, control, init, seed)?.storm(seconds);
+    }
     if kills > 0 {
         let mut drivers = drivers::Drivers::new(environment, control, init, asked_for(environment, "seed"))?;
         drivers.rounds(kills)?;
@@ -118,12 +127,7 @@ fn keep_counts(
     let begun = environment.clock().now();
     rounds(number)?;
     let took = environment.clock().duration(environment.clock().now().saturating_sub(begun));
-    let after = Counts::now(control)?;
-    if after != before {
-        error!("soak: before: {before:?}");
-        error!("soak: after: {after:?}");
-        return Err(format!("{number} {what} changed the counts"));
-    }
+    before.same_as(&Counts::now(control)?).map_err(|reason| format!("{number} {what} {reason}"))?;
     info!("soak: {number} {what} in {} ms leave every count as it was", took.as_millis());
     Ok(())
 }
@@ -142,7 +146,7 @@ struct Counts {
     /// Pages in use that no process's account shows.
     unaccounted: u64,
     quarantined: u64,
-    /// Of each process: its number, capabilities in its table, pages that it has reserved.
+    /// Of each process: its service, capabilities in its table, pages that it has reserved.
     of_each: Vec<(u64, u32, u64)>,
 }
 
@@ -158,8 +162,10 @@ impl Counts {
             };
             after = status.process_id;
             populated += status.populated_pages;
-            of_each.push((status.process_id, status.capabilities, status.reserved_pages));
+            of_each.push((status.service_id, status.capabilities, status.reserved_pages));
         }
+        // One that was restarted has a higher number than before.
+        of_each.sort_unstable();
         Ok(Counts {
             processes: info.processes,
             threads: info.threads,
@@ -167,5 +173,25 @@ impl Counts {
             quarantined: info.quarantined_pages,
             of_each,
         })
+    }
+
+    /// Whether others are these; if not, those that differ.
+    fn same_as(&self, after: &Counts) -> Result<(), String> {
+        if self == after {
+            return Ok(());
+        }
+        let totals =
+            |counts: &Counts| [counts.processes, counts.threads, counts.unaccounted, counts.quarantined];
+        let only = |these: &Counts, those: &Counts| -> Vec<_> {
+            these.of_each.iter().filter(|one| !those.of_each.contains(one)).copied().collect()
+        };
+        // Short, for a line holds little.
+        Err(format!(
+            "changed the counts: {:?} {:?} became {:?} {:?}",
+            totals(self),
+            only(self, after),
+            totals(after),
+            only(after, self)
+        ))
     }
 }

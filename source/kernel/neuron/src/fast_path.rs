@@ -115,7 +115,7 @@ impl<A: Arch> Kernel<A> {
         caller.message.has_buffers = false;
         if LONG {
             let room = endpoint.max_bytes.into();
-            self.with_buffers((process, &mut caller), (target, &server), sent, words, room)?;
+            self.with_buffers((process, &mut caller), (target, &mut server), sent, words, room, me.raw())?;
         }
 
         endpoint.receivers.pop_known(Queue::links(to), |member| self.queue_links(member));
@@ -200,8 +200,8 @@ impl<A: Arch> Kernel<A> {
         }
         server.message.has_buffers = false;
         if LONG {
-            let ends = ((process, &mut **server), (target, &**caller));
-            self.with_buffers(ends.0, ends.1, sent, words, MESSAGE_BYTES_MAX as u64)?;
+            let ends = ((process, &mut **server), (target, &mut **caller));
+            self.with_buffers(ends.0, ends.1, sent, words, MESSAGE_BYTES_MAX as u64, me.raw())?;
             self.check_room(hart, &server, &endpoint)?;
         }
 
@@ -230,10 +230,11 @@ impl<A: Arch> Kernel<A> {
     fn with_buffers(
         &self,
         (from, sender): (&ProcessShared, &mut Thread),
-        (to, receiver): (&ProcessShared, &Thread),
+        (to, receiver): (&ProcessShared, &mut Thread),
         sent: &Sent,
         words: &mut [u64; REGISTER_WORDS],
         room: u64,
+        sent_by: u64,
     ) -> Option<()> {
         let ours = &mut sender.message;
         if sent.buffers != 0 {
@@ -245,11 +246,15 @@ impl<A: Arch> Kernel<A> {
             // Capabilities that come are told there.
             sender.context.set_argument(3, sent.buffers);
         }
-        let (ours, theirs, bytes) = (&sender.message, &receiver.message, sent.bytes());
+        let (ours, theirs, bytes) = (&sender.message, &mut receiver.message, sent.bytes());
         if bytes > REGISTER_BYTES as u64 {
             let fits = bytes <= room && bytes <= theirs.buffers.receive_bytes;
             if !fits || !ours.has_buffers || !theirs.has_buffers {
                 return None;
+            }
+            // Whoever's message stands there in part, unless it is this one: not any more.
+            if theirs.part_of != sent_by {
+                theirs.part_of = 0;
             }
             let source = (from, ours.buffers.send_address);
             self.copy_present(source, (to, theirs.buffers.receive_address), bytes as usize)?;

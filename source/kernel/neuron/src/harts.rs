@@ -99,6 +99,7 @@ impl<A: Arch> Kernel<A> {
         let shared = &self.harts[hart.index];
         if shared.called.swap(false, Relaxed) {
             shared.acknowledged.fetch_add(1, Relaxed);
+            self.go_on_with_the_ended(held);
         }
         let Some(id) = hart.current else { return };
         let Some((mut thread, _)) = self.lock(held, id) else { return };
@@ -108,8 +109,13 @@ impl<A: Arch> Kernel<A> {
         if self.memory.shared(process).is_some_and(ProcessShared::has_ended) {
             // Its teardown waits for this.
             self.stop_running(hart, &mut thread);
-            drop(thread);
-            let (mut structure, _) = self.structure(held);
+        }
+    }
+
+    /// A hart that was called is here: the teardown of whatever waited for that looks anew who runs.
+    fn go_on_with_the_ended(&self, held: &mut Held<'_, Nothing>) {
+        let (mut structure, _) = self.structure(held);
+        while let Some(process) = structure.called_off.pop_front(&self.memory) {
             structure.push_ended(&self.memory, process);
             self.begin_reclaiming();
         }

@@ -30,6 +30,8 @@ pub struct StructureState {
     pub processes: List<Process, All>,
     /// Ended processes that still have something.
     pub ended: List<Process, ReclaimProcess>,
+    /// Those of which a hart that was called may still run a thread: they go on when a hart that was called comes in.
+    pub called_off: List<Process, ReclaimProcess>,
     /// Memory that nobody can reach any more and whose pages go back step by step.
     pub unreachable: List<Vmo, ReclaimVmo>,
     /// Every device window.
@@ -216,6 +218,7 @@ impl<A: Arch> Kernel<A> {
             structure: SpinLock::new(StructureState {
                 processes: List::new(),
                 ended: List::new(),
+                called_off: List::new(),
                 unreachable: List::new(),
                 devices: List::new(),
                 next_process_id: 1,

@@ -82,7 +82,9 @@ impl<A: Arch> Kernel<A> {
         Delivery::Done
     }
 
-    /// Copies a long payload, going on where an earlier attempt with the same peer was interrupted.
+    /// Copies a long payload, going on where an earlier attempt with the same peer was interrupted, unless somebody
+    /// else wrote into the receiver's buffer meanwhile. Then all of it is copied anew, and other harts wait until that
+    /// is done: or two that copy to one receiver would undo each other's work for ever.
     fn copy_payload(
         &self,
         held: &mut Held<'_, sync::Thread>,
@@ -102,11 +104,13 @@ impl<A: Arch> Kernel<A> {
             (&mut *pair.receiver, pair.sender_id, &mut *pair.sender)
         };
         let mut progress = Progress { peer: peer_id.raw(), sequence: peer.wait_sequence, bytes: 0 };
-        let before = runner.message.progress;
-        if (before.peer, before.sequence) == (progress.peer, progress.sequence) {
+        let before = core::mem::take(&mut runner.message.progress);
+        let had_begun = (before.peer, before.sequence) == (progress.peer, progress.sequence);
+        let part_of = core::mem::replace(&mut pair.receiver.message.part_of, pair.sender_id.raw());
+        let was_undone = had_begun && part_of != pair.sender_id.raw();
+        if had_begun && !was_undone {
             progress.bytes = before.bytes.min(bytes);
         }
-        runner.message.progress = Progress::default();
         let (from, to) = (pair.sender.process, pair.receiver.process);
         while progress.bytes < bytes {
             let done = progress.bytes as u64;
@@ -118,7 +122,11 @@ impl<A: Arch> Kernel<A> {
                 Err(delivery) => return delivery,
             };
             progress.bytes += chunk;
-            if progress.bytes < bytes && self.interrupt_pending(pair.hart) {
+            let gives_way = || match was_undone {
+                true => self.arch.interrupt_pending(),
+                false => self.interrupt_pending(pair.hart),
+            };
+            if progress.bytes < bytes && gives_way() {
                 let runner = if pair.sender_runs { &mut pair.sender } else { &mut pair.receiver };
                 runner.message.progress = progress;
                 return Delivery::Interrupted;

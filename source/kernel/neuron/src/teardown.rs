@@ -120,8 +120,11 @@ impl<A: Arch> Kernel<A> {
         let any = self.lock(held, process)?.0.account.any::<Thread>(&self.memory);
         let Some(thread) = any else { return Some(Teardown::Capabilities { next: 0 }) };
         if self.call_off(hart, process) {
-            // It goes on once those harts have let go of its threads.
-            self.structure(held).0.ended.remove(&self.memory, process);
+            // It goes on once those harts have come in. Nothing else would tell: on the fast path such a thread may have
+            // given way to one of another process before.
+            let (mut structure, _) = self.structure(held);
+            structure.ended.remove(&self.memory, process);
+            structure.called_off.push_back(&self.memory, process);
             return None;
         }
         if hart.current == Some(thread)

@@ -2,7 +2,8 @@
 //! outcome is the same.
 
 use neuron::testing::{Actor, Machine, PAGE, SCRATCH, Step};
-use nexus_abi::limits::TRANSFER_BYTES_MAX;
+use nexus_abi::limits::{FOREVER, TRANSFER_BYTES_MAX};
+use nexus_abi::message::{Buffers, Header, Registers};
 use nexus_abi::records::{CapabilityInfo, ProcessParameters, RingRecord};
 use nexus_abi::{Error, Kind, Rights, SystemCall};
 use std::sync::atomic::Ordering::Relaxed;
@@ -144,4 +145,58 @@ fn holders_are_told_one_after_the_other() {
         }
     }
     assert_eq!(found, [(of, vmo), (of, copy), (number(&mut machine, other), handed)]);
+}
+
+/// A server that waits, and who may call it: each with 64 KiB of a byte of its own to send.
+fn server_and_callers(machine: &mut Machine) -> (Actor, [(Actor, u64); 2]) {
+    let server = machine.process();
+    let endpoint = machine.call(server, SystemCall::EndpointCreate, &[10, 65_536, 0]).unwrap();
+    let room = Buffers { receive_address: SCRATCH + PAGE, receive_bytes: 65_536, ..Buffers::default() };
+    machine.put(server, SCRATCH, &room);
+    let receive = Registers { target: endpoint, buffers: SCRATCH, deadline: FOREVER, ..Registers::default() };
+    let callers = [1u8, 2].map(|byte| {
+        let caller = machine.process_of_rank(20);
+        machine.put(caller, SCRATCH, &Buffers { send_address: SCRATCH + PAGE, ..Buffers::default() });
+        machine.put(caller, SCRATCH + PAGE, [byte; 65_536].as_slice());
+        (caller, machine.hand(server, endpoint, caller, Rights::CALL))
+    });
+    assert_eq!(machine.message(server, SystemCall::Receive, &receive), Step::Waits);
+    (server, callers)
+}
+
+fn long_call(target: u64, bytes: u32) -> Registers {
+    let header = Header::new(0, bytes, 0);
+    Registers { target, header, buffers: SCRATCH, deadline: FOREVER, ..Registers::default() }
+}
+
+/// Two copies to one receiver that interrupts came between each went on where they had been: the server got the
+/// beginning of one message with the end of the other.
+#[test]
+fn a_copy_to_a_buffer_that_another_wrote_into_begins_anew() {
+    let (mut machine, _) = interrupted();
+    let (server, [first, second]) = server_and_callers(&mut machine);
+    for (caller, target) in [first, second] {
+        assert_eq!(machine.message_once(caller, SystemCall::Call, &long_call(target, 65_536)), None);
+        assert_eq!(machine.resume_once(caller), None, "a second page");
+    }
+    while machine.resume_once(first.0).is_none() {}
+    assert_eq!(machine.registers(server).header.bytes(), 65_536);
+    assert_eq!(machine.bytes(server, SCRATCH + PAGE, 65_536), [1; 65_536]);
+}
+
+/// A call that ended in part of its copy left behind how far it had come, and the next one to the same receiver went on
+/// from there: the server got the beginning of the message that had been given up.
+#[test]
+fn a_copy_does_not_go_on_where_an_earlier_call_was_given_up() {
+    let (mut machine, _) = interrupted();
+    let (server, [(caller, target), _]) = server_and_callers(&mut machine);
+    let again = machine.call(caller, SystemCall::CapDup, &[target, Rights::CALL.bits().into()]).unwrap();
+    assert_eq!(machine.message_once(caller, SystemCall::Call, &long_call(target, 65_536)), None);
+    assert_eq!(machine.resume_once(caller), None, "a second page");
+    let sibling = machine.thread(caller.process);
+    machine.call(sibling, SystemCall::CapClose, &[target]).unwrap();
+    assert_eq!(machine.resume_once(caller), Some(Step::Done(Err(Error::StaleHandle))));
+    machine.put(caller, SCRATCH + PAGE, [3u8; 65_536].as_slice());
+    assert_eq!(machine.message(caller, SystemCall::Call, &long_call(again, 65_536)), Step::Waits);
+    assert_eq!(machine.bytes(server, SCRATCH + PAGE, 65_536), [3; 65_536]);
 }

@@ -18,6 +18,8 @@ pub mod bulk;
 pub mod busy;
 pub mod console;
 pub mod drill;
+pub mod gale;
+pub mod gust;
 pub mod helper;
 pub mod init;
 pub mod log;
@@ -38,6 +40,8 @@ pub const SERVICES: &[&nexus_ipc::ServiceReference] = &[
     &busy::REFERENCE,
     &console::REFERENCE,
     &drill::REFERENCE,
+    &gale::REFERENCE,
+    &gust::REFERENCE,
     &helper::REFERENCE,
     &init::REFERENCE,
     &log::REFERENCE,

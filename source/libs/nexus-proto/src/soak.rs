@@ -6,4 +6,6 @@ nexus_ipc::service! {
     endpoint "soak", max_bytes 64, error ();
     /// Answers with the capability that came.
     immediate once pass(()) -> () = 1;
+    /// Adds eight counts to those that it keeps, and answers with the sums.
+    immediate once tell(()) -> () = 2;
 }

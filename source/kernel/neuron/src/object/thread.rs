@@ -145,6 +145,8 @@ pub struct Outgoing {
     pub via: (Granule, u32),
     /// How far a long payload was copied, and to or from whom.
     pub progress: Progress,
+    /// Raw id of the thread whose message stands in part in this one's buffer, as far as its copy came; 0: nobody's.
+    pub part_of: u64,
     /// Memory that the call lends.
     pub leases: [Lease; LEASES_MAX],
     /// How many of them there are.

@@ -21,6 +21,7 @@ use crate::kernel::{Hart, Kernel};
 use crate::memory::Id;
 use crate::memory::user::UserHeld;
 use crate::object::process::ProcessShared;
+use crate::object::thread::Progress;
 use crate::object::{Process, Thread};
 use crate::schedule::set_outcome;
 use crate::sync::{Held, Nothing};
@@ -84,6 +85,12 @@ impl<A: Arch> Kernel<A> {
             Some(call) => self.dispatch(call, Request { hart, held, caller, arguments }),
             None => Err(Stop::Error(Error::UnknownCall)),
         };
+        if !matches!(outcome, Err(Stop::Again))
+            && let Some((mut body, _)) = self.lock(held, thread)
+        {
+            // The next message is another one, also if it goes to the same receiver.
+            body.message.progress = Progress::default();
+        }
         let result = match outcome {
             Ok(value) => Ok(value),
             Err(Stop::Error(error)) => Err(error),
