@@ -39,7 +39,7 @@ pub fn run(project: &Project, minutes: u64, rest: &[String]) -> Result<()> {
     while seed == options.seed || Instant::now() < end {
         let machine = Machine {
             harts: options.smp,
-            append: format!("soak storm={STORM_SECONDS} seed={seed}"),
+            append: format!("soak storm storm={STORM_SECONDS} seed={seed}"),
             extra: vec!["-no-reboot".to_string()],
             ..Machine::new(&built)
         };

@@ -5,7 +5,7 @@
 //!
 //! One program for several services: who counts (`selftest-soak`), who hands capabilities back (`soak-peer`), who is
 //! started and ended (`soak-child`), and those of the [`storm`]. Boot arguments: `soak spawns=200 calls=20000 drivers=100
-//! drill failures=10 hangs=3 logs=6 state=7 steps=40 losses=100`, or `soak storm=60 seed=1`.
+//! drill failures=10 hangs=3 logs=6 state=7 steps=40 losses=100`, or `soak storm storm=60 seed=1`.
 #![cfg_attr(target_os = "none", no_std)]
 
 extern crate alloc;
