@@ -475,6 +475,8 @@ pub(crate) fn may_ever_start(service: &Service, arguments: &str) -> bool {
 impl Server for Supervisor<'_> {
     fn list(&mut self, _caller: Caller, (): ()) -> Result<Services, InitError> {
         let services = self.parts.manifest.services.iter().zip(&self.slots);
+        // What another boot argument is for is no part of this system.
+        let services = services.filter(|(service, _)| may_ever_start(service, self.parts.arguments));
         let entries = services.map(|(service, slot)| ServiceEntry {
             name: service.name.clone(),
             service_id: service_id(&service.name),
