@@ -339,7 +339,8 @@ struct Owed<'k> {
 impl<'k> Owed<'k> {
     #[inline(always)]
     fn take(caller: &'k ThreadShared, sequence: u64) -> Option<Self> {
-        caller.open_call.take(sequence).then_some(Owed { caller, sequence })
+        // Made only if it was there: one that is dropped puts it there.
+        caller.open_call.take(sequence).then(|| Owed { caller, sequence })
     }
 
     /// There is no way back.

@@ -586,3 +586,24 @@ fn an_answer_that_another_thread_received_goes_the_long_way() {
         assert_eq!(machine.fast_messages() - before, u64::from(is_own));
     }
 }
+
+/// An answer to a caller that had given up went the fast way as far as the look whether that call is open, and made it
+/// so: later the same answer would have been taken for one to whatever that thread waited for.
+#[test]
+fn an_answer_that_comes_too_late_opens_nothing() {
+    let mut machine = Machine::new();
+    let server = machine.process();
+    let client = machine.process_of_rank(30);
+    let endpoint = machine.call(server, SystemCall::EndpointCreate, &[10, 64, 0]).unwrap();
+    let target = machine.hand(server, endpoint, client, Rights::CALL);
+    let receive = Registers { target: endpoint, deadline: FOREVER, ..Registers::default() };
+    assert_eq!(machine.message(server, SystemCall::Receive, &receive), Step::Waits);
+    let deadline = machine.now() + 1_000;
+    let call = Registers { target, deadline, ..Registers::default() };
+    assert_eq!(machine.message(client, SystemCall::Call, &call), Step::Waits);
+    machine.advance_to(deadline);
+    assert_eq!(machine.result(client), Err(Error::TimedOut));
+    let answer = Registers { reply: machine.registers(server).reply, ..receive };
+    assert_eq!(machine.message(server, SystemCall::ReplyReceive, &answer), Step::Done(Err(Error::PeerGone)));
+    machine.audit();
+}
