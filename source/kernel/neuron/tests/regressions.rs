@@ -564,18 +564,24 @@ fn the_reader_of_the_ring_is_told_what_was_printed_however_many_reads_it_takes()
     }
 }
 
+/// A server that waits for calls, how it receives, and a client with its capability to call.
+fn with_a_server_that_waits() -> (Machine, Actor, Actor, Registers, u64) {
+    let mut machine = Machine::new();
+    let server = machine.process();
+    let client = machine.process_of_rank(30);
+    let endpoint = machine.call(server, SystemCall::EndpointCreate, &[10, 64, 0]).unwrap();
+    let target = machine.hand(server, endpoint, client, Rights::CALL);
+    let receive = Registers { target: endpoint, deadline: FOREVER, ..Registers::default() };
+    assert_eq!(machine.message(server, SystemCall::Receive, &receive), Step::Waits);
+    (machine, server, client, receive, target)
+}
+
 /// Two threads of a server had one Reply; the second looked at its entry while the first answered and the entry became
 /// another call's, and so could answer that. The fast way is only for whoever received the call.
 #[test]
 fn an_answer_that_another_thread_received_goes_the_long_way() {
     for is_own in [true, false] {
-        let mut machine = Machine::new();
-        let server = machine.process();
-        let client = machine.process_of_rank(30);
-        let endpoint = machine.call(server, SystemCall::EndpointCreate, &[10, 64, 0]).unwrap();
-        let target = machine.hand(server, endpoint, client, Rights::CALL);
-        let receive = Registers { target: endpoint, deadline: FOREVER, ..Registers::default() };
-        assert_eq!(machine.message(server, SystemCall::Receive, &receive), Step::Waits);
+        let (mut machine, server, client, receive, target) = with_a_server_that_waits();
         let call = Registers { target, deadline: FOREVER, ..Registers::default() };
         assert_eq!(machine.message(client, SystemCall::Call, &call), Step::Waits);
         let answer = Registers { reply: machine.registers(server).reply, ..receive };
@@ -591,13 +597,7 @@ fn an_answer_that_another_thread_received_goes_the_long_way() {
 /// so: later the same answer would have been taken for one to whatever that thread waited for.
 #[test]
 fn an_answer_that_comes_too_late_opens_nothing() {
-    let mut machine = Machine::new();
-    let server = machine.process();
-    let client = machine.process_of_rank(30);
-    let endpoint = machine.call(server, SystemCall::EndpointCreate, &[10, 64, 0]).unwrap();
-    let target = machine.hand(server, endpoint, client, Rights::CALL);
-    let receive = Registers { target: endpoint, deadline: FOREVER, ..Registers::default() };
-    assert_eq!(machine.message(server, SystemCall::Receive, &receive), Step::Waits);
+    let (mut machine, server, client, receive, target) = with_a_server_that_waits();
     let deadline = machine.now() + 1_000;
     let call = Registers { target, deadline, ..Registers::default() };
     assert_eq!(machine.message(client, SystemCall::Call, &call), Step::Waits);
