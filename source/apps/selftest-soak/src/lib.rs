@@ -175,22 +175,30 @@ impl Counts {
         })
     }
 
+    fn totals(&self) -> [u64; 4] {
+        [self.processes, self.threads, self.unaccounted, self.quarantined]
+    }
+
+    /// Whether others differ in nothing but what services reserve in their own accounts.
+    fn differ_in_heaps_alone(&self, after: &Counts) -> bool {
+        let services = |counts: &Counts| -> Vec<u64> { counts.of_each.iter().map(|of| of.0).collect() };
+        self.totals() == after.totals() && services(self) == services(after)
+    }
+
     /// Whether others are these; if not, those that differ.
     fn same_as(&self, after: &Counts) -> Result<(), String> {
         if self == after {
             return Ok(());
         }
-        let totals =
-            |counts: &Counts| [counts.processes, counts.threads, counts.unaccounted, counts.quarantined];
         let only = |these: &Counts, those: &Counts| -> Vec<_> {
             these.of_each.iter().filter(|one| !those.of_each.contains(one)).copied().collect()
         };
         // Short, for a line holds little.
         Err(format!(
             "changed the counts: {:?} {:?} became {:?} {:?}",
-            totals(self),
+            self.totals(),
             only(self, after),
-            totals(after),
+            after.totals(),
             only(after, self)
         ))
     }
