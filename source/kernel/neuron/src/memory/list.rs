@@ -52,7 +52,12 @@ impl<T: Object, L: LinksOf<T>> Default for List<T, L> {
 impl<T: Object, L: LinksOf<T>> List<T, L> {
     /// An empty list.
     pub const fn new() -> Self {
-        List { first: 0, marker: PhantomData }
+        Self::from_first(0)
+    }
+
+    /// The list that has this first member (0: none), for one whose first is kept as a number.
+    pub(crate) const fn from_first(first: Granule) -> Self {
+        List { first, marker: PhantomData }
     }
 
     /// Whether nothing is on it.

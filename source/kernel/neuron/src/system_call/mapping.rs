@@ -116,6 +116,7 @@ impl<A: Arch> Kernel<A> {
     pub(crate) fn map(&self, held: &mut Held<'_, Nothing>, wanted: &Wanted) -> Result<(), Error> {
         let protection = Protection::user(wanted.rights).ok_or(Error::WriteExecute)?;
         let (_structure, mut held) = self.structure(held);
+        self.memory.derivations(wanted.parent)?;
         let tables = tables_for(wanted.base, wanted.bytes);
         let mapping = Mapping {
             process: wanted.process,

@@ -106,7 +106,7 @@ impl<A: Arch> Kernel<A> {
         (thread.message.session, thread.message.lease_count) = (session, 0);
         match header.capabilities() {
             0 => Ok(()),
-            count => self.freeze(&mut held, &mut thread, count),
+            count => self.freeze(request.caller.thread, &mut thread, count),
         }
     }
 
@@ -196,6 +196,7 @@ impl<A: Arch> Kernel<A> {
         let class = thread.shared().urgency();
         body.shared().count(class);
         body.callers.push_back(&self.memory, caller);
+        self.memory.join_users(thread.message.via, caller);
         self.arm(hart, caller, &mut thread, deadline);
         drop(thread);
         let server = body.shared().server.load(Relaxed);

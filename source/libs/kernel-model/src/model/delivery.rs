@@ -145,6 +145,9 @@ impl Model {
         if message.caps.iter().any(|one| self.would_be_owed_upwards(self.caps[&one.cap].object, to)) {
             return Err(Refused::Sender(Error::WouldDeadlock));
         }
+        for copied in message.caps.iter().filter(|one| !one.moved) {
+            self.check_depth(copied.cap).map_err(Refused::Sender)?;
+        }
         if self.processes[to].used + message.caps.len() as u32 > self.processes[to].used_max {
             return Err(Refused::Receiver(Error::NoSlots));
         }
