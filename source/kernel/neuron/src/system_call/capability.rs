@@ -353,11 +353,6 @@ impl<A: Arch> Kernel<A> {
     /// Takes one derived capability back, after the calls that wait through it, or carry it, have failed: one a step.
     fn revoke_entry_step(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>, granule: Granule) {
         let slot = self.memory.capability_slot(granule);
-        if slot.is_husk() {
-            // Nothing derives from it any more; its entry is freed with the other husks.
-            self.memory.node_unlink(granule);
-            return;
-        }
         let user = match slot.frozen() {
             true => self.memory.id_at::<Thread>(slot.owner()),
             false => self.memory.user_of(slot),
@@ -366,6 +361,9 @@ impl<A: Arch> Kernel<A> {
             // New ones would otherwise come as fast as they go.
             slot.take_back();
             self.end_wait(hart, held, user, Err(Error::Revoked));
+        } else if slot.is_husk() {
+            // Nothing derives from it any more; its entry is freed with the other husks.
+            self.memory.node_unlink(granule);
         } else if let Some(process) = self.memory.id_at::<Process>(slot.owner()) {
             self.close_entry(hart, held, process, granule);
         }
