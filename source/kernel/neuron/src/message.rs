@@ -309,6 +309,10 @@ impl<A: Arch> Kernel<A> {
                         return Err(Error::InvalidArgument);
                     }
                     check_transfer(slot.frozen(), &capability, transfer.rights, transfer.mode)?;
+                    // Else a revocation would not find them.
+                    if transfer.mode == CAP_MOVE && slot.has_users() {
+                        return Err(Error::Busy);
+                    }
                     slot.freeze(carrier.granule());
                     Ok(capability.granule)
                 });

@@ -266,3 +266,33 @@ fn a_process_that_may_receive_twice_ends_one_generation() {
     let id = machine.objects_of::<Endpoint>(client.process)[0];
     assert_eq!(machine.with(id, |endpoint| endpoint.generation), Some(2));
 }
+
+/// Between the end of a server and its teardown a call is not for its threads, nor is a post: they wait for a successor.
+#[test]
+fn what_comes_after_a_servers_end_waits_for_its_successor() {
+    let (mut machine, me, client) = stage();
+    let endpoint = endpoint_of(&mut machine, client);
+    let served = machine.hand(client, endpoint, me, Rights::RECEIVE);
+    let servers: Vec<Actor> = (0..3 * A_STEP).map(|_| machine.thread(me.process)).collect();
+    for &server in &servers {
+        let receive = to_receive(&mut machine, server, served);
+        assert_eq!(machine.message(server, SystemCall::Receive, &receive), Step::Waits);
+    }
+    machine.kill(me.process);
+    let poster = machine.thread(client.process);
+    assert_eq!(machine.call(poster, SystemCall::Post, &[endpoint, Header::new(7, 0, 0).0]), Ok(0));
+    assert_eq!(machine.message(client, SystemCall::Call, &to(endpoint)), Step::Waits);
+    machine.settle();
+    assert!(machine.waits(client), "the call was not lost with the server");
+    machine.audit();
+    let successor = machine.process();
+    let served = machine.hand(poster, endpoint, successor, Rights::RECEIVE);
+    let receive = to_receive(&mut machine, successor, served);
+    let mut arrivals = Vec::new();
+    for _ in 0..2 {
+        assert!(matches!(machine.message(successor, SystemCall::Receive, &receive), Step::Done(Ok(_))));
+        arrivals.push(machine.registers(successor).header.label());
+    }
+    arrivals.sort_unstable();
+    assert_eq!(arrivals, [0, 7], "the call and the post");
+}

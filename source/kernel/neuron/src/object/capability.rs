@@ -204,12 +204,16 @@ impl CapabilitySlot {
         self.set_flag(TAKEN_BACK, true);
     }
 
-    /// Its capability was handed over; its place in the tree, and its room in the table, stay for a while. `next` is the
-    /// husk after it.
+    /// Its capability was handed over; its place in the tree, and its room in the table, stay for a while.
+    /// `next` is the husk after it (0: none).
     pub fn make_husk(&self, next: Granule) {
-        self.renew();
         self.kind.store(HUSK, Relaxed);
         self.link.store(next, Relaxed);
+    }
+
+    /// Whether calls that came through it wait to be received.
+    pub fn has_users(&self) -> bool {
+        self.users.load(Relaxed) != 0
     }
 
     /// Whether only its place in the tree is left.
@@ -401,10 +405,10 @@ impl Memory {
         if slot.handle() != handle {
             return Err(Error::StaleHandle);
         }
-        let capability = slot.read(granule).ok_or(Error::InvalidHandle)?;
-        if slot.kind.load(Relaxed) & TAKEN_BACK != 0 {
+        if slot.kind.load(Relaxed) & (TAKEN_BACK | HUSK) != 0 {
             return Err(Error::StaleHandle);
         }
+        let capability = slot.read(granule).ok_or(Error::InvalidHandle)?;
         Ok((slot, capability))
     }
 

@@ -190,15 +190,13 @@ impl Memory {
         Ok(count)
     }
 
-    /// A node below this one that has no children.
-    pub fn deepest(&self, granule: Granule) -> Option<Granule> {
-        let mut node = self.node(granule).child();
-        if node == 0 {
-            return None;
+    /// A node without children that derives from this one, or is this one.
+    pub fn deepest(&self, mut granule: Granule) -> Granule {
+        loop {
+            match self.node(granule).child() {
+                0 => return granule,
+                child => granule = child,
+            }
         }
-        while self.node(node).child() != 0 {
-            node = self.node(node).child();
-        }
-        Some(node)
     }
 }

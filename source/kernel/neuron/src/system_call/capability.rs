@@ -15,7 +15,7 @@ use nexus_abi::records::CapabilityInfo;
 use nexus_abi::{Error, Handle, Kind, Rights};
 
 /// Nodes of the tree that one step moves before interrupts are let in.
-const NODES_A_STEP: usize = 32;
+const NODES_A_STEP: usize = 8;
 /// Capabilities, mappings or waiting calls that one step of a revocation ends.
 const REVOKED_A_STEP: usize = 8;
 
@@ -332,32 +332,32 @@ impl<A: Arch> Kernel<A> {
 
     /// Takes back a few of what derives from a capability that is being revoked; yields whether that was all.
     fn revoke_step(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>, root: Granule) -> bool {
+        let mut place = root;
         for _ in 0..REVOKED_A_STEP {
-            let Some(granule) = self.memory.deepest(root) else {
+            place = self.memory.deepest(place);
+            if place == root {
                 self.memory.capability_slot(root).set_revoking(false);
                 return true;
+            }
+            let parent = self.memory.node(place).parent();
+            let is_gone = match self.memory.node_of(place) {
+                NodeOf::Capability => self.revoke_entry_step(hart, held, place),
+                NodeOf::Mapping => self.memory.id_at::<Mapping>(place).is_none_or(|mapping| {
+                    let (mut structure, mut held) = self.structure(held);
+                    self.unmap_step(&mut structure, &mut held, mapping)
+                }),
             };
-            match self.memory.node_of(granule) {
-                NodeOf::Capability => self.revoke_entry_step(hart, held, granule),
-                NodeOf::Mapping => {
-                    if let Some(mapping) = self.memory.id_at::<Mapping>(granule) {
-                        let (mut structure, mut held) = self.structure(held);
-                        self.unmap_step(&mut structure, &mut held, mapping);
-                    }
-                }
+            if is_gone {
+                place = parent;
             }
         }
         false
     }
 
     /// Takes one derived capability back, after the calls that wait through it, or carry it, have failed: one a step.
-    fn revoke_entry_step(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>, granule: Granule) {
+    /// Yields whether it is out of the tree.
+    fn revoke_entry_step(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>, granule: Granule) -> bool {
         let slot = self.memory.capability_slot(granule);
-        if slot.is_husk() {
-            // Nothing derives from it any more; its entry is freed with the other husks.
-            self.memory.node_unlink(granule);
-            return;
-        }
         let user = match slot.frozen() {
             true => self.memory.id_at::<Thread>(slot.owner()),
             false => self.memory.user_of(slot),
@@ -366,9 +366,15 @@ impl<A: Arch> Kernel<A> {
             // New ones would otherwise come as fast as they go.
             slot.take_back();
             self.end_wait(hart, held, user, Err(Error::Revoked));
-        } else if let Some(process) = self.memory.id_at::<Process>(slot.owner()) {
-            self.close_entry(hart, held, process, granule);
+            return false;
         }
+        if slot.is_husk() {
+            // Nothing derives from it any more; its entry is freed with the other husks.
+            self.memory.node_unlink(granule);
+            return true;
+        }
+        let process = self.memory.id_at::<Process>(slot.owner());
+        process.is_none_or(|process| self.close_entry(hart, held, process, granule))
     }
 
     /// One step of what is left of capabilities that were handed over; yields whether there was something to do.

@@ -5,10 +5,11 @@ use super::{Outcome, Request, Stop};
 use crate::arch::Arch;
 use crate::kernel::{Hart, Kernel, StructureState};
 use crate::memory::list::LinksOf;
-use crate::memory::{Granule, Id};
+use crate::memory::{Granule, Guard, Id};
 use crate::object::capability::Capability;
 use crate::object::endpoint::Ending;
-use crate::object::{Endpoint, Post, Session};
+use crate::object::thread::State;
+use crate::object::{Endpoint, Post, Process, Session, Thread};
 use crate::sync::{self, Held};
 use core::sync::atomic::Ordering::Relaxed;
 use nexus_abi::limits::{MESSAGE_BYTES_MAX, MESSAGE_CAPABILITIES_MAX, POST_CREDIT, RANK_MAX, REGISTER_BYTES};
@@ -61,6 +62,9 @@ impl<A: Arch> Kernel<A> {
             via: (capability.granule, slot.generation()),
         };
         let (mut body, mut held) = self.lock(request.held, endpoint).ok_or(Error::StaleHandle)?;
+        if !self.pass_over_the_ended(&mut held, &mut body) {
+            return Err(Stop::Again);
+        }
         if let Some(receiver) = body.pop_any(&self.memory)
             && let Some((mut thread, _)) = self.lock(&mut held, receiver)
         {
@@ -154,6 +158,7 @@ impl<A: Arch> Kernel<A> {
             return;
         }
         let Some((mut body, mut held)) = self.lock(held, endpoint) else { return };
+        while !self.pass_over_the_ended(&mut held, &mut body) {}
         let Some(receiver) = body.pop_any(&self.memory) else {
             body.gone.push_back(&self.memory, id);
             return;
@@ -166,6 +171,36 @@ impl<A: Arch> Kernel<A> {
             thread.wait_sequence += 1;
             self.make_ready(hart, receiver, &mut thread);
         }
+    }
+
+    /// Threads that wait here first, and whose process has ended, wait no longer: what comes is not for them, and the
+    /// teardown finds them wherever they are. Yields whether those were all.
+    pub(super) fn pass_over_the_ended(
+        &self,
+        held: &mut Held<'_, sync::Object>,
+        body: &mut Guard<'_, Endpoint>,
+    ) -> bool {
+        for _ in 0..WAITS_A_STEP {
+            let mut more = false;
+            if let Some(first) = body.listeners.first(&self.memory).filter(|&id| self.has_ended(id)) {
+                body.listeners.remove(&self.memory, first);
+                more |= self.lock(held, first).map(|(mut thread, _)| thread.state = State::Ready).is_some();
+            }
+            if let Some(first) = body.receivers.first(&self.memory).filter(|&id| self.has_ended(id)) {
+                body.receivers.remove(&self.memory, first);
+                more |= self.lock(held, first).map(|(mut thread, _)| thread.state = State::Ready).is_some();
+            }
+            if !more {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether a thread's process has ended, and the teardown has not come to the thread yet.
+    fn has_ended(&self, thread: Id<Thread>) -> bool {
+        let process = self.memory.shared_at::<Thread>(thread.granule()).process.load(Relaxed);
+        self.memory.shared_at::<Process>(process).has_ended()
     }
 
     pub(super) fn endpoint_seal(&self, request: Request<'_, '_, '_>) -> Outcome {

@@ -136,6 +136,9 @@ impl<A: Arch> Kernel<A> {
     fn call_once(&self, request: &mut Request<'_, '_, '_>, endpoint: Id<Endpoint>) -> Outcome {
         let (mut body, mut held) = self.lock(request.held, endpoint).ok_or(Error::StaleHandle)?;
         let caller = request.caller.thread;
+        if !self.pass_over_the_ended(&mut held, &mut body) {
+            return Err(Stop::Again);
+        }
         let Some(receiver) = body.receivers.first(&self.memory) else {
             return self.queue_call(request.hart, &mut held, body, endpoint, caller);
         };

@@ -62,6 +62,16 @@ fn with_a_copy(stage: &mut Stage, capability: u64) -> Registers {
     Registers { header: header(0, 1), buffers: BUFFERS, ..forever() }
 }
 
+/// A message of `me` that moves a copy of the endpoint through which another thread's call waits.
+fn others_wait_through_a_copy(stage: &mut Stage) -> Registers {
+    let copy = stage.make(SystemCall::CapDup, &[stage.endpoint, CALL]);
+    let other = stage.machine.thread(stage.me.process);
+    let call = Registers { target: copy, ..forever() };
+    assert_eq!(stage.machine.message(other, SystemCall::Call, &call), Step::Waits);
+    stage.put_buffers(stage.me, &[CapabilityTransfer::moved(Handle(copy), Rights::CALL)]);
+    Registers { header: header(0, 1), buffers: BUFFERS, ..forever() }
+}
+
 refusals! {
     test_reject_call_with_five_capabilities: Call, InvalidArgument => |s| {
         s.send(SystemCall::Call, &Registers { target: s.endpoint, header: header(0, 5), ..forever() })
@@ -105,6 +115,11 @@ refusals! {
         let other = s.machine.thread(s.me.process);
         s.machine.call(other, SystemCall::CapRevoke, &[s.endpoint])?;
         s.outcome()
+    };
+    test_reject_call_that_moves_what_others_wait_through: Call, Busy => |s| {
+        let moved = others_wait_through_a_copy(s);
+        let message = Registers { target: s.endpoint, ..moved };
+        s.send(SystemCall::Call, &message)
     };
     test_reject_call_with_a_copy_of_what_is_being_revoked: Call, Revoked => |s| {
         s.begin_revoking(s.vmo, READ);
@@ -205,6 +220,17 @@ refusals! {
         let refused = s.send(SystemCall::Reply, &message);
         assert!(s.machine.waits(caller), "the call stays open");
         refused
+    };
+    test_reject_reply_that_moves_what_others_wait_through: Reply, Busy => |s| {
+        let (_, reply) = s.owe_answer(true);
+        let moved = others_wait_through_a_copy(s);
+        s.send(SystemCall::Reply, &Registers { reply: Handle(reply), ..moved })
+    };
+    test_reject_reply_recv_that_moves_what_others_wait_through: ReplyReceive, Busy => |s| {
+        let (_, reply) = s.owe_answer(true);
+        let moved = others_wait_through_a_copy(s);
+        let message = Registers { target: s.own, reply: Handle(reply), ..moved };
+        s.send(SystemCall::ReplyReceive, &message)
     };
     test_reject_reply_with_a_copy_of_what_is_being_revoked: Reply, Revoked => |s| {
         let (caller, reply) = s.owe_answer(true);

@@ -1,6 +1,6 @@
 //! How a message comes from one thread to another.
 
-use super::{Answer, CREDIT, CapId, Message, Model, Object, Post, Sent, Wait};
+use super::{Answer, CREDIT, CapId, Message, Model, Object, Post, Sent, Thread, Wait};
 use alloc::vec::Vec;
 use nexus_abi::capability::Qos;
 use nexus_abi::{Error, Rights};
@@ -109,7 +109,10 @@ impl Model {
                 if cap.frozen || copied_reply || answered == Some(one.cap) {
                     return Err(Error::InvalidArgument);
                 }
-                if cap.rights.contains(one.rights) { Ok(()) } else { Err(Error::NotPermitted) }
+                if !cap.rights.contains(one.rights) {
+                    return Err(Error::NotPermitted);
+                }
+                if one.moved && self.is_waited_through(one.cap) { Err(Error::Busy) } else { Ok(()) }
             });
             if let Err(error) = checked {
                 self.thaw(&sent[..index]);
@@ -118,6 +121,12 @@ impl Model {
             self.cap(one.cap).frozen = true;
         }
         Ok(())
+    }
+
+    /// Whether calls that came through a capability wait to be received.
+    fn is_waited_through(&self, cap: CapId) -> bool {
+        let waits = |thread: &Thread| matches!(thread.wait, Wait::Calling { via, .. } if via == cap);
+        self.threads.iter().any(waits)
     }
 
     pub(super) fn thaw(&mut self, sent: &[Sent]) {
