@@ -101,7 +101,7 @@ mod tests {
                 left -= 1;
                 left > 0
             };
-            assert_eq!(insist::<u64>(|| Err(reason.clone()), goes_on), Err(reason.clone()), "not for ever");
+            assert_eq!(insist::<u64>(|| Err(reason), goes_on), Err(reason), "not for ever");
         }
     }
 
@@ -109,7 +109,7 @@ mod tests {
     fn test_reject_at_once_where_there_is_no_entropy_to_wait_for() {
         for reason in [CallError::Kernel(Error::Sealed), CallError::Service(RngError::Denied)] {
             let never = || unreachable!("it was asked again");
-            assert_eq!(insist::<u64>(|| Err(reason.clone()), never), Err(reason.clone()));
+            assert_eq!(insist::<u64>(|| Err(reason), never), Err(reason));
         }
     }
 }
