@@ -23,6 +23,7 @@ pub const PROGRAMS: &[Program] = &[
     ("nexus-init", nexus_init::start::run),
     ("bench-peer", bench_peer::run),
     ("consoled", consoled::run),
+    ("crowd", crate::crowd::run),
     ("faulty", faulty::run),
     ("lockstep", lockstep::run),
     ("logd", logd::run),

@@ -118,14 +118,15 @@ mod place {
 #[cfg(not(target_os = "none"))]
 mod place {
     use super::target::Target;
-    use nexus_abi::system::host::{is_installed, process_word, set_process_word};
+    use nexus_abi::system::host::{LOGGER_WORD, is_installed, process_words, set_process_word};
 
     pub fn set(target: Target) {
-        set_process_word(core::ptr::from_ref(Box::leak(Box::new(target))).expose_provenance());
+        let target = core::ptr::from_ref(Box::leak(Box::new(target)));
+        set_process_word(LOGGER_WORD, target.expose_provenance());
     }
 
     pub fn get() -> Option<&'static Target> {
-        let target = core::ptr::with_exposed_provenance::<Target>(process_word());
+        let target = core::ptr::with_exposed_provenance::<Target>(process_words()[LOGGER_WORD]);
         // SAFETY: the word is 0 or was set above in the same process, and what it names is never freed
         // while that process runs.
         unsafe { target.as_ref() }
