@@ -23,9 +23,9 @@ pub fn write_line(level: Level, arguments: Arguments<'_>) {
 /// ```
 /// use nexus_rt::{Key, Level, Value, write_record};
 /// const BLOCK: Key = Key::new("block");
-/// write_record(Level::Warning, "disk", "a block was read again", &[(BLOCK, Value::Unsigned(7))]);
+/// write_record(Level::Warning, "disk", "a block was read again", &[(&BLOCK, Value::Unsigned(7))]);
 /// ```
-pub fn write_record(level: Level, scope: &str, message: &str, fields: &[(Key, Value<'_>)]) {
+pub fn write_record(level: Level, scope: &str, message: &str, fields: &[(&Key, Value<'_>)]) {
     target::write_record(level, scope, message, fields);
 }
 
@@ -68,7 +68,7 @@ pub(crate) mod target {
         write_record(level, "", text, &[]);
     }
 
-    pub fn write_record(level: Level, scope: &str, text: &str, fields: &[(Key, Value<'_>)]) {
+    pub fn write_record(level: Level, scope: &str, text: &str, fields: &[(&Key, Value<'_>)]) {
         match get() {
             Some(Target::Ring { producer, doorbells }) => {
                 // Whoever holds the lock may be the very thread that panics now: its line is lost then.
