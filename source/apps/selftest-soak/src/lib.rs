@@ -25,7 +25,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 use nexus_abi::{Error, Handle, Kind, system};
-use nexus_proto::init;
+use nexus_ipc::CallError;
+use nexus_proto::init::{self, InitError, Target};
 use nexus_rt::{Environment, error, info};
 
 /// Time that one thing may take before it counts as failed.
@@ -109,6 +110,21 @@ fn rounds(environment: &Environment) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Has a service ended; yields whether there was one. On a computer that is too busy the policy's answer may be late, and
+/// late is no: then it is asked again, for it proves nothing here.
+fn kill(environment: &Environment, init: &init::Client, name: &str) -> Result<bool, String> {
+    let end = environment.deadline(PATIENCE);
+    loop {
+        match init.kill(&Target::Name(name.into()), environment.deadline(PATIENCE)) {
+            Ok(()) => return Ok(true),
+            // Between two lives there is nobody.
+            Err(CallError::Service(InitError::NotRunning)) => return Ok(false),
+            Err(CallError::Service(InitError::NoPolicy)) if !end.has_passed() => {}
+            Err(error) => return Err(format!("{error}")),
+        }
+    }
 }
 
 /// Does so many rounds as the argument `what=` says, and demands that counts are the same before and after.
