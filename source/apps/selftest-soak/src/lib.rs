@@ -5,7 +5,7 @@
 //!
 //! One program for several services: who counts (`selftest-soak`), who hands capabilities back (`soak-peer`), who is
 //! started and ended (`soak-child`), and those of the [`storm`]. Boot arguments: `soak spawns=200 calls=20000 drivers=100
-//! drill failures=10 hangs=3 logs=6 state=7 steps=40 losses=100`, or `soak storm storm=60 seed=1`.
+//! drill failures=10 hangs=3 logs=6 state=7 steps=40 writers=2 losses=100`, or `soak storm storm=60 seed=1`.
 #![cfg_attr(target_os = "none", no_std)]
 
 extern crate alloc;
@@ -46,6 +46,10 @@ pub fn run(environment: &Environment) -> u64 {
             environment.ready();
             losses::write_without_end(environment)
         }
+        "soak-child" if environment.has_argument("second") => {
+            environment.ready();
+            state::write_beside(environment, asked_for(environment, "state"), asked_for(environment, "steps"))
+        }
         "soak-child" => spawns::child(environment),
         "soak-peer" => calls::peer(environment),
         "storm-gust" | "storm-gale" => storm::server::serve(environment),
@@ -77,7 +81,8 @@ fn rounds(environment: &Environment) -> Result<(), String> {
     }
     let seed = asked_for(environment, "state");
     if seed > 0 {
-        state::write(environment, seed, asked_for(environment, "steps"))?;
+        let (steps, writers) = (asked_for(environment, "steps"), asked_for(environment, "writers"));
+        state::write(environment, init, seed, steps, writers)?;
     }
     let puts = asked_for(environment, "puts");
     if puts > 0 {
