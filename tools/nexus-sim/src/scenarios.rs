@@ -7,6 +7,7 @@ use nexus_abi::SystemCall;
 use nexus_abi::records::STATE_EXITED;
 use selftest_soak::steps::{Steps, apply};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A story and its name.
 #[derive(Clone, Copy)]
@@ -80,6 +81,13 @@ pub const SCENARIOS: &[Scenario] = &[
         arguments: "selftest",
         is_bare: false,
         tell: hang,
+    },
+    Scenario {
+        name: "hang-services",
+        about: "A service that computes for ever in the middle of its work is missed, ended, and comes back; who asked it is told",
+        arguments: "",
+        is_bare: false,
+        tell: hang_services,
     },
     Scenario {
         name: "journal",
@@ -245,6 +253,38 @@ fn hang(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
     run.until_shown("blk: virtio-blk up")?;
     run.until_shown("init: up virtioblkd")?;
     until_selftest_ends(run)
+}
+
+/// Services that are missed when they hang: what each calls last in its work, what makes it work, and for how long it
+/// may say nothing.
+const MISSED: [(&str, SystemCall, &str, u32); 4] = [
+    ("policyd", SystemCall::ReplyReceive, "run ping", 4_000),
+    ("logd", SystemCall::Receive, "log 1", 4_000),
+    ("consoled", SystemCall::Receive, "ps", 4_000),
+    ("statefsd", SystemCall::Receive, "state ls /state/", 40_000),
+];
+
+fn hang_services(run: &mut Run<'_>, before: &Rest) -> Result<()> {
+    run.until_prompt()?;
+    run.restless();
+    for _ in 0..2 {
+        let (name, call, command, patience) = MISSED[run.draw(MISSED.len() as u64) as usize];
+        let turns = run.draw(100);
+        run.turns(turns)?;
+        run.system().hang_at(name, call);
+        run.types(command);
+        for line in [
+            format!("init: {name} gave no sign of life within {patience} ms"),
+            format!("init: ended {name}"),
+            format!("init: up {name}"),
+        ] {
+            run.until_shown_within(&line, 2 * Duration::from_millis(patience.into()))?;
+        }
+        run.settle()?;
+    }
+    run.calm();
+    run.nobody_waits_too_long()?;
+    run.is_well(before)
 }
 
 fn journal(run: &mut Run<'_>, _before: &Rest) -> Result<()> {

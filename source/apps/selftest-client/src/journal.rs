@@ -59,8 +59,8 @@ pub fn core_services(subject: &Subject<'_>) -> Result<(), String> {
 pub fn query(subject: &Subject<'_>) -> Result<(), String> {
     let own = subject.environment.page().service_id;
     let before = trying("figures", subject.log.stats(&(), subject.deadline()))?;
-    let fields = [("number", Value::Unsigned(42)), ("below", Value::Signed(-1)), ("word", Value::Text(b"x"))];
-    let fields = fields.map(|(key, value)| (Key::new(key), value));
+    let [number, below, word] = ["number", "below", "word"].map(Key::new);
+    let fields = [(&number, Value::Unsigned(42)), (&below, Value::Signed(-1)), (&word, Value::Text(b"x"))];
     write_record(Level::Warning, "proof", "through the ring", &fields);
     let records =
         found(subject, &Query { level: Level::Warning as u8, ..written_by(own, "through the ring") })?;
