@@ -46,7 +46,7 @@ pub enum ResourceError {
 #[derive(Debug, Default)]
 struct Owned {
     ring: Handle,
-    audit_ring: Option<Handle>,
+    audit_ring: Option<AuditRing>,
     files: Vec<(String, Handle)>,
     endpoints: Vec<OwnedEndpoint>,
     devices: Vec<OwnedDevice>,
@@ -54,6 +54,14 @@ struct Owned {
     authority: Option<Handle>,
     /// The right to raise threads, narrowed to its own class.
     urgency: Option<Handle>,
+}
+
+/// Where a service's decisions are written down.
+#[derive(Clone, Copy, Debug)]
+struct AuditRing {
+    ring: Handle,
+    /// Rings when the journal has made what is critical durable, or will not.
+    kept: Handle,
 }
 
 #[derive(Clone, Debug)]
@@ -107,7 +115,9 @@ impl Resources {
         for service in &manifest.services {
             let mut owned = Owned { ring: ring(&service.name, "ring", readers)?, ..Owned::default() };
             if service.audits {
-                owned.audit_ring = Some(ring(&service.name, "audit ring", 0)?);
+                let what = format!("the bell of {}", service.name);
+                let kept = made(&what, system::notification_create())?;
+                owned.audit_ring = Some(AuditRing { ring: ring(&service.name, "audit ring", 0)?, kept });
             }
             for served in &service.endpoints {
                 owned.endpoints.push(OwnedEndpoint {
@@ -167,8 +177,9 @@ impl Resources {
         }
         if let Some(owned) = self.services.get(index) {
             grant("log-ring".into(), owned.ring, Kind::Vmo, Rights::READ | Rights::WRITE);
-            if let Some(ring) = owned.audit_ring {
+            if let Some(AuditRing { ring, kept }) = owned.audit_ring {
                 grant("audit-ring".into(), ring, Kind::Vmo, Rights::READ | Rights::WRITE);
+                grant("audit-kept".into(), kept, Kind::Notification, Rights::WAIT);
             }
             for served in &owned.endpoints {
                 // Who mints sessions holds what they give; calling itself is what ranks forbid.
@@ -218,8 +229,9 @@ impl Resources {
         for (other, owned) in manifest.services.iter().zip(&self.services) {
             let rights = Rights::READ | Rights::WRITE;
             grant(format!("ring/{}", other.name), owned.ring, Kind::Vmo, rights);
-            if let Some(ring) = owned.audit_ring.filter(|_| reader == LogReader::Journal) {
+            if let Some(AuditRing { ring, kept }) = owned.audit_ring.filter(|_| reader == LogReader::Journal) {
                 grant(format!("audit/{}", other.name), ring, Kind::Vmo, rights);
+                grant(format!("kept/{}", other.name), kept, Kind::Notification, Rights::SIGNAL);
             }
         }
         grants

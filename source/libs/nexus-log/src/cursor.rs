@@ -104,6 +104,24 @@ impl<'a> Cursor<'a> {
         place.tail.store(mark.tail, Ordering::Release);
     }
 
+    /// Words that the writer has no room for, since they were not given back.
+    pub fn unreleased(&self) -> u32 {
+        self.memory.unread(self.memory.counters.written.head.load(Ordering::Relaxed), self.reader)
+    }
+
+    /// Says whether what is critical is made durable from now on, as another keeper than before.
+    pub fn set_keeping(&self, keeps: bool) {
+        let keeper = &self.memory.counters.kept.keeper;
+        let before = keeper.load(Ordering::Relaxed);
+        let step = if (before & 1 == 1) == keeps { 2 } else { 1 };
+        keeper.store(before.wrapping_add(step), Ordering::Release);
+    }
+
+    /// Says that all up to a place is durable.
+    pub fn set_kept(&self, mark: Mark) {
+        self.memory.counters.kept.until.store(mark.tail, Ordering::Release);
+    }
+
     /// What this reader and those of its kind before it have taken.
     pub fn taken(&self) -> u32 {
         self.taken

@@ -9,6 +9,9 @@
 //!         offset 72   taken     records that it has ever read; the console's
 //!         offset 128  tail, told, taken: the journal's
 //!         offset 192  readers   who reads: bit 0 the console, bit 1 the journal; written by who owns the ring
+//!         offset 256  until     of an audit ring: up to which word all that is critical is durable; the journal's
+//!         offset 260  keeper    odd: a journal makes it so; another number than before: it is another journal, or
+//!                               one that gave some up; the journal's
 //! page 1 …            words     a power of two of them; word n of the stream lies at n mod their number
 //!
 //! record: words of it | level << 16, bytes of scope | bytes of message << 8, ticks (low), ticks (high), scope,
@@ -67,6 +70,16 @@ pub struct Place {
     pub taken: AtomicU32,
 }
 
+/// What the journal says of the critical records of an audit ring.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct Kept {
+    /// Up to which word of the stream they are durable.
+    pub until: AtomicU32,
+    /// Odd: a journal makes them durable. It changes when that is another one, or it gave some up.
+    pub keeper: AtomicU32,
+}
+
 /// The first page: each side's counters on a cache line of their own.
 #[derive(Debug, Default)]
 #[repr(C)]
@@ -77,6 +90,8 @@ pub struct Counters {
     pub places: [Place; 2],
     /// The bits of who reads.
     pub readers: AtomicU32,
+    /// The journal's word.
+    pub kept: Kept,
 }
 
 #[cfg(not(loom))]

@@ -1,0 +1,154 @@
+//! The audit rings. What is critical stays in its ring until it is durable, so that a journal that dies leaves it to its
+//! successor; who wrote it is told when it is durable, or that it will not be told.
+
+use crate::sources::mapped;
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use journal::{Journal, Whereabouts};
+use nexus_abi::{Handle, Kind, system};
+use nexus_log::{AuditConsumer, AuditItem, Mark};
+use nexus_rt::{Environment, KEPT_BIT, SetupError};
+
+/// Where a critical record stands: in which ring, and from where to where.
+#[derive(Clone, Copy)]
+pub struct Held {
+    ring: usize,
+    begin: Mark,
+    end: Mark,
+}
+
+/// One ring.
+struct Audit {
+    name: String,
+    consumer: AuditConsumer<'static>,
+    /// Rings for its writer.
+    bell: Handle,
+    /// Critical records that are not durable yet, with their numbers, in the order of the ring.
+    held: VecDeque<(u64, Held)>,
+}
+
+/// All of them.
+pub struct Audits {
+    rings: Vec<Audit>,
+    /// Whether what is critical is made durable.
+    keeps: bool,
+}
+
+impl Audits {
+    /// Maps every audit ring that this process was handed. For now nothing is made durable.
+    pub fn open(environment: &Environment) -> Result<Self, SetupError> {
+        let mut rings = Vec::new();
+        for (name, vmo) in environment.capabilities("audit/", Kind::Vmo) {
+            let consumer = AuditConsumer::new(mapped(environment, vmo)?);
+            let bell = environment.needed(&format!("kept/{name}"), Kind::Notification)?;
+            rings.push(Audit { name: name.into(), consumer, bell, held: VecDeque::new() });
+        }
+        let mut audits = Audits { rings, keeps: true };
+        audits.set_keeping(false);
+        Ok(audits)
+    }
+
+    /// What the journals before this one took out of the rings: decisions, and times without a slot.
+    pub fn before(&self) -> (u64, u64) {
+        let sum = |count: fn(&AuditConsumer<'static>) -> u32| {
+            self.rings.iter().map(|audit| u64::from(count(&audit.consumer))).sum()
+        };
+        (sum(AuditConsumer::taken), sum(AuditConsumer::refused))
+    }
+
+    /// Takes at most so many items out of each ring; yields whether there may be more.
+    pub fn take(&mut self, items: usize, mut taken: impl FnMut(&str, AuditItem, Held)) -> bool {
+        let mut is_cut_short = false;
+        for (ring, audit) in self.rings.iter_mut().enumerate() {
+            let mut count = 0;
+            while count < items {
+                let begin = audit.consumer.mark();
+                let Some(item) = audit.consumer.take() else { break };
+                taken(&audit.name, item, Held { ring, begin, end: audit.consumer.mark() });
+                count += 1;
+            }
+            is_cut_short |= count == items;
+        }
+        is_cut_short
+    }
+
+    /// A critical record was given this number.
+    pub fn hold(&mut self, id: u64, held: Held) {
+        if let Some(audit) = self.rings.get_mut(held.ring).filter(|_| self.keeps) {
+            audit.held.push_back((id, held));
+        }
+    }
+
+    /// Gives the rings back what was taken, up to the first that is held. A ring that is crowded with what is held has
+    /// it given up: who decides next must find room.
+    pub fn release(&mut self) {
+        for audit in &mut self.rings {
+            audit.release();
+            if audit.consumer.is_crowded() && !audit.held.is_empty() {
+                audit.set_keeping(true);
+            }
+        }
+    }
+
+    /// Whether somebody may wait for something to be durable.
+    pub fn have_critical(&self) -> bool {
+        self.rings.iter().any(|audit| !audit.held.is_empty())
+    }
+
+    /// Whether what is critical is made durable.
+    pub fn are_kept(&self) -> bool {
+        self.keeps
+    }
+
+    /// From now on what is critical is made durable, or is not; what waited until now is given up.
+    pub fn set_keeping(&mut self, keeps: bool) {
+        if self.keeps || keeps {
+            self.rings.iter_mut().for_each(|audit| audit.set_keeping(keeps));
+        }
+        self.keeps = keeps;
+    }
+
+    /// Tells who waits what became durable.
+    pub fn tell_kept(&mut self, journal: &Journal) {
+        self.rings.iter_mut().for_each(|audit| audit.tell_kept(journal));
+    }
+}
+
+impl Audit {
+    fn release(&self) {
+        let first = self.held.front().map(|(_, held)| held.begin);
+        self.consumer.release(first.unwrap_or_else(|| self.consumer.mark()));
+    }
+
+    fn set_keeping(&mut self, keeps: bool) {
+        self.held.clear();
+        self.consumer.set_keeping(keeps);
+        self.release();
+        self.ring();
+    }
+
+    fn tell_kept(&mut self, journal: &Journal) {
+        let mut until = None;
+        while let Some(&(id, held)) = self.held.front() {
+            match journal.whereabouts(id) {
+                Whereabouts::Stored => until = Some(held.end),
+                Whereabouts::Waiting => break,
+                // Whether it ever came into the store is not known: that of none that waits is.
+                Whereabouts::Gone => return self.set_keeping(true),
+            }
+            self.held.pop_front();
+        }
+        if let Some(until) = until {
+            self.consumer.set_kept(until);
+            self.release();
+            self.ring();
+        }
+    }
+
+    fn ring(&self) {
+        // A writer that is not there has nothing to hear.
+        let _ = system::notification_signal(self.bell, KEPT_BIT);
+    }
+}
