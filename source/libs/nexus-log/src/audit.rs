@@ -163,7 +163,7 @@ impl AuditSlot<'_, '_> {
         };
         // A slot is room for the longest record.
         let _ = put();
-        let rings = memory.publish(head, head.wrapping_add(words), Reader::Journal.bit()) != 0;
+        let rings = memory.publish_to_journal(head, head.wrapping_add(words));
         if let Some(several) = several {
             let owed = &memory.counters.written.owed;
             owed.store(owed.load(Ordering::Relaxed).saturating_sub(several.owed), Ordering::Relaxed);
@@ -271,8 +271,9 @@ impl<'a> AuditConsumer<'a> {
     }
 
     /// As [`AuditConsumer::read`], but its room stays taken, and a successor finds it again, until all up to a
-    /// [`AuditConsumer::mark`] behind it is given back. Until then the next record does not ring.
+    /// [`AuditConsumer::mark`] behind it is given back.
     pub fn take(&mut self) -> Option<AuditItem> {
+        self.0.see();
         let item = match self.0.available()? {
             Found::Lost(count) => AuditItem::Refused(count),
             Found::Words(available) => match self.record(available) {
@@ -299,9 +300,9 @@ impl<'a> AuditConsumer<'a> {
         self.0.release(mark);
     }
 
-    /// Whether more than half of the ring is taken by what was not given back.
-    pub fn is_crowded(&self) -> bool {
-        self.0.unreleased() > self.0.capacity() / 2
+    /// Whether more than one part in so many of the ring is taken by what was not given back.
+    pub fn holds_more_than_one_in(&self, parts: u32) -> bool {
+        self.0.unreleased() > self.0.capacity() / parts
     }
 
     /// Tells the writer whether what is critical is made durable from now on. What it waits for until now is not told

@@ -104,6 +104,11 @@ impl<'a> Cursor<'a> {
         place.tail.store(mark.tail, Ordering::Release);
     }
 
+    /// Tells the writer of an audit ring what was taken: from there on the next record rings.
+    pub fn see(&self) {
+        self.memory.counters.kept.seen.store(self.tail, Ordering::Relaxed);
+    }
+
     /// Words that the writer has no room for, since they were not given back.
     pub fn unreleased(&self) -> u32 {
         self.memory.unread(self.memory.counters.written.head.load(Ordering::Relaxed), self.reader)

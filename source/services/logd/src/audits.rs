@@ -1,5 +1,5 @@
-//! The audit rings. What is critical stays in its ring until it is durable, so that a journal that dies leaves it to its
-//! successor; who wrote it is told when it is durable, or that it will not be told.
+//! The audit rings. Decisions stay in their ring until they are durable, so that a journal that dies leaves them to its
+//! successor; who wrote what is critical is told when it is durable, or that it will not be told.
 
 use crate::sources::mapped;
 use alloc::collections::VecDeque;
@@ -8,15 +8,22 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use journal::{Journal, Whereabouts};
 use nexus_abi::{Handle, Kind, system};
-use nexus_log::{AuditConsumer, AuditItem, Mark};
+use nexus_log::{AuditConsumer, AuditItem, Mark, is_critical};
 use nexus_rt::{Environment, KEPT_BIT, SetupError};
 
-/// Where a critical record stands: in which ring, and from where to where.
+/// What may stay taken of a ring for as long as nothing in it is critical: one part in so many. Who decides next must
+/// find room.
+const HELD_PART: u32 = 4;
+/// The same where something is critical.
+const HELD_CRITICAL_PART: u32 = 2;
+
+/// Where a decision stands: in which ring, and from where to where.
 #[derive(Clone, Copy)]
 pub struct Held {
     ring: usize,
     begin: Mark,
     end: Mark,
+    is_critical: bool,
 }
 
 /// One ring.
@@ -25,7 +32,7 @@ struct Audit {
     consumer: AuditConsumer<'static>,
     /// Rings for its writer.
     bell: Handle,
-    /// Critical records that are not durable yet, with their numbers, in the order of the ring.
+    /// Decisions that are not durable yet, with their numbers, in the order of the ring.
     held: VecDeque<(u64, Held)>,
 }
 
@@ -66,7 +73,8 @@ impl Audits {
             while count < items {
                 let begin = audit.consumer.mark();
                 let Some(item) = audit.consumer.take() else { break };
-                taken(&audit.name, item, Held { ring, begin, end: audit.consumer.mark() });
+                let is_critical = matches!(&item, AuditItem::Record(record) if is_critical(record.decision, record.action()));
+                taken(&audit.name, item, Held { ring, begin, end: audit.consumer.mark(), is_critical });
                 count += 1;
             }
             is_cut_short |= count == items;
@@ -74,27 +82,26 @@ impl Audits {
         is_cut_short
     }
 
-    /// A critical record was given this number.
+    /// A decision was given this number.
     pub fn hold(&mut self, id: u64, held: Held) {
         if let Some(audit) = self.rings.get_mut(held.ring).filter(|_| self.keeps) {
             audit.held.push_back((id, held));
         }
     }
 
-    /// Gives the rings back what was taken, up to the first that is held. A ring that is crowded with what is held has
-    /// it given up: who decides next must find room.
+    /// Gives the rings back what was taken, up to the first that is held, or all of it where that is too much.
     pub fn release(&mut self) {
-        for audit in &mut self.rings {
-            audit.release();
-            if audit.consumer.is_crowded() && !audit.held.is_empty() {
-                audit.set_keeping(true);
-            }
-        }
+        self.rings.iter_mut().for_each(Audit::release);
     }
 
     /// Whether somebody may wait for something to be durable.
     pub fn have_critical(&self) -> bool {
-        self.rings.iter().any(|audit| !audit.held.is_empty())
+        self.rings.iter().any(Audit::has_critical)
+    }
+
+    /// Decisions that a successor would find in their rings.
+    pub fn held(&self) -> u64 {
+        self.rings.iter().map(|audit| audit.held.len() as u64).sum()
     }
 
     /// Whether what is critical is made durable.
@@ -117,7 +124,24 @@ impl Audits {
 }
 
 impl Audit {
-    fn release(&self) {
+    fn has_critical(&self) -> bool {
+        self.held.iter().any(|(_, held)| held.is_critical)
+    }
+
+    fn release(&mut self) {
+        self.give_back();
+        if self.held.is_empty() || !self.consumer.holds_more_than_one_in(HELD_PART) {
+            return;
+        }
+        if !self.has_critical() {
+            self.held.clear();
+            self.give_back();
+        } else if self.consumer.holds_more_than_one_in(HELD_CRITICAL_PART) {
+            self.set_keeping(true);
+        }
+    }
+
+    fn give_back(&self) {
         let first = self.held.front().map(|(_, held)| held.begin);
         self.consumer.release(first.unwrap_or_else(|| self.consumer.mark()));
     }
@@ -125,7 +149,7 @@ impl Audit {
     fn set_keeping(&mut self, keeps: bool) {
         self.held.clear();
         self.consumer.set_keeping(keeps);
-        self.release();
+        self.give_back();
         self.ring();
     }
 
@@ -135,14 +159,14 @@ impl Audit {
             match journal.whereabouts(id) {
                 Whereabouts::Stored => until = Some(held.end),
                 Whereabouts::Waiting => break,
-                // Whether it ever came into the store is not known: that of none that waits is.
-                Whereabouts::Gone => return self.set_keeping(true),
+                Whereabouts::Gone if held.is_critical => return self.set_keeping(true),
+                Whereabouts::Gone => {}
             }
             self.held.pop_front();
         }
         if let Some(until) = until {
             self.consumer.set_kept(until);
-            self.release();
+            self.give_back();
             self.ring();
         }
     }

@@ -3,7 +3,7 @@
 //! ```text
 //! word 0   the number of this boot; 0: not known yet
 //! word 1   the last number that was given to a record
-//! word 2   records that are to be in the store and are not there yet
+//! word 2   records that were to be in the store and are neither there nor in their ring
 //! ```
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -34,10 +34,10 @@ impl Board {
         Before { decisions, boot, last, unwritten }
     }
 
-    /// Writes down where the journal is.
-    pub fn update(&self, journal: &Journal) {
-        let never_written = journal.figures().never_written;
-        let now = [journal.boot(), journal.last(), journal.unwritten() + never_written];
+    /// Writes down where the journal is, of whose decisions so many are still in their rings.
+    pub fn update(&self, journal: &Journal, held: u64) {
+        let lost = journal.unwritten().saturating_sub(held) + journal.figures().never_written;
+        let now = [journal.boot(), journal.last(), lost];
         self.0.iter().zip(now).for_each(|(word, value)| word.store(value, Ordering::Relaxed));
     }
 }

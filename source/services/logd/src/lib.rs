@@ -106,7 +106,7 @@ impl Keeper {
         self.archive.hear(&mut self.journal, &mut self.sources);
         let has_more = self.drain();
         let due = self.archive.go_on(&self.journal, &self.sources);
-        self.board.update(&self.journal);
+        self.board.update(&self.journal, self.sources.audits.held());
         // What is left rings for nobody: then this looks again as soon as whoever waits was answered.
         if has_more { Deadline::at(0) } else { due }
     }

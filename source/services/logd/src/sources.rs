@@ -9,7 +9,7 @@ use journal::{FIELDS_BYTES_MAX, Journal, MESSAGE_BYTES_MAX, Record, SCOPE_BYTES_
 use nexus_abi::records::{RingRecord, ring_records};
 use nexus_abi::{Error, Handle, Kind, Rights, service_id, system};
 use nexus_log::{
-    AuditItem, AuditRecord, Consumer, Decision, Item, Memory, RING_BYTES, Reader, Value, is_critical,
+    AuditItem, AuditRecord, Consumer, Decision, Item, Memory, RING_BYTES, Reader, Value,
 };
 use nexus_rt::{Environment, SetupError};
 
@@ -51,7 +51,7 @@ struct Kernel {
     has_failed: bool,
 }
 
-/// What a turn brought: records, of those that are to be durable where they stand, and what only is counted.
+/// What a turn brought: records, of decisions where they stand, and what only is counted.
 #[derive(Default)]
 struct Turn {
     records: Vec<(Record, Option<Held>)>,
@@ -111,9 +111,9 @@ impl Sources {
             turn.is_cut_short |= count == ITEMS_A_TURN;
         }
         let mut taken = |name: &str, item, held| {
-            let is_critical = matches!(&item, AuditItem::Record(record) if is_critical(record.decision, record.action()));
             let record = decision(own_id, name, item, &mut turn.refused, &mut turn.merged);
-            turn.records.push((record, Some(held).filter(|_| is_critical)));
+            let is_decision = record.subject.is_some();
+            turn.records.push((record, Some(held).filter(|_| is_decision)));
         };
         turn.is_cut_short |= self.audits.take(ITEMS_A_TURN, &mut taken);
     }

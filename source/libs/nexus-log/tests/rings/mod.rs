@@ -25,6 +25,7 @@ impl Parts {
         for reader in &parts.counters.places {
             reader.tail.store(place, Ordering::Relaxed);
         }
+        parts.counters.kept.seen.store(place, Ordering::Relaxed);
         parts
     }
 
