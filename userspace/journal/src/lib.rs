@@ -120,6 +120,10 @@ pub struct Before {
 /// What was in the store.
 #[derive(Debug, Default)]
 pub struct Stored {
+    /// The places that have a segment, a bit each.
+    pub index: u128,
+    /// Whether that was refused, so that it is any place that may have one.
+    pub is_index_lost: bool,
     /// The segments that were read, each with its place.
     pub segments: Vec<(usize, Segment)>,
     /// How many were refused.
@@ -129,14 +133,21 @@ pub struct Stored {
 /// Segments that are written together.
 #[derive(Debug)]
 pub struct Batch {
-    /// Each with its key and the last number in it.
+    /// Each with its place and the last number in it.
     parts: Vec<(usize, u64, Vec<u8>)>,
+    /// The places of all segments, and that as bytes where it is to be written too.
+    index: (u128, Option<Vec<u8>>),
 }
 
 impl Batch {
     /// Places and bytes.
     pub fn segments(&self) -> impl Iterator<Item = (usize, &[u8])> {
         self.parts.iter().map(|(place, _, bytes)| (*place, bytes.as_slice()))
+    }
+
+    /// The bytes of the index, where they change.
+    pub fn index(&self) -> Option<&[u8]> {
+        self.index.1.as_deref()
     }
 }
 
@@ -162,6 +173,10 @@ pub struct Journal {
     records: VecDeque<Record>,
     bytes: usize,
     shares: Shares,
+    /// The places that have a segment in the store.
+    index: u128,
+    /// Whether the store has no index that says so.
+    is_index_lost: bool,
     figures: Figures,
 }
 
@@ -215,7 +230,8 @@ impl Journal {
     /// Takes over what was in the store: what came since then is numbered behind it. To be called once, before the
     /// first [`Journal::batch`].
     pub fn restore(&mut self, stored: Stored) {
-        self.figures.segments_refused = stored.refused;
+        self.figures.segments_refused = stored.refused + u64::from(stored.is_index_lost);
+        (self.index, self.is_index_lost) = (stored.index, stored.is_index_lost);
         let all = || stored.segments.iter().map(|(_, segment)| segment);
         let (last_boot, end) =
             all().fold((0, 0), |(boot, end), segment| (segment.boot.max(boot), segment.end.max(end)));
@@ -273,7 +289,9 @@ impl Journal {
             room = left;
             parts.push((place, newest.id, bytes));
         }
-        (!parts.is_empty()).then_some(Batch { parts })
+        let index = parts.iter().fold(self.index, |index, (place, ..)| index | 1 << place);
+        let changed = (index != self.index || self.is_index_lost).then(|| segment::encode_index(index));
+        (!parts.is_empty()).then_some(Batch { parts, index: (index, changed) })
     }
 
     /// These segments are in the store.
@@ -281,6 +299,7 @@ impl Journal {
         for (place, until, _) in &batch.parts {
             self.shares.set_written(*place, *until);
         }
+        (self.index, self.is_index_lost) = (batch.index.0, false);
     }
 
     /// Where a decision or error is.

@@ -6,6 +6,9 @@
 //! offset 12  in postcard: whose share it is, the boot that wrote it, the last number that was given when it was
 //!            written, how many records made room, how many follow; then the records, oldest first
 //! ```
+//! The index tells which places have a segment: behind the same head, a bit for each place, in 16 bytes, little-endian. It is
+//! written together with the first segment of a place.
+//!
 //! Whatever is not exactly this is refused whole, and a record in a share that it is not of makes all of it foreign.
 
 use crate::shares::{PLACES_MAX, SHARE_RECORDS_MAX, Share};
@@ -19,6 +22,10 @@ use serde::{Deserialize, Serialize};
 
 /// What every key begins with; the place follows in two digits.
 pub const SEGMENT_PREFIX: &str = "/state/log/";
+/// The key of the index.
+pub const INDEX_KEY: &str = "/state/log/index";
+/// Bytes of the index.
+pub const INDEX_BYTES: usize = HEAD_BYTES + size_of::<u128>();
 /// Bytes of a record in a segment beside its texts, at the most.
 const RECORD_OVERHEAD: usize = 64;
 /// Bytes of a segment.
@@ -29,6 +36,8 @@ const MARK: [u8; 5] = *b"nxlog";
 const VERSION: u8 = 1;
 /// Bytes before what the checksum is of.
 const HEAD_BYTES: usize = 12;
+/// A bit for each place.
+pub const ALL_PLACES: u128 = (1 << PLACES_MAX) - 1;
 const CHECKSUM: crc::Crc<u32, crc::NoTable> = crc::Crc::<u32, crc::NoTable>::new(&crc::CRC_32_ISCSI);
 
 /// Why bytes are no segment of this place.
@@ -87,18 +96,11 @@ pub fn key(place: usize) -> String {
     format!("{SEGMENT_PREFIX}{place:02}")
 }
 
-/// A share as bytes, written in this boot after so many numbers were given.
-pub(crate) fn encode(share: &Share, boot: u64, end: u64) -> Vec<u8> {
-    let (owner, made_room, records) = (share.owner, share.made_room, share.records.len() as u8);
-    let mut bytes = Vec::with_capacity(SEGMENT_BYTES_MAX);
-    bytes.extend_from_slice(&MARK);
-    bytes.extend_from_slice(&[VERSION, 0, 0, 0, 0, 0, 0]);
-    // Writing to memory cannot fail; should it, the checksum is of less than a segment, which is refused.
-    let put = |bytes: Vec<u8>, record: &Record| postcard::to_extend(record, bytes).unwrap_or_default();
-    bytes = postcard::to_extend(&Head { owner, boot, end, made_room, records }, bytes).unwrap_or_default();
-    for record in &share.records {
-        bytes = put(bytes, record);
-    }
+/// The head, with room for the checksum.
+const HEAD: [u8; HEAD_BYTES] = [MARK[0], MARK[1], MARK[2], MARK[3], MARK[4], VERSION, 0, 0, 0, 0, 0, 0];
+
+/// The bytes, which begin with a head, with their checksum.
+fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
     let checksum = CHECKSUM.checksum(bytes.get(HEAD_BYTES..).unwrap_or(&[]));
     if let Some(room) = bytes.get_mut(8..HEAD_BYTES) {
         room.copy_from_slice(&checksum.to_le_bytes());
@@ -106,8 +108,8 @@ pub(crate) fn encode(share: &Share, boot: u64, end: u64) -> Vec<u8> {
     bytes
 }
 
-/// The share that the bytes at this place are.
-pub fn decode(place: usize, bytes: &[u8]) -> Result<Segment, SegmentError> {
+/// What stands behind the head of undamaged bytes.
+fn opened(bytes: &[u8]) -> Result<&[u8], SegmentError> {
     let (head, body) = bytes.split_at_checked(HEAD_BYTES).ok_or(SegmentError::Foreign)?;
     match head {
         [mark @ .., version, 0, 0, _, _, _, _] if *mark == MARK => match *version {
@@ -117,9 +119,38 @@ pub fn decode(place: usize, bytes: &[u8]) -> Result<Segment, SegmentError> {
         },
         _ => return Err(SegmentError::Foreign),
     }
-    if head.get(8..) != Some(&CHECKSUM.checksum(body).to_le_bytes()) {
-        return Err(SegmentError::Checksum);
+    match head.get(8..) == Some(&CHECKSUM.checksum(body).to_le_bytes()) {
+        true => Ok(body),
+        false => Err(SegmentError::Checksum),
     }
+}
+
+/// The index of these places as bytes.
+pub(crate) fn encode_index(places: u128) -> Vec<u8> {
+    sealed([&HEAD[..], &places.to_le_bytes()].concat())
+}
+
+/// The places that have a segment, a bit each, by the index.
+pub fn decode_index(bytes: &[u8]) -> Result<u128, SegmentError> {
+    let places = opened(bytes)?.try_into().map_err(|_| SegmentError::Malformed)?;
+    let places = u128::from_le_bytes(places);
+    if places & !ALL_PLACES == 0 { Ok(places) } else { Err(SegmentError::Malformed) }
+}
+
+/// A share as bytes, written in this boot after so many numbers were given.
+pub(crate) fn encode(share: &Share, boot: u64, end: u64) -> Vec<u8> {
+    let (owner, made_room, records) = (share.owner, share.made_room, share.records.len() as u8);
+    let mut bytes = Vec::with_capacity(SEGMENT_BYTES_MAX);
+    bytes.extend_from_slice(&HEAD);
+    // Writing to memory cannot fail; should it, the checksum is of less than a segment, which is refused.
+    let put = |bytes: Vec<u8>, record: &Record| postcard::to_extend(record, bytes).unwrap_or_default();
+    bytes = postcard::to_extend(&Head { owner, boot, end, made_room, records }, bytes).unwrap_or_default();
+    sealed(share.records.iter().fold(bytes, put))
+}
+
+/// The share that the bytes at this place are.
+pub fn decode(place: usize, bytes: &[u8]) -> Result<Segment, SegmentError> {
+    let body = opened(bytes)?;
     let (head, mut rest): (Head, _) =
         postcard::take_from_bytes(body).map_err(|_| SegmentError::Malformed)?;
     if place >= PLACES_MAX || !head.owner.may_lie_at(place) {

@@ -1,6 +1,6 @@
 //! What of the journal outlives it, and what of it is refused.
 
-use journal::segment::{SEGMENT_BYTES_MAX, decode, key};
+use journal::segment::{ALL_PLACES, SEGMENT_BYTES_MAX, decode, decode_index, key};
 use journal::{
     Batch, Before, FIELDS_BYTES_MAX, Journal, LEVEL_MAX, MESSAGE_BYTES_MAX, Owner, PLACES_MAX, Question,
     Record, SCOPE_BYTES_MAX, SHARE_ERRORS_MAX, SHARE_RECORDS_MAX, SUBJECTS_MAX, Segment, SegmentError, Stored,
@@ -31,18 +31,20 @@ fn error(service_id: u64) -> Record {
     Record { level: 0, service_id, message: "it broke".into(), ..Record::default() }
 }
 
-/// The store: a value for each place.
+/// The store: a value for each place, and the index.
 #[derive(Clone, Debug, Default)]
-struct Disk(BTreeMap<usize, Vec<u8>>);
+struct Disk(BTreeMap<usize, Vec<u8>>, Vec<u8>);
 
 impl Disk {
     fn take(&mut self, batch: &Batch) {
         self.0.extend(batch.segments().map(|(place, bytes)| (place, bytes.to_vec())));
+        self.1 = batch.index().map_or(core::mem::take(&mut self.1), <[u8]>::to_vec);
     }
 
     fn stored(&self) -> Stored {
-        let mut stored = Stored::default();
-        for (place, bytes) in &self.0 {
+        let index = if self.1.is_empty() { 0 } else { decode_index(&self.1).unwrap() };
+        let mut stored = Stored { index, ..Stored::default() };
+        for (place, bytes) in self.0.iter().filter(|(place, _)| index & 1 << **place != 0) {
             match decode(*place, bytes) {
                 Ok(segment) => stored.segments.push((*place, segment)),
                 Err(_) => stored.refused += 1,
@@ -254,8 +256,9 @@ fn test_reject_a_segment_at_a_place_that_is_not_its_own() {
 #[test]
 fn test_reject_a_second_segment_of_the_same_owner() {
     let (place, bytes) = segment();
-    let disk = Disk(BTreeMap::from([(place, bytes.clone()), (place + 1, bytes)]));
-    let journal = begun(&disk, Before::default());
+    let segments = [place, place + 1].map(|place| (place, decode(place, &bytes).unwrap()));
+    let mut journal = Journal::new(OWN, Before::default());
+    journal.restore(Stored { index: 0b11, segments: segments.into(), ..Stored::default() });
     assert_eq!((journal.figures().segments_refused, found(&journal, &OF_EARLIER).len()), (1, 3));
 }
 
@@ -268,6 +271,47 @@ fn a_damaged_segment_is_counted_and_all_others_are_read() {
     disk.0.get_mut(&1).unwrap()[20] ^= 1;
     let next = begun(&disk, Before::default());
     assert_eq!((next.figures().segments_refused, found(&next, &OF_EARLIER).len()), (1, 2));
+}
+
+#[test]
+fn test_reject_an_index_that_is_damaged_or_of_more_places_than_there_are() {
+    let mut journal = begun(&Disk::default(), Before::default());
+    journal.push(decision(1));
+    let batch = journal.batch(SEGMENT_BYTES_MAX).unwrap();
+    let index = batch.index().unwrap();
+    assert_eq!(decode_index(index), Ok(1));
+    for bit in 0..8 * index.len() {
+        let mut damaged = index.to_vec();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        assert!(decode_index(&damaged).is_err(), "bit {bit}");
+    }
+    assert_eq!(decode_index(&segment().1), Err(SegmentError::Malformed), "a segment is no index");
+    assert!(decode(0, index).is_err(), "nor an index a segment");
+    assert_eq!(ALL_PLACES.count_ones() as usize, PLACES_MAX);
+}
+
+#[test]
+fn the_index_is_written_with_the_first_segment_of_a_place_alone() {
+    let mut journal = begun(&Disk::default(), Before::default());
+    for (subject, is_new) in [(1, true), (1, false), (2, true)] {
+        journal.push(decision(subject));
+        let batch = journal.batch(SEGMENT_BYTES_MAX).unwrap();
+        assert_eq!(batch.index().is_some(), is_new);
+        journal.written(&batch);
+    }
+}
+
+#[test]
+fn an_index_that_was_refused_is_written_anew_and_counted() {
+    let mut journal = Journal::new(OWN, Before::default());
+    journal.restore(Stored { index: ALL_PLACES, is_index_lost: true, ..Stored::default() });
+    assert_eq!(journal.figures().segments_refused, 1);
+    journal.push(decision(1));
+    let batch = journal.batch(SEGMENT_BYTES_MAX).unwrap();
+    assert_eq!(decode_index(batch.index().unwrap()), Ok(ALL_PLACES));
+    journal.written(&batch);
+    journal.push(decision(1));
+    assert!(journal.batch(SEGMENT_BYTES_MAX).unwrap().index().is_none());
 }
 
 #[test]

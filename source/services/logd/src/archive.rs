@@ -2,7 +2,7 @@
 //! somebody waits for it.
 //!
 //! ```text
-//! Reading ── place by place ──► AtRest ◄──────── durable ──────── Writing
+//! Reading ── index, places ───► AtRest ◄──────── durable ──────── Writing
 //!    │  the store fails            │  something is to be written     │  the store fails
 //!    └─► tried again later ◄───────┴────────────────────────────────►┘
 //! ```
@@ -11,11 +11,12 @@
 
 use crate::courier::{BATCH_BYTES_MAX, Courier, Failure};
 use crate::sources::Sources;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
-use journal::segment::{decode, key};
-use journal::{Batch, Journal, PLACES_MAX, Segment, Stored};
+use journal::segment::{ALL_PLACES, INDEX_KEY, decode, decode_index, key};
+use journal::{Batch, Journal, Segment, SegmentError, Stored};
 use nexus_ipc::{CallError, Clock, Deadline};
 use nexus_proto::state::StateError;
 use nexus_rt::{info, warning};
@@ -27,12 +28,12 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// How often that time doubles.
 const DOUBLINGS_MAX: u32 = 6;
 /// Attempts in a row before a store that fails is left alone until there is something new.
-const ATTEMPTS_MAX: u32 = 8;
+const ATTEMPTS_MAX: u32 = 4;
 
 /// What is being done.
 enum State {
-    /// The places below this one were read.
-    Reading(usize, Stored),
+    /// The index is read next, or, where there is one, the lowest of these places.
+    Reading(Option<u128>, Stored),
     AtRest,
     Writing(Batch),
 }
@@ -70,7 +71,7 @@ fn may_pass(failure: &Failure) -> bool {
 impl Archive {
     /// An archive that has read nothing yet.
     pub fn new(courier: Courier, clock: Clock) -> Self {
-        let state = State::Reading(0, Stored::default());
+        let state = State::Reading(None, Stored::default());
         Archive { courier, clock, state, next: 0, failures: 0, rests_behind: 0, is_told: false }
     }
 
@@ -83,7 +84,7 @@ impl Archive {
     pub fn hear(&mut self, journal: &mut Journal, sources: &mut Sources) {
         let state = core::mem::replace(&mut self.state, State::AtRest);
         let heard = self.courier.back(|outcome| match &state {
-            State::Reading(place, _) => read(*place, outcome),
+            State::Reading(left, _) => read(*left, outcome),
             _ => outcome.map(|_| Found::Nothing).map_err(|failure| *failure),
         });
         self.state = match (state, heard) {
@@ -93,13 +94,19 @@ impl Archive {
                 sources.audits.set_keeping(false);
                 state.again()
             }
-            (State::Reading(place, mut stored), Some(Ok(found))) => {
+            (State::Reading(left, mut stored), Some(Ok(found))) => {
+                // Of the places that are left, this one was read.
+                let mut left = left.map_or(0, |left| left & left.wrapping_sub(1));
                 match found {
-                    Found::Segment(segment) => stored.segments.push((place, segment)),
+                    Found::Index(places) => (left, stored.index) = (places, places),
+                    Found::NoIndex => {
+                        (left, stored.index, stored.is_index_lost) = (ALL_PLACES, ALL_PLACES, true);
+                    }
+                    Found::Segment(place, segment) => stored.segments.push((place, segment)),
                     Found::Refused => stored.refused += 1,
                     Found::Nothing => {}
                 }
-                self.read_on(place + 1, stored, journal, sources)
+                self.read_on(left, stored, journal, sources)
             }
             (State::Writing(batch), Some(Ok(_))) => {
                 journal.written(&batch);
@@ -114,14 +121,14 @@ impl Archive {
 
     fn read_on(
         &mut self,
-        place: usize,
+        left: u128,
         stored: Stored,
         journal: &mut Journal,
         sources: &mut Sources,
     ) -> State {
-        if place < PLACES_MAX {
+        if left != 0 {
             self.failures = 0;
-            return State::Reading(place, stored);
+            return State::Reading(Some(left), stored);
         }
         let of_earlier: usize = stored.segments.iter().map(|(_, segment)| segment.records.len()).sum();
         journal.restore(stored);
@@ -170,10 +177,12 @@ impl Archive {
             return Deadline::at(self.next);
         }
         match &self.state {
-            State::Reading(place, _) => self.courier.read(&key(*place)),
+            State::Reading(left, _) => self.courier.read(&key_of(*left)),
             _ => {
                 let Some(batch) = journal.batch(BATCH_BYTES_MAX) else { return Deadline::NEVER };
-                let segments: Vec<_> = batch.segments().map(|(place, bytes)| (key(place), bytes)).collect();
+                let index = batch.index().map(|bytes| (String::from(INDEX_KEY), bytes));
+                let segments = batch.segments().map(|(place, bytes)| (key(place), bytes));
+                let segments: Vec<_> = segments.chain(index).collect();
                 self.courier.write(&segments);
                 drop(segments);
                 self.state = State::Writing(batch);
@@ -193,28 +202,39 @@ impl State {
     }
 }
 
-/// What a place holds.
+/// What a key holds.
 enum Found {
-    Segment(Segment),
+    Index(u128),
+    /// One that was refused: any place may have a segment.
+    NoIndex,
+    Segment(usize, Segment),
     Refused,
     Nothing,
 }
 
-/// What reading a place came to, unless the store fails.
-fn read(place: usize, outcome: Result<&[u8], &Failure>) -> Result<Found, Failure> {
+/// The key that is read while these places are left.
+fn key_of(left: Option<u128>) -> String {
+    left.map_or_else(|| INDEX_KEY.into(), |left| key(left.trailing_zeros() as usize))
+}
+
+/// What reading the index, or the lowest of the places that are left, came to, unless the store fails.
+fn read(left: Option<u128>, outcome: Result<&[u8], &Failure>) -> Result<Found, Failure> {
     let refused = |reason: &dyn fmt::Display| {
-        warning!("logd: what is kept at {} is refused: {reason}", key(place));
-        Ok(Found::Refused)
+        warning!("logd: what is kept at {} is refused: {reason}", key_of(left));
+        Ok(if left.is_some() { Found::Refused } else { Found::NoIndex })
     };
     match outcome {
-        Ok(bytes) => match decode(place, bytes) {
-            Ok(segment) => Ok(Found::Segment(segment)),
-            Err(reason) => refused(&reason),
-        },
+        Ok(bytes) => decoded(left, bytes).or_else(|reason| refused(&reason)),
         Err(CallError::Service(StateError::NotFound)) => Ok(Found::Nothing),
         Err(CallError::Service(
             reason @ (StateError::Corrupt | StateError::Uncertain | StateError::TooShort { .. }),
         )) => refused(reason),
         Err(failure) => Err(*failure),
     }
+}
+
+fn decoded(left: Option<u128>, bytes: &[u8]) -> Result<Found, SegmentError> {
+    let Some(left) = left else { return decode_index(bytes).map(Found::Index) };
+    let place = left.trailing_zeros() as usize;
+    decode(place, bytes).map(|segment| Found::Segment(place, segment))
 }

@@ -9,7 +9,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU8, Ordering};
 use core::time::Duration;
-use journal::segment::SEGMENT_BYTES_MAX;
+use journal::segment::{INDEX_BYTES, SEGMENT_BYTES_MAX};
 use nexus_abi::limits::FOREVER;
 use nexus_abi::{Handle, Kind, system};
 use nexus_ipc::{CallError, Clock, Deadline, Lent, Message, MessageError, Retry, call_lending};
@@ -26,7 +26,7 @@ const ERRAND_BIT: u64 = 1;
 /// Time that the store has for one call.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-const _: () = assert!(2 * SEGMENT_BYTES_MAX <= BATCH_BYTES_MAX);
+const _: () = assert!(2 * SEGMENT_BYTES_MAX + INDEX_BYTES <= BATCH_BYTES_MAX);
 
 /// Why the store did not do it.
 pub type Failure = CallError<StateError>;
