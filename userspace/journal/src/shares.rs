@@ -113,13 +113,15 @@ pub struct MadeRoom {
 pub struct Shares {
     places: Vec<Share>,
     bytes: usize,
+    /// Records that are not in the store yet.
+    unwritten: u64,
 }
 
 impl Default for Shares {
     fn default() -> Self {
         let kind = |owner: Owner| owner.places().map(move |_| Share::new(owner));
         let places = kind(Owner::Decisions(None)).chain(kind(Owner::Errors(None))).collect();
-        Shares { places, bytes: 0 }
+        Shares { places, bytes: 0, unwritten: 0 }
     }
 }
 
@@ -150,6 +152,7 @@ impl Shares {
         share.wanted = if is_wanted { id } else { share.wanted };
         share.made_room += u64::from(oldest.is_some());
         let unwritten = oldest.as_ref().is_some_and(|oldest| oldest.id > share.written);
+        self.unwritten = (self.unwritten + 1).saturating_sub(u64::from(unwritten));
         self.bytes = (self.bytes + bytes).saturating_sub(oldest.as_ref().map_or(0, Record::bytes));
         MadeRoom { records: u64::from(oldest.is_some()), unwritten: u64::from(unwritten) }
     }
@@ -193,7 +196,7 @@ impl Shares {
 
     /// Records that are not in the store yet.
     pub fn unwritten(&self) -> u64 {
-        self.places.iter().map(|share| share.unwritten().count() as u64).sum()
+        self.unwritten
     }
 
     /// Whether something behind this number is to be written for its own sake.
@@ -217,8 +220,10 @@ impl Shares {
 
     /// What the share at this place has up to this number is in the store.
     pub fn set_written(&mut self, place: usize, until: u64) {
-        if let Some(share) = self.places.get_mut(place) {
-            share.written = share.written.max(until);
-        }
+        let Some(share) = self.places.get_mut(place) else { return };
+        let before = share.unwritten().count();
+        share.written = share.written.max(until);
+        let written = before - share.unwritten().count();
+        self.unwritten = self.unwritten.saturating_sub(written as u64);
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! One program for several services: who counts (`selftest-soak`), who hands capabilities back (`soak-peer`), who is
 //! started and ended (`soak-child`), and those of the [`storm`]. Boot arguments: `soak spawns=200 calls=20000 drivers=100
-//! drill failures=10 hangs=3 logs=6 state=7 steps=40 losses=100`, or `soak storm storm=60 seed=1`.
+//! drill failures=10 hangs=3 logs=6 records=20 state=7 steps=40 losses=100`, or `soak storm storm=60 seed=1`.
 #![cfg_attr(target_os = "none", no_std)]
 
 extern crate alloc;
@@ -15,6 +15,7 @@ mod chance;
 mod drivers;
 mod logs;
 mod losses;
+mod records;
 mod spawns;
 mod state;
 pub mod steps;
@@ -70,6 +71,10 @@ fn rounds(environment: &Environment) -> Result<(), String> {
     let init = environment.to_call("init").map_err(|error| format!("{error}"))?;
     let init = init::Client::new(init);
     init.ready(&(), environment.deadline(PATIENCE)).map_err(|error| format!("the system: {error}"))?;
+    let decisions = asked_for(environment, "records");
+    if decisions > 0 {
+        records::decide(environment, decisions)?;
+    }
     let bursts = asked_for(environment, "logs");
     if bursts > 0 {
         logs::storm(environment, bursts)?;
