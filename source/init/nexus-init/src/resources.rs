@@ -87,6 +87,8 @@ pub struct Resources {
     pub init_endpoint: Handle,
     /// Each rings when its reader has read a ring and the next record comes; by [`LogReader`].
     doorbells: [Handle; 2],
+    /// Rings for init when the journal has made what is critical durable, or will not.
+    grants_kept: Handle,
     /// Init's own capability for the machine as a whole.
     control: Handle,
     slots: Slots,
@@ -109,6 +111,7 @@ impl Resources {
         let init_endpoint = endpoint(manifest.init.rank, &manifest.init.endpoint)?;
         let doorbell = || made("a log doorbell", system::notification_create());
         let doorbells = [doorbell()?, doorbell()?];
+        let grants_kept = made("the bell of init", system::notification_create())?;
         let readers = readers(manifest);
         let mut given = devices::Given::new();
         let mut services = Vec::new();
@@ -143,7 +146,7 @@ impl Resources {
             }
             services.push(owned);
         }
-        Ok(Resources { init_endpoint, doorbells, control, slots, services })
+        Ok(Resources { init_endpoint, doorbells, grants_kept, control, slots, services })
     }
 
     /// The devices of the service that could not be had.
@@ -226,6 +229,9 @@ impl Resources {
             grant(name.into(), doorbell, Kind::Notification, Rights::SIGNAL | listens);
         }
         let Some(reader) = service.reads_logs else { return grants };
+        if reader == LogReader::Journal {
+            grant(format!("kept/{INIT}"), self.grants_kept, Kind::Notification, Rights::SIGNAL);
+        }
         for (other, owned) in manifest.services.iter().zip(&self.services) {
             let rights = Rights::READ | Rights::WRITE;
             grant(format!("ring/{}", other.name), owned.ring, Kind::Vmo, rights);
@@ -248,6 +254,13 @@ impl Resources {
     pub fn seal(&self, index: usize) -> Result<(), Error> {
         let mut endpoints = self.services.get(index).into_iter().flat_map(|owned| &owned.endpoints);
         endpoints.try_for_each(|served| system::endpoint_seal(served.endpoint))
+    }
+
+    /// Where whoever serves this endpoint writes down what it decides, and what rings for init when that is durable.
+    pub fn record(&self, endpoint: &str) -> Option<(Handle, Handle)> {
+        let serves = |owned: &&Owned| owned.endpoints.iter().any(|served| served.name == endpoint);
+        let ring = self.services.iter().find(serves)?.audit_ring?.ring;
+        Some((ring, self.grants_kept))
     }
 
     /// The endpoint of this name.

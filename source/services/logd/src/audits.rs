@@ -7,6 +7,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use journal::{Journal, Whereabouts};
+use nexus_abi::image::INIT;
 use nexus_abi::{Handle, Kind, system};
 use nexus_log::{AuditConsumer, AuditItem, Mark, is_critical};
 use nexus_rt::{Environment, KEPT_BIT, SetupError};
@@ -32,6 +33,8 @@ struct Audit {
     consumer: AuditConsumer<'static>,
     /// Rings for its writer.
     bell: Handle,
+    /// Rings for init, which waits for decisions of others.
+    init: Handle,
     /// Decisions that are not durable yet, with their numbers, in the order of the ring.
     held: VecDeque<(u64, Held)>,
 }
@@ -46,11 +49,12 @@ pub struct Audits {
 impl Audits {
     /// Maps every audit ring that this process was handed. For now nothing is made durable.
     pub fn open(environment: &Environment) -> Result<Self, SetupError> {
+        let bell = |name: &str| environment.needed(&format!("kept/{name}"), Kind::Notification);
+        let init = bell(INIT)?;
         let mut rings = Vec::new();
         for (name, vmo) in environment.capabilities("audit/", Kind::Vmo) {
             let consumer = AuditConsumer::new(mapped(environment, vmo)?);
-            let bell = environment.needed(&format!("kept/{name}"), Kind::Notification)?;
-            rings.push(Audit { name: name.into(), consumer, bell, held: VecDeque::new() });
+            rings.push(Audit { name: name.into(), consumer, bell: bell(name)?, init, held: VecDeque::new() });
         }
         let mut audits = Audits { rings, keeps: true };
         audits.set_keeping(false);
@@ -174,5 +178,6 @@ impl Audit {
     fn ring(&self) {
         // A writer that is not there has nothing to hear.
         let _ = system::notification_signal(self.bell, KEPT_BIT);
+        let _ = system::notification_signal(self.init, KEPT_BIT);
     }
 }
