@@ -5,7 +5,8 @@
 //!
 //! One program for several services: who counts (`selftest-soak`), who hands capabilities back (`soak-peer`), who is
 //! started and ended (`soak-child`), and those of the [`storm`]. Boot arguments: `soak spawns=200 calls=20000 drivers=100
-//! drill failures=10 hangs=3 logs=6 records=20 state=7 steps=40 losses=100`, or `soak storm storm=60 seed=1`.
+//! drill failures=10 hangs=3 logs=6 records=20 state=7 steps=40 losses=100
+//! ends=1000`, or `soak storm storm=60 seed=1`.
 #![cfg_attr(target_os = "none", no_std)]
 
 extern crate alloc;
@@ -13,6 +14,7 @@ extern crate alloc;
 mod calls;
 mod chance;
 mod drivers;
+mod ends;
 mod logs;
 mod losses;
 mod records;
@@ -86,6 +88,11 @@ fn rounds(environment: &Environment) -> Result<(), String> {
     let puts = asked_for(environment, "puts");
     if puts > 0 {
         state::measure(environment, control, puts)?;
+    }
+    let threads = asked_for(environment, "ends");
+    if threads > 0 {
+        ends::measure(environment, control, threads)?;
+        info!("soak: ends are measured");
     }
     let losses = asked_for(environment, "losses");
     if losses > 0 {
