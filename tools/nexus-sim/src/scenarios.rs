@@ -335,14 +335,17 @@ fn records(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
 
 /// Demands that each decision of this boot that was told as durable is in the store: a share has room for all of them.
 fn are_in_the_store(stored: &Stored, boot: u64, shown: &str) -> Result<()> {
-    let numbers = shown.lines().filter_map(|line| line.split_once("soak: record ")?.1.strip_suffix(" is durable"));
+    let numbers =
+        shown.lines().filter_map(|line| line.split_once("soak: record ")?.1.strip_suffix(" is durable"));
     let told: Vec<u64> = numbers.filter_map(|number| number.parse().ok()).collect();
     let mut kept = Vec::new();
     for (key, bytes) in stored.iter().filter(|(key, _)| *key != INDEX_KEY) {
         let Some(place) = key.strip_prefix(SEGMENT_PREFIX) else { continue };
         let segment = segment::decode(place.parse()?, bytes);
         let segment = segment.map_err(|refusal| anyhow!("{key}: {refusal}"))?;
-        for record in segment.records.iter().filter(|record| record.message.starts_with("allow identity.soak ")) {
+        for record in
+            segment.records.iter().filter(|record| record.message.starts_with("allow identity.soak "))
+        {
             let number = record.message.rsplit(' ').next().and_then(|number| number.parse::<u64>().ok());
             kept.extend(number.filter(|_| record.boot == boot));
         }

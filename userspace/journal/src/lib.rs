@@ -74,7 +74,8 @@ impl Record {
 
     /// Whether both tell of the same: of all but their numbers.
     fn is_of_the_same(&self, other: &Record) -> bool {
-        let numbers = |record: &Record| (record.boot, record.ticks, record.level, record.service_id, record.subject);
+        let numbers =
+            |record: &Record| (record.boot, record.ticks, record.level, record.service_id, record.subject);
         numbers(self) == numbers(other)
             && (&self.scope, &self.message, &self.fields) == (&other.scope, &other.message, &other.fields)
     }

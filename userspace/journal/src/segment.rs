@@ -29,8 +29,8 @@ pub const INDEX_BYTES: usize = HEAD_BYTES + size_of::<u128>();
 /// Bytes of a record in a segment beside its texts, at the most.
 const RECORD_OVERHEAD: usize = 64;
 /// Bytes of a segment.
-pub const SEGMENT_BYTES_MAX: usize = 64
-    + SHARE_RECORDS_MAX * (SCOPE_BYTES_MAX + MESSAGE_BYTES_MAX + FIELDS_BYTES_MAX + RECORD_OVERHEAD);
+pub const SEGMENT_BYTES_MAX: usize =
+    64 + SHARE_RECORDS_MAX * (SCOPE_BYTES_MAX + MESSAGE_BYTES_MAX + FIELDS_BYTES_MAX + RECORD_OVERHEAD);
 
 const MARK: [u8; 5] = *b"nxlog";
 const VERSION: u8 = 1;
@@ -151,8 +151,7 @@ pub(crate) fn encode(share: &Share, boot: u64, end: u64) -> Vec<u8> {
 /// The share that the bytes at this place are.
 pub fn decode(place: usize, bytes: &[u8]) -> Result<Segment, SegmentError> {
     let body = opened(bytes)?;
-    let (head, mut rest): (Head, _) =
-        postcard::take_from_bytes(body).map_err(|_| SegmentError::Malformed)?;
+    let (head, mut rest): (Head, _) = postcard::take_from_bytes(body).map_err(|_| SegmentError::Malformed)?;
     if place >= PLACES_MAX || !head.owner.may_lie_at(place) {
         return Err(SegmentError::OtherShare);
     }
@@ -182,7 +181,8 @@ pub fn decode(place: usize, bytes: &[u8]) -> Result<Segment, SegmentError> {
 
 /// Whether it is as the journal keeps records.
 fn is_sound(record: &Record) -> bool {
-    let is_text = |text: &str, bytes_max: usize| text.len() <= bytes_max && !text.chars().any(char::is_control);
+    let is_text =
+        |text: &str, bytes_max: usize| text.len() <= bytes_max && !text.chars().any(char::is_control);
     record.level <= LEVEL_MAX
         && is_text(&record.scope, SCOPE_BYTES_MAX)
         && is_text(&record.message, MESSAGE_BYTES_MAX)

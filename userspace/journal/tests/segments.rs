@@ -3,8 +3,8 @@
 use journal::segment::{ALL_PLACES, SEGMENT_BYTES_MAX, decode, decode_index, key};
 use journal::{
     Batch, Before, FIELDS_BYTES_MAX, Journal, LEVEL_MAX, MESSAGE_BYTES_MAX, Owner, PLACES_MAX, Question,
-    Record, SCOPE_BYTES_MAX, SHARE_ERRORS_MAX, SHARE_RECORDS_MAX, SUBJECTS_MAX, Segment, SegmentError, Stored,
-    Whereabouts,
+    Record, SCOPE_BYTES_MAX, SHARE_ERRORS_MAX, SHARE_RECORDS_MAX, SUBJECTS_MAX, Segment, SegmentError,
+    Stored, Whereabouts,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -24,7 +24,14 @@ const OF_EARLIER: Question<'static> = Question { earlier: true, ..OF_THIS_BOOT }
 
 fn decision(subject: u64) -> Record {
     let fields = "action=proc.kill\ndecision=allow".into();
-    Record { subject: Some(subject), level: 2, service_id: 7, message: "allow".into(), fields, ..Record::default() }
+    Record {
+        subject: Some(subject),
+        level: 2,
+        service_id: 7,
+        message: "allow".into(),
+        fields,
+        ..Record::default()
+    }
 }
 
 fn error(service_id: u64) -> Record {
@@ -100,7 +107,10 @@ fn what_came_before_the_store_was_read_is_numbered_behind_what_was_in_it() {
     assert_eq!(early, 1);
     second.restore(disk.stored());
     assert_eq!(found(&second, &OF_THIS_BOOT), [(2, 2), (2, 3)]);
-    assert_eq!((second.last(), second.whereabouts(2), second.whereabouts(1)), (3, Whereabouts::Waiting, Whereabouts::Stored));
+    assert_eq!(
+        (second.last(), second.whereabouts(2), second.whereabouts(1)),
+        (3, Whereabouts::Waiting, Whereabouts::Stored)
+    );
 }
 
 #[test]

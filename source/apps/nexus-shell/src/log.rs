@@ -15,9 +15,11 @@ use nexus_proto::log::{Entry, LEVELS, LogError, Page, Query};
 use shell_line::nearest;
 
 /// What follows `log` in `help`.
-pub const ARGUMENTS: &str = "[-f] [--json] [--audit] [--before] [--level L] [--service S] [--since 10s] [LINES] [TEXT]";
+pub const ARGUMENTS: &str =
+    "[-f] [--json] [--audit] [--before] [--level L] [--service S] [--since 10s] [LINES] [TEXT]";
 /// Every option, for completion.
-pub const OPTIONS: [&str; 7] = ["--audit", "--before", "--follow", "--json", "--level", "--service", "--since"];
+pub const OPTIONS: [&str; 7] =
+    ["--audit", "--before", "--follow", "--json", "--level", "--service", "--since"];
 
 /// Who wrote what the kernel wrote.
 const KERNEL_NAME: &str = "neuron";
@@ -348,7 +350,10 @@ mod tests {
     #[test]
     fn test_reject_following_or_dating_what_is_of_another_boot() {
         for words in [["--before", "-f", "x"], ["--since", "1s", "--before"]] {
-            assert!(parse(&words).unwrap_err().contains("`--before` shows boots before this one"), "{words:?}");
+            assert!(
+                parse(&words).unwrap_err().contains("`--before` shows boots before this one"),
+                "{words:?}"
+            );
         }
     }
 
@@ -367,7 +372,17 @@ mod tests {
     fn entry() -> Entry {
         let (scope, message) = (String::from("disk"), String::from("a \"b\"\\\u{1}"));
         let fields = String::from("block=7\nwhy=x=y");
-        Entry { id: 3, boot: 2, ticks: 0, level: 1, service_id: 9, subject: Some(0xab), scope, message, fields }
+        Entry {
+            id: 3,
+            boot: 2,
+            ticks: 0,
+            level: 1,
+            service_id: 9,
+            subject: Some(0xab),
+            scope,
+            message,
+            fields,
+        }
     }
 
     #[test]

@@ -235,7 +235,8 @@ impl Resources {
         for (other, owned) in manifest.services.iter().zip(&self.services) {
             let rights = Rights::READ | Rights::WRITE;
             grant(format!("ring/{}", other.name), owned.ring, Kind::Vmo, rights);
-            if let Some(AuditRing { ring, kept }) = owned.audit_ring.filter(|_| reader == LogReader::Journal) {
+            if let Some(AuditRing { ring, kept }) = owned.audit_ring.filter(|_| reader == LogReader::Journal)
+            {
                 grant(format!("audit/{}", other.name), ring, Kind::Vmo, rights);
                 grant(format!("kept/{}", other.name), kept, Kind::Notification, Rights::SIGNAL);
             }

@@ -119,13 +119,7 @@ impl Archive {
         };
     }
 
-    fn read_on(
-        &mut self,
-        left: u128,
-        stored: Stored,
-        journal: &mut Journal,
-        sources: &mut Sources,
-    ) -> State {
+    fn read_on(&mut self, left: u128, stored: Stored, journal: &mut Journal, sources: &mut Sources) -> State {
         if left != 0 {
             self.failures = 0;
             return State::Reading(Some(left), stored);

@@ -13,7 +13,9 @@ use journal::segment::{INDEX_BYTES, SEGMENT_BYTES_MAX};
 use nexus_abi::limits::FOREVER;
 use nexus_abi::{Handle, Kind, system};
 use nexus_ipc::{CallError, Clock, Deadline, Lent, Message, MessageError, Retry, call_lending};
-use nexus_proto::state::{Batch, Change, Changes, Done, Found, Key, REFERENCE, REQUEST_BYTES_MAX, StateError};
+use nexus_proto::state::{
+    Batch, Change, Changes, Done, Found, Key, REFERENCE, REQUEST_BYTES_MAX, StateError,
+};
 use nexus_rt::{Environment, SetupError, error};
 use spin::Mutex;
 

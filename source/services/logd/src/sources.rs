@@ -8,9 +8,7 @@ use alloc::vec::Vec;
 use journal::{FIELDS_BYTES_MAX, Journal, MESSAGE_BYTES_MAX, Record, SCOPE_BYTES_MAX, clean, fields, kernel};
 use nexus_abi::records::{RingRecord, ring_records};
 use nexus_abi::{Error, Handle, Kind, Rights, service_id, system};
-use nexus_log::{
-    AuditItem, AuditRecord, Consumer, Decision, Item, Memory, RING_BYTES, Reader, Value,
-};
+use nexus_log::{AuditItem, AuditRecord, Consumer, Decision, Item, Memory, RING_BYTES, Reader, Value};
 use nexus_rt::{Environment, SetupError};
 
 /// Bytes of the kernel's ring that are read at a time.

@@ -305,6 +305,19 @@ mod tests {
     use super::*;
     use nexus_ipc::Message;
 
+    /// What is allowed without a record could never be durable.
+    #[test]
+    fn what_is_critical_is_an_action_that_is_recorded_each_time() {
+        let is_critical =
+            |action: &&Action| nexus_log::is_critical(nexus_rt::Decision::Allow, action.name().as_bytes());
+        let critical: Vec<Action> = Action::ALL.iter().filter(is_critical).copied().collect();
+        assert!(critical.iter().all(|action| action.is_sensitive()), "{critical:?}");
+        let names: Vec<&str> = critical.iter().map(|action| action.name()).collect();
+        let devices = ["uart", "rng", "blk", "net", "rtc", "slot"].map(|name| format!("device.mmio.{name}"));
+        assert_eq!(names[..6], devices);
+        assert_eq!(names[6..], ["policy.admin"]);
+    }
+
     /// It was once cut wherever its bytes ended, which ended policyd when that was within a letter.
     #[test]
     fn an_explanation_that_is_too_long_is_cut_at_a_letter_and_fits_its_message() {

@@ -108,7 +108,8 @@ impl Supervisor<'_> {
         let need = service.and_then(|service| service.devices.get(device).map(|need| (service, need)));
         let (Some((service, need)), Some(slot)) = (need, self.slots.get_mut(index)) else { return };
         slot.clearance = Clearance::Asked;
-        self.questions.ask(Purpose::Start { index, device }, device_question(self.parts.manifest, service, need));
+        self.questions
+            .ask(Purpose::Start { index, device }, device_question(self.parts.manifest, service, need));
     }
 
     /// Takes every answer that is there.

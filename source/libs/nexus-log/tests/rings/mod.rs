@@ -34,7 +34,12 @@ impl Parts {
         let place = || Place { tail: AtomicU32::new(tail), ..Place::default() };
         let written =
             Progress { head: AtomicU32::new(head), dropped: AtomicU32::new(dropped), ..Progress::default() };
-        let counters = Counters { written, places: [place(), place()], readers: AtomicU32::new(u32::MAX), kept: Kept::default() };
+        let counters = Counters {
+            written,
+            places: [place(), place()],
+            readers: AtomicU32::new(u32::MAX),
+            kept: Kept::default(),
+        };
         Parts { counters, words: words.into_iter().map(AtomicU32::new).collect() }
     }
 
