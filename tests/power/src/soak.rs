@@ -2,7 +2,7 @@
 //! seed of its machine. With `--machine` it is one in QEMU that boots what build/image holds. `power-soak writer` is
 //! the program whose power is cut without QEMU.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
 use nx::image::{Built, last_built};
 use nx::project::Project;
@@ -95,6 +95,11 @@ fn soak(arguments: &Arguments) -> Result<()> {
         }
     }
     let Seen { lives, cuts, acknowledged, unanswered } = seen;
+    // Without either nothing was tried.
+    ensure!(
+        cuts > 0 && acknowledged > 0,
+        "{lives} lives with {cuts} power cuts and {acknowledged} acknowledged commits"
+    );
     println!(
         "{lives} lives, {cuts} power cuts, {acknowledged} acknowledged commits, no promise broken; \
          {unanswered} commits without an answer are there whole"
