@@ -5,7 +5,7 @@
 //!
 //! One program for several services: who counts (`selftest-soak`), who hands capabilities back (`soak-peer`), who is
 //! started and ended (`soak-child`), and those of the [`storm`]. Boot arguments: `soak spawns=200 calls=20000 drivers=100
-//! drill failures=10 hangs=3 logs=6 state=7 steps=40 writers=2 losses=100 ends=1000`, or
+//! drill failures=10 hangs=3 logs=6 records=20 state=7 steps=40 writers=2 losses=100 ends=1000`, or
 //! `soak storm storm=60 seed=1`.
 #![cfg_attr(target_os = "none", no_std)]
 
@@ -18,6 +18,7 @@ mod endless;
 mod ends;
 mod logs;
 mod losses;
+mod records;
 mod spawns;
 mod state;
 pub mod steps;
@@ -85,6 +86,10 @@ fn rounds(environment: &Environment) -> Result<(), String> {
     let init = environment.to_call("init").map_err(|error| format!("{error}"))?;
     let init = init::Client::new(init);
     init.ready(&(), environment.deadline(PATIENCE)).map_err(|error| format!("the system: {error}"))?;
+    let decisions = asked_for(environment, "records");
+    if decisions > 0 {
+        records::decide(environment, decisions)?;
+    }
     let bursts = asked_for(environment, "logs");
     if bursts > 0 {
         logs::storm(environment, bursts)?;
