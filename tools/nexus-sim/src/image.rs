@@ -24,6 +24,7 @@ pub const PROGRAMS: &[Program] = &[
     ("bench-peer", bench_peer::run),
     ("consoled", consoled::run),
     ("faulty", faulty::run),
+    ("keystored", keystored::run),
     ("lockstep", lockstep::run),
     ("logd", logd::run),
     ("nexus-shell", nexus_shell::run),

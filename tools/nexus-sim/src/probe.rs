@@ -13,7 +13,7 @@ pub const DELEGATE: &str = "rngd";
 /// The name of init.
 pub const INIT: &str = nexus_abi::image::INIT;
 /// What is asked about: every resource of the shipped policy, and such as none of its lines covers.
-pub const RESOURCES: [&str; 16] = [
+pub const RESOURCES: [&str; 18] = [
     "",
     "ns16550a",
     "virtio:entropy",
@@ -22,6 +22,8 @@ pub const RESOURCES: [&str; 16] = [
     "google,goldfish-rtc",
     "/state/",
     "/state/app/",
+    "/state/bounded/",
+    "/state/bounded/x",
     "/state/selftest/",
     "/state/selftest/x",
     "/state/selftestx",

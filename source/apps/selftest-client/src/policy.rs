@@ -64,14 +64,14 @@ pub fn allow(subject: &Subject<'_>) -> Result<(), String> {
 /// What no line allows is denied, each for its own reason, and recorded.
 pub fn deny(subject: &Subject<'_>) -> Result<(), String> {
     let before = stats(subject)?;
-    is_denied(subject, Action::CryptoSign, "", Why::NoLine)?;
+    is_denied(subject, Action::DeviceKeygen, "", Why::NoLine)?;
     is_denied(subject, Action::StatefsRead, "/state/keystore/device", Why::Denied)?;
     is_denied(subject, Action::StatefsRead, "/state/selftestx", Why::OtherResource)?;
     is_denied(subject, Action::StatefsRead, "", Why::OtherResource)?;
     for _ in 0..BOUND {
-        is_allowed(subject, Action::CryptoVerify, "")?;
+        is_allowed(subject, Action::StatefsRead, "/state/bounded/x")?;
     }
-    is_denied(subject, Action::CryptoVerify, "", Why::TooOften)?;
+    is_denied(subject, Action::StatefsRead, "/state/bounded/x", Why::TooOften)?;
     let after = stats(subject)?;
     expect("how many were denied", after.denied - before.denied, 5)?;
     expect("how many were recorded", after.recorded - before.recorded, 5)
@@ -154,7 +154,7 @@ pub fn overlay(subject: &Subject<'_>) -> Result<(), String> {
     let taken = trying("pushing", push(&overlay))?;
     expect("the epoch", taken.epoch, before.epoch + 1)?;
     expect("what was kept", may(subject), Err(Denial::Denied(Some(Why::Denied))))?;
-    is_allowed(subject, Action::CryptoSign, "")?;
+    is_allowed(subject, Action::DeviceKeygen, "")?;
     is_denied(subject, Action::StatefsRead, "/state/selftest/x", Why::OtherResource)?;
     if devices::has_entropy(subject)? {
         let refused = Err(CallError::Service(RngError::Denied));
@@ -164,14 +164,14 @@ pub fn overlay(subject: &Subject<'_>) -> Result<(), String> {
 
     announce_restart("policyd");
     trying("killing policyd", subject.init.kill(&Target::Name("policyd".into()), subject.deadline()))?;
-    is_allowed(subject, Action::CryptoSign, "")?;
+    is_allowed(subject, Action::DeviceKeygen, "")?;
     is_denied(subject, Action::IpcCore, "", Why::Denied)?;
     expect("pushing it again", push(&overlay), Err(CallError::Service(PolicyError::Replayed)))?;
     trying("pushing the next", push(&next))?;
     expect("what is asked then", may(subject), Ok(()))?;
     let older = push(&overlay);
     expect("pushing the one before", older, Err(CallError::Service(PolicyError::Replayed)))?;
-    is_denied(subject, Action::CryptoSign, "", Why::NoLine)
+    is_denied(subject, Action::DeviceKeygen, "", Why::NoLine)
 }
 
 /// Who is denied again and again is recorded once at once and then together: each is counted, and nobody else's
@@ -180,7 +180,7 @@ pub fn denials_merged(subject: &Subject<'_>) -> Result<(), String> {
     let stats = || trying("the journal's figures", subject.log.stats(&(), subject.deadline()));
     let before = stats()?;
     for _ in 0..DENIALS {
-        is_denied(subject, Action::CryptoSign, "", Why::NoLine)?;
+        is_denied(subject, Action::DeviceKeygen, "", Why::NoLine)?;
     }
     for _ in 0..OTHERS {
         is_allowed(subject, Action::ProcSpawn, "pong")?;
