@@ -29,6 +29,7 @@ pub mod figures;
 pub mod fuzz;
 pub mod gates;
 pub mod guest;
+pub mod identity;
 pub mod image;
 pub mod interactive;
 pub mod judge;
