@@ -13,6 +13,7 @@ extern crate alloc;
 mod calls;
 mod chance;
 mod drivers;
+mod figures;
 mod logs;
 mod losses;
 mod spawns;
@@ -78,9 +79,12 @@ fn rounds(environment: &Environment) -> Result<(), String> {
     if seed > 0 {
         state::write(environment, seed, asked_for(environment, "steps"))?;
     }
-    let puts = asked_for(environment, "puts");
+    let (puts, signatures) = (asked_for(environment, "puts"), asked_for(environment, "signatures"));
+    if signatures > 0 {
+        figures::signatures(environment, signatures)?;
+    }
     if puts > 0 {
-        state::measure(environment, control, puts)?;
+        figures::puts(environment, control, puts)?;
     }
     let losses = asked_for(environment, "losses");
     if losses > 0 {
