@@ -58,7 +58,8 @@ pub fn partition(image: &Path, wanted: Partition) -> Result<Option<(u64, u64)>> 
     };
     let Ok(table) = partitions::read(blocks, read) else { return Ok(None) };
     let found = table.found.iter().find(|(partition, _)| *partition == wanted);
-    let (_, extent) = found.with_context(|| format!("{}: no usable partition `{}`", name(), wanted.name()))?;
+    let (_, extent) =
+        found.with_context(|| format!("{}: no usable partition `{}`", name(), wanted.name()))?;
     let bytes = |blocks: u64| blocks * BLOCK_BYTES as u64;
     Ok(Some((bytes(extent.first), bytes(extent.blocks))))
 }

@@ -30,7 +30,11 @@ struct Boot {
 const BOOTS: [Boot; 3] = [
     Boot { append: "bench console.origin=1", end: "BENCH: end", has_disk: false },
     Boot { append: "selftest bench=calls console.origin=1", end: "SELFTEST: end", has_disk: false },
-    Boot { append: "soak signatures=100 puts=1000 console.origin=1", end: "soak: puts are measured", has_disk: true },
+    Boot {
+        append: "soak signatures=100 puts=1000 console.origin=1",
+        end: "soak: puts are measured",
+        has_disk: true,
+    },
 ];
 
 /// Which figures, and how they are told.

@@ -5,8 +5,8 @@ use crate::drift::Doors;
 use crate::gates::{self, Gate};
 use crate::project::Project;
 use crate::{
-    architecture, bench, build, dependencies, disk, drift, figures, fuzz, identity, image, interactive, os_test,
-    policy, run, setup, simulation,
+    architecture, bench, build, dependencies, disk, drift, figures, fuzz, identity, image, interactive,
+    os_test, policy, run, setup, simulation,
 };
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};

@@ -122,7 +122,8 @@ pub fn of_test(directory: &Path, condition: Condition) -> Result<PathBuf> {
         }
         Condition::ForeignIdentity => {
             make_store(&path)?;
-            ::identity::open(&mut ImagePlaces::of(&path)?, crate::identity::machine_id("elsewhere")?).map_err(no_identity)?;
+            ::identity::open(&mut ImagePlaces::of(&path)?, crate::identity::machine_id("elsewhere")?)
+                .map_err(no_identity)?;
         }
         Condition::LostIdentity => {
             make_store(&path)?;

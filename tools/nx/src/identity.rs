@@ -2,11 +2,11 @@
 //! `nx run` boots.
 
 use crate::project::Project;
-use anyhow::{Context, Result, bail, ensure};
 use ::identity::{
     ANCHOR_BYTES, ANCHOR_COPIES, Anchor, Copies, Finding, Identity, Kept, MachineId, Places, RECORD_BYTES,
     RECORD_KEY, Refusal, SEED_BYTES, anchor_place, judge,
 };
+use anyhow::{Context, Result, bail, ensure};
 use partitions::Partition;
 use serde::Serialize;
 use std::fs::{File, OpenOptions};
@@ -147,7 +147,8 @@ impl ImagePlaces {
         let (begin, length) = found.with_context(|| format!("{}: no disk with partitions", name()))?;
         let mut anchors = [0; ANCHOR_COPIES];
         for (copy, place) in anchors.iter_mut().enumerate() {
-            let within = anchor_place(length, copy).with_context(|| format!("{}: `bootctl` is too small", name()))?;
+            let within =
+                anchor_place(length, copy).with_context(|| format!("{}: `bootctl` is too small", name()))?;
             *place = begin + within;
         }
         let image = nx_statefs::Image { image: image.to_path_buf(), offset: None, length: None };
@@ -212,7 +213,8 @@ pub fn argument_of_person(project: &Project) -> Result<String> {
             let mut random = [0; 16];
             File::open("/dev/urandom")?.read_exact(&mut random).context("/dev/urandom")?;
             let id = format!("qemu-{}", hexadecimal(&random));
-            std::fs::write(&path, format!("{id}\n")).with_context(|| format!("{} cannot be written", path.display()))?;
+            std::fs::write(&path, format!("{id}\n"))
+                .with_context(|| format!("{} cannot be written", path.display()))?;
             id
         }
         Err(error) => return Err(error).with_context(|| format!("{} cannot be read", path.display())),

@@ -46,7 +46,10 @@ pub fn run(project: &Project, minutes: u64) -> Result<()> {
             }
             boots += again;
         }
-        println!("soak identity: {disks} new disks, {} keys; {boots} boots, {BOOTS} of one disk one key", keys.len());
+        println!(
+            "soak identity: {disks} new disks, {} keys; {boots} boots, {BOOTS} of every {DISKS}th disk, each with its key",
+            keys.len()
+        );
     }
     Ok(())
 }

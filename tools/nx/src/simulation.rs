@@ -64,7 +64,9 @@ pub fn soak(project: &Project, soak: &Soak) -> Result<()> {
             }
             campaign(project, "host", "power-proofs", "power-soak")
         }
-        other => bail!("`{other}` cannot be soaked; `sim`, `statefs`, `power`, `drivers`, `identity` and `storm` can"),
+        other => bail!(
+            "`{other}` cannot be soaked; `sim`, `statefs`, `power`, `drivers`, `identity` and `storm` can"
+        ),
     };
     execute(command.arg("--minutes").arg(minutes).args(&soak.rest))
 }

@@ -11,7 +11,9 @@
 //! ```
 //! Every bit of it is checked: the seed by the public key, all before it by the signature.
 
-use crate::statement::{PUBLIC_KEY_BYTES, PublicKey, SIGNATURE_BYTES, Signature, fingerprint, statement, verify};
+use crate::statement::{
+    PUBLIC_KEY_BYTES, PublicKey, SIGNATURE_BYTES, Signature, fingerprint, statement, verify,
+};
 use crate::{MACHINE_BYTES_MAX, MachineId};
 use core::fmt;
 use ed25519_dalek::{Signer, SigningKey};

@@ -1,8 +1,8 @@
 //! What record and anchor come to, and the making of an identity under a power that fails at any moment.
 
 use identity::{
-    ANCHOR_BYTES, ANCHOR_COPIES, Anchor, Copies, Failure, Finding, Identity, Kept, MachineId, Places, RECORD_BYTES,
-    Refusal, SEED_BYTES, fingerprint, judge, open, reset, statement, verify,
+    ANCHOR_BYTES, ANCHOR_COPIES, Anchor, Copies, Failure, Finding, Identity, Kept, MachineId, Places,
+    RECORD_BYTES, Refusal, SEED_BYTES, fingerprint, judge, open, reset, statement, verify,
 };
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -51,7 +51,13 @@ struct Dark;
 
 impl Memory {
     fn new() -> Self {
-        Memory { record: Kept::Absent, copies: BLANK, left: usize::MAX, torn: [None; ANCHOR_COPIES], seeds: 0 }
+        Memory {
+            record: Kept::Absent,
+            copies: BLANK,
+            left: usize::MAX,
+            torn: [None; ANCHOR_COPIES],
+            seeds: 0,
+        }
     }
 
     /// Whether the next change is whole.
@@ -126,7 +132,9 @@ fn whenever_the_power_fails_while_it_is_made_the_identity_that_was_shown_stays()
                 let mut shown = BTreeSet::new();
                 for cut in [first, second, usize::MAX] {
                     places.left = cut;
-                    shown.extend(open(&mut places, machine("here")).ok().map(|identity| identity.public_key()));
+                    shown.extend(
+                        open(&mut places, machine("here")).ok().map(|identity| identity.public_key()),
+                    );
                 }
                 assert_eq!(shown.len(), 1, "cut at {first}, then at {second}, torn to {torn:?}");
             }

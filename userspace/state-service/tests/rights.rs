@@ -34,7 +34,8 @@ fn allowed(key: &str, writes: bool) -> Vec<String> {
 
 #[test]
 fn test_reject_unauthorized_keystore_access() {
-    let keys = ["/state/keystore/device.signing2", "/state/keystore/", "/state/keystore/x", "/state/boot/bootctl.a"];
+    let keys =
+        ["/state/keystore/device.signing2", "/state/keystore/", "/state/keystore/x", "/state/boot/bootctl.a"];
     for writes in [false, true] {
         for key in keys {
             let nobody: [&str; 0] = [];

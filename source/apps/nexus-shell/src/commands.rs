@@ -106,7 +106,12 @@ pub const COMMANDS: &[Command] = &[
     ),
     command("policy", crate::policy::USAGE, "says who may do what, and by which line", crate::policy::run),
     command("state", crate::state::USAGE, "reads and writes what outlives the machine", crate::state::run),
-    command("identity", crate::identity::USAGE, "says who this device is; makes it another if that is lost", crate::identity::run),
+    command(
+        "identity",
+        crate::identity::USAGE,
+        "says who this device is; makes it another if that is lost",
+        crate::identity::run,
+    ),
     command("ping", "", "calls the service `pong`", ping),
     command("mem", "", "shows the machine's memory", mem),
     command("uptime", "", "shows how long the machine has run", uptime),

@@ -107,7 +107,10 @@ mod tests {
         assert!(text.contains("machine      board-7\n"), "{text}");
         assert!(text.contains(&format!("public key   {}\n", "ab".repeat(32))), "{text}");
         let object = json(&status(Ok(())), Some(PublicKey { bytes: [0xab; 32] }));
-        assert!(object.starts_with("{\"condition\":\"whole\",\"machine\":\"board-7\",\"fingerprint\":\""), "{object}");
+        assert!(
+            object.starts_with("{\"condition\":\"whole\",\"machine\":\"board-7\",\"fingerprint\":\""),
+            "{object}"
+        );
     }
 
     #[test]

@@ -23,8 +23,8 @@ use identity::{Failure, Identity, MachineId};
 use nexus_ipc::{Bytes, Caller, Clock, Deadline, Event};
 use nexus_policy::Policy;
 use nexus_proto::keystore::{
-    KeyError, MAX_BYTES, NoIdentity, PublicKey, REFERENCE, SIGNED_BYTES_MAX, Server, Signature, Signed, Status,
-    dispatch,
+    KeyError, MAX_BYTES, NoIdentity, PublicKey, REFERENCE, SIGNED_BYTES_MAX, Server, Signature, Signed,
+    Status, dispatch,
 };
 use nexus_rt::{Environment, SetupError, error, info, warning};
 use places::DevicePlaces;

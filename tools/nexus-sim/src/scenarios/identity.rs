@@ -2,8 +2,8 @@
 
 use crate::invariants::Rest;
 use crate::run::Run;
-use anyhow::{Context, Result, ensure};
 use ::identity::{Identity, RECORD_KEY};
+use anyhow::{Context, Result, ensure};
 use statefs::Error;
 
 /// The boot arguments of the machine that the disk belongs to, and of another one.
