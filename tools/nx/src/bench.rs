@@ -27,9 +27,10 @@ struct Boot {
 }
 
 /// The boots that measure. The first is that of `make run`, with nothing but the words that have it measured.
-const BOOTS: [Boot; 3] = [
+const BOOTS: [Boot; 4] = [
     Boot { append: "bench console.origin=1", end: "BENCH: end", has_disk: false },
     Boot { append: "selftest bench=calls console.origin=1", end: "SELFTEST: end", has_disk: false },
+    Boot { append: "soak ends=1000 console.origin=1", end: "soak: ends are measured", has_disk: false },
     Boot {
         append: "soak signatures=100 puts=1000 console.origin=1",
         end: "soak: puts are measured",

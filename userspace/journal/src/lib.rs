@@ -95,9 +95,11 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// An empty journal, after others that had so many decisions.
+    /// An empty journal, after others that had so many decisions. It takes the memory of its places now: what it may
+    /// need is there or the program does not start, and it is not found missing when most is written.
     pub fn new(before: u64) -> Self {
-        Journal { figures: Figures { before, ..Figures::default() }, ..Journal::default() }
+        let figures = Figures { before, ..Figures::default() };
+        Journal { records: VecDeque::with_capacity(RECORDS_MAX), figures, ..Journal::default() }
     }
 
     /// Keeps a record; its `id` is given here, and yielded.

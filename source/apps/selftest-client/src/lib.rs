@@ -31,7 +31,7 @@ use nexus_proto::{block, drill, init, keystore, log, peer, pong, rng};
 use nexus_rt::{Environment, SetupError, error, info};
 
 /// Time that anything here may take before it counts as failed.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A proof: what it is called in its marker, and how it is done.
 type Proof = (&'static str, fn(&Subject<'_>) -> Result<(), String>);

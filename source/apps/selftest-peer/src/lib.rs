@@ -17,7 +17,7 @@ use nexus_proto::peer::{self, ECHO_BYTES_MAX, Identity};
 use nexus_rt::{Environment, SetupError, error, info};
 
 /// Time that a call of its own may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes of lent memory that it looks at at a time.
 const PART_BYTES: usize = 32 * 1024;
 

@@ -5,7 +5,8 @@
 //!
 //! One program for several services: who counts (`selftest-soak`), who hands capabilities back (`soak-peer`), who is
 //! started and ended (`soak-child`), and those of the [`storm`]. Boot arguments: `soak spawns=200 calls=20000 drivers=100
-//! drill failures=10 hangs=3 logs=6 state=7 steps=40 losses=100`, or `soak storm storm=60 seed=1`.
+//! drill failures=10 hangs=3 logs=6 state=7 steps=40 losses=100
+//! ends=1000`, or `soak storm storm=60 seed=1`.
 #![cfg_attr(target_os = "none", no_std)]
 
 extern crate alloc;
@@ -13,6 +14,7 @@ extern crate alloc;
 mod calls;
 mod chance;
 mod drivers;
+mod ends;
 mod figures;
 mod logs;
 mod losses;
@@ -85,6 +87,11 @@ fn rounds(environment: &Environment) -> Result<(), String> {
     }
     if puts > 0 {
         figures::puts(environment, control, puts)?;
+    }
+    let threads = asked_for(environment, "ends");
+    if threads > 0 {
+        ends::measure(environment, control, threads)?;
+        info!("soak: ends are measured");
     }
     let losses = asked_for(environment, "losses");
     if losses > 0 {
@@ -179,22 +186,30 @@ impl Counts {
         })
     }
 
+    fn totals(&self) -> [u64; 4] {
+        [self.processes, self.threads, self.unaccounted, self.quarantined]
+    }
+
+    /// Whether others differ in nothing but what services reserve in their own accounts.
+    fn differ_in_heaps_alone(&self, after: &Counts) -> bool {
+        let services = |counts: &Counts| -> Vec<u64> { counts.of_each.iter().map(|of| of.0).collect() };
+        self.totals() == after.totals() && services(self) == services(after)
+    }
+
     /// Whether others are these; if not, those that differ.
     fn same_as(&self, after: &Counts) -> Result<(), String> {
         if self == after {
             return Ok(());
         }
-        let totals =
-            |counts: &Counts| [counts.processes, counts.threads, counts.unaccounted, counts.quarantined];
         let only = |these: &Counts, those: &Counts| -> Vec<_> {
             these.of_each.iter().filter(|one| !those.of_each.contains(one)).copied().collect()
         };
         // Short, for a line holds little.
         Err(format!(
             "changed the counts: {:?} {:?} became {:?} {:?}",
-            totals(self),
+            self.totals(),
             only(self, after),
-            totals(after),
+            after.totals(),
             only(after, self)
         ))
     }

@@ -27,6 +27,8 @@ const WARM_UP: Duration = Duration::from_secs(3);
 /// Counts that are the same at so many looks, so far apart, stay.
 const LOOKS: u32 = 10;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+/// Heaps have found their size before so many storms are over.
+const STORMS_MAX: u32 = 3;
 /// In so many calls there must be something of every kind.
 const EVERY_KIND_IN: u64 = 10_000;
 /// Lines that the console keeps; it is full before the counts are taken.
@@ -53,14 +55,37 @@ impl<'a> Director<'a> {
     pub fn storm(&mut self, seconds: u64) -> Result<(), String> {
         self.fill_the_console();
         self.blow(WARM_UP, true)?;
-        let (before, then) = (self.settled()?, self.info()?);
+        let (mut before, then) = (self.settled()?, self.info()?);
         let (done, kills) = (self.done()?, self.kills);
         let calm = Duration::from_millis(seconds * 1000 / 3);
-        self.blow(calm, false)?;
-        self.same_as(&before, "a storm without kills")?;
-        self.blow(Duration::from_secs(seconds).saturating_sub(calm), true)?;
-        self.same_as(&before, "a storm with kills")?;
+        self.blow_and_compare(&mut before, calm, false, "a storm without kills")?;
+        let rest = Duration::from_secs(seconds).saturating_sub(calm);
+        self.blow_and_compare(&mut before, rest, true, "a storm with kills")?;
         self.report(&done, &then, seconds, self.kills - kills)
+    }
+
+    /// A storm after which every count is as it was. The heap of a service that was busier than ever may find its size
+    /// only now, which a slow machine makes likelier, but not in every storm: that would be a leak.
+    fn blow_and_compare(
+        &mut self,
+        before: &mut Counts,
+        time: Duration,
+        kills: bool,
+        what: &str,
+    ) -> Result<(), String> {
+        for storm in 1.. {
+            self.blow(time, kills)?;
+            let after = self.settled()?;
+            match before.same_as(&after) {
+                Ok(()) => break,
+                Err(reason) if storm == STORMS_MAX || !before.differ_in_heaps_alone(&after) => {
+                    return Err(format!("{what} {reason}"));
+                }
+                Err(reason) => info!("soak: {what}, the {storm}. time, {reason}"),
+            }
+            *before = after;
+        }
+        Ok(())
     }
 
     fn report(&self, before: &Done, then: &SystemInfo, seconds: u64, kills: u64) -> Result<(), String> {
@@ -197,10 +222,6 @@ impl<'a> Director<'a> {
             counts = now;
         }
         Ok(counts)
-    }
-
-    fn same_as(&self, before: &Counts, what: &str) -> Result<(), String> {
-        before.same_as(&self.settled()?).map_err(|reason| format!("{what} {reason}"))
     }
 
     fn info(&self) -> Result<SystemInfo, String> {
