@@ -42,3 +42,39 @@ fn one_machine_has_one_key_through_fifty_boots() {
         assert!(!run.console().contains("IdentityLost"));
     }
 }
+
+/// Turns until this is shown.
+fn turns_until(built: &Built, text: &str) -> u64 {
+    let mut run = booted(built, 1);
+    for turns in 0..100_000 {
+        if run.console().contains(text) {
+            return turns;
+        }
+        run.turns(1).unwrap();
+    }
+    panic!("`{text}` was not shown");
+}
+
+#[test]
+fn whenever_the_power_fails_while_a_key_is_made_one_that_was_stored_stays() {
+    /// Moments at which it fails.
+    const CUTS: u64 = 80;
+    let built = built();
+    let begin = turns_until(&built, "init: start keystored");
+    let end = turns_until(&built, "init: up keystored");
+    let (mut absent, mut kept) = (0, 0);
+    for cut in 0..=CUTS {
+        let mut run = booted(&built, 1);
+        run.turns(begin + (end - begin) * cut / CUTS).unwrap();
+        let was_shown = run.console().contains("keystored: device key ");
+        run.boot_again().unwrap();
+        let stored = run.setup.disk.0.borrow().stored().unwrap();
+        let before = stored.get(RECORD_KEY).map(|record| Identity::from_record(record).unwrap().public_key());
+        assert!(before.is_some() || !was_shown, "cut {cut}: a key was shown that is not there");
+        let after = key(&mut run);
+        assert!(before.is_none_or(|before| before == after), "cut {cut}: the key is another");
+        *(if before.is_none() { &mut absent } else { &mut kept }) += 1;
+    }
+    assert!(absent > CUTS / 20 && kept > CUTS / 20, "{absent} cuts before the record, {kept} after");
+    println!("{absent} cuts before the record was durable, {kept} after, through {} turns", end - begin);
+}

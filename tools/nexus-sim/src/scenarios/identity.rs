@@ -93,6 +93,22 @@ fn is_lost_and_made_anew(run: &mut Run<'_>, key: &str) -> Result<()> {
     run.boot_again()?;
     run.until_shown("keystored: ready")?;
     run.settle()?;
-    shown(run, Some(made))?;
+    shown(run, Some(made.clone()))?;
+    is_held_without_a_store(run, &made)?;
     run.nobody_waits_too_long()
+}
+
+/// The key is held in memory when the store is gone for good.
+fn is_held_without_a_store(run: &mut Run<'_>, key: &str) -> Result<()> {
+    let mut lives = 0;
+    while !run.console().contains("init: gave up statefsd") {
+        lives += u32::from(run.system().kill("statefsd"));
+        ensure!(lives < 100, "statefsd was started {lives} times and is not given up");
+        run.turns(20)?;
+    }
+    run.settle()?;
+    run.types("identity");
+    run.until_shown(key)?;
+    run.until_shown("root")?;
+    run.settle()
 }
