@@ -34,8 +34,8 @@ use nexus_rt::{Environment, error, info};
 /// Time that one thing may take before it counts as failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Rounds before counting begins: slabs, tables and heaps grow to the size that they keep, and the console
-/// keeps 512 lines, of which a round makes three.
-const WARM_UP: u64 = 200;
+/// keeps 512 lines and the journal 768, of which a round makes three.
+const WARM_UP: u64 = 300;
 
 /// The program; its value is the exit code.
 pub fn run(environment: &Environment) -> u64 {
