@@ -16,8 +16,8 @@ use nexus_proto::keystore::{self, KeyError};
 use nexus_proto::peer::{self, ECHO_BYTES_MAX, Identity};
 use nexus_rt::{Environment, SetupError, error, info};
 
-/// Time that a call of its own may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Time that a call of its own may take: less than the simulator waits for a system to come to rest.
+const PATIENCE: Duration = Duration::from_secs(25);
 /// Bytes of lent memory that it looks at at a time.
 const PART_BYTES: usize = 32 * 1024;
 
