@@ -129,6 +129,11 @@ fn reason(failure: Failure<NoIdentity>) -> NoIdentity {
     }
 }
 
+/// Whether a message is short enough to be signed or verified.
+fn is_signable(message: &[u8]) -> Result<(), KeyError> {
+    if message.len() <= SIGNED_BYTES_MAX { Ok(()) } else { Err(KeyError::Oversized) }
+}
+
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a string cannot fail.
@@ -145,17 +150,13 @@ impl Server for Keystore {
 
     fn sign(&mut self, caller: Caller, message: Bytes<MAX_BYTES>) -> Result<Signature, KeyError> {
         self.gate.may(caller, Deed::Sign)?;
-        if message.0.len() > SIGNED_BYTES_MAX {
-            return Err(KeyError::Oversized);
-        }
+        is_signable(&message.0)?;
         Ok(Signature { bytes: self.identity()?.sign(caller.service_id, &message.0) })
     }
 
     fn verify(&mut self, caller: Caller, signed: Signed) -> Result<(), KeyError> {
         self.gate.may(caller, Deed::Verify)?;
-        if signed.message.len() > SIGNED_BYTES_MAX {
-            return Err(KeyError::Oversized);
-        }
+        is_signable(&signed.message)?;
         let mut signature = [0; identity::SIGNATURE_BYTES];
         signature.iter_mut().zip(signed.signature.as_flattened()).for_each(|(to, from)| *to = *from);
         let is_good = identity::verify(&signed.key, &signed.message, &signature);
@@ -201,5 +202,41 @@ impl Server for Keystore {
         warning!("keystored: the identity was reset (subject={:016x})", caller.service_id);
         self.look();
         self.public_key()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use nexus_proto::state::NoStore;
+
+    #[test]
+    fn test_reject_sign_oversized_payload() {
+        assert_eq!(is_signable(&vec![0; SIGNED_BYTES_MAX]), Ok(()));
+        assert_eq!(is_signable(&[]), Ok(()));
+        assert_eq!(is_signable(&vec![0; SIGNED_BYTES_MAX + 1]), Err(KeyError::Oversized));
+    }
+
+    #[test]
+    fn a_refusal_keeps_its_reason_and_only_what_is_stored_wrongly_takes_a_reset() {
+        for (refusal, expected) in [
+            (identity::Refusal::Lost, NoIdentity::Lost),
+            (identity::Refusal::Foreign, NoIdentity::Foreign),
+            (identity::Refusal::Damaged, NoIdentity::Damaged),
+        ] {
+            assert_eq!(reason(Failure::Refused(refusal)), expected);
+            assert!(expected.takes_reset());
+        }
+        for other in [
+            NoIdentity::NoStore(NoStore::Blank),
+            NoIdentity::NoBootctl,
+            NoIdentity::NoEntropy,
+            NoIdentity::BadMachine,
+            NoIdentity::Unavailable,
+        ] {
+            assert_eq!(reason(Failure::Place(other)), other);
+            assert!(!other.takes_reset());
+        }
     }
 }
