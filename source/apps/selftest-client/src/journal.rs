@@ -22,11 +22,12 @@ const CORE: [(&str, &str); 5] = [
     ("nexus-shell", "nexus-shell: ready"),
 ];
 /// Services, an endpoint of each, and an operation of it that takes nothing or more than one byte.
-const SERVED: [(&str, &str, u16); 6] = [
+const SERVED: [(&str, &str, u16); 7] = [
     ("policyd", "policy", 1),
     ("logd", "log", 3),
     ("rngd", "rng", 1),
     ("virtioblkd", "block", 6),
+    ("keystored", "keystore", 1),
     ("nexus-init", "init", 1),
     ("pong", "pong", 1),
 ];

@@ -16,6 +16,7 @@ mod chance;
 mod drivers;
 mod endless;
 mod ends;
+mod figures;
 mod logs;
 mod losses;
 mod records;
@@ -36,8 +37,8 @@ use nexus_rt::{Environment, error, info};
 /// Time that one thing may take before it counts as failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Rounds before counting begins: slabs, tables and heaps grow to the size that they keep, and the console
-/// keeps 512 lines, of which a round makes three.
-const WARM_UP: u64 = 200;
+/// keeps 512 lines and the journal 768, of which a round makes three.
+const WARM_UP: u64 = 300;
 /// Counts that are the same at so many looks, so far apart, stay.
 const LOOKS: u32 = 10;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
@@ -99,9 +100,12 @@ fn rounds(environment: &Environment) -> Result<(), String> {
         let (steps, writers) = (asked_for(environment, "steps"), asked_for(environment, "writers"));
         state::write(environment, init, seed, steps, writers)?;
     }
-    let puts = asked_for(environment, "puts");
+    let (puts, signatures) = (asked_for(environment, "puts"), asked_for(environment, "signatures"));
+    if signatures > 0 {
+        figures::signatures(environment, signatures)?;
+    }
     if puts > 0 {
-        state::measure(environment, control, puts)?;
+        figures::puts(environment, control, puts)?;
     }
     let threads = asked_for(environment, "ends");
     if threads > 0 {
