@@ -1,4 +1,5 @@
-//! The scenarios: each is what must be true, told as a story, for any seed.
+//! The scenarios: each is what must be true, told as a story, for any seed. Long because each is told from its beginning to
+//! its end, and what they share is elsewhere already.
 
 mod identity;
 
