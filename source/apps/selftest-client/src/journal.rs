@@ -22,12 +22,14 @@ const CORE: [(&str, &str); 5] = [
     ("nexus-shell", "nexus-shell: ready"),
 ];
 /// Services, an endpoint of each, and an operation of it that takes nothing or more than one byte.
-const SERVED: [(&str, &str, u16); 7] = [
+const SERVED: [(&str, &str, u16); 9] = [
     ("policyd", "policy", 1),
     ("logd", "log", 3),
     ("rngd", "rng", 1),
     ("virtioblkd", "block", 6),
+    ("statefsd", "state", 7),
     ("keystored", "keystore", 1),
+    ("consoled", "console", 3),
     ("nexus-init", "init", 1),
     ("pong", "pong", 1),
 ];
