@@ -7,7 +7,8 @@
 //! since the last that is known to be acknowledged; it is nothing else.
 
 use crate::look::{Model, difference, seen_by_nx, seen_by_python};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use journal::segment::{self, INDEX_KEY, SEGMENT_PREFIX};
 use nx::console::Lines;
 use nx::disk::{Condition, of_test};
 use nx::guest::{Event, Guest};
@@ -143,11 +144,17 @@ impl Boots {
 
     /// Demands that the image holds what was there after some step, none before the last acknowledged one; which.
     fn compare(&mut self, writer_seed: u64, acknowledged: usize, with_python: bool) -> Result<usize> {
-        let found = seen_by_nx(&self.disk)?;
+        let mut found = seen_by_nx(&self.disk)?;
         if with_python {
             let theirs = seen_by_python(&self.partition()?)?;
             ensure!(theirs == found, "the two readers disagree: {}", difference(&theirs, &found));
         }
+        // What the journal keeps there is its own, and no power cut makes it refuse any of it.
+        for (key, bytes) in found.iter().filter(|(key, _)| *key != INDEX_KEY) {
+            let Some(place) = key.strip_prefix(SEGMENT_PREFIX) else { continue };
+            segment::decode(place.parse()?, bytes).map_err(|refusal| anyhow!("{key}: {refusal}"))?;
+        }
+        found.retain(|key, _| !key.starts_with(SEGMENT_PREFIX));
         let mut state = self.model.clone();
         let mut wanted = state.clone();
         for (number, step) in (0..=STEPS).zip(Steps::new(writer_seed)) {
