@@ -37,9 +37,11 @@ fn entry() -> impl Strategy<Value = init::ServiceEntry> {
 
 fn log_entry() -> impl Strategy<Value = log::Entry> {
     let texts = ("\\PC{0,16}", "\\PC{0,64}", "\\PC{0,64}");
-    (any::<u64>(), any::<u64>(), any::<u8>(), any::<u64>(), any::<Option<u64>>(), texts).prop_map(
-        |(id, ticks, level, service_id, subject, (scope, message, fields))| log::Entry {
+    let times = (any::<u64>(), any::<u64>());
+    (any::<u64>(), times, any::<u8>(), any::<u64>(), any::<Option<u64>>(), texts).prop_map(
+        |(id, (boot, ticks), level, service_id, subject, (scope, message, fields))| log::Entry {
             id,
+            boot,
             ticks,
             level,
             service_id,
@@ -120,6 +122,7 @@ proptest! {
         comes_back(rng::Request { bytes: number });
         comes_back(policy::Verdict { decision: number, epoch: !number, why: 1, lasts: 1 });
         comes_back(policy::Epoch { epoch: number, sequence: 1 });
+        comes_back(policy::Pushed { epoch: number, sequence: 1, durable: 1 });
         comes_back(policy::Explanation { text: text.clone() });
         if let Some(question) = policy::Question::new(number, number as u16, &text) {
             assert_eq!(question.resource(), Some(text.as_bytes()));
@@ -201,9 +204,10 @@ fn test_reject_messages_beyond_their_maximum() {
 fn the_largest_entry_takes_no_more_than_its_texts_and_the_overhead() {
     let text = |bytes: usize| "x".repeat(bytes);
     let (scope, message, fields) = (text(64), text(256), text(512));
-    let (id, ticks, service_id, subject) = (u64::MAX, u64::MAX, u64::MAX, Some(u64::MAX));
+    let [id, boot, ticks, service_id] = [u64::MAX; 4];
+    let subject = Some(u64::MAX);
     let texts = scope.len() + message.len() + fields.len();
-    let entry = log::Entry { id, ticks, level: u8::MAX, service_id, subject, scope, message, fields };
+    let entry = log::Entry { id, boot, ticks, level: u8::MAX, service_id, subject, scope, message, fields };
     let page = log::Page { entries: vec![entry], end: u64::MAX, has_more: true };
     let mut bytes = vec![0; log::PAGE_BYTES_MAX];
     assert!(page.encode(&mut bytes).unwrap() <= texts + log::ENTRY_OVERHEAD);
