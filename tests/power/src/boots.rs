@@ -7,8 +7,9 @@
 //! since the last that is known to be acknowledged, of each writer; it is nothing else.
 
 use crate::look::{Model, difference, seen_by_nx, seen_by_python};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use identity::RECORD_KEY;
+use journal::segment::{self, INDEX_KEY, SEGMENT_PREFIX};
 use nx::console::Lines;
 use nx::disk::{Condition, of_test};
 use nx::guest::{Event, Guest};
@@ -188,6 +189,11 @@ impl Boots {
         if with_python {
             let theirs = seen_by_python(&self.partition()?)?;
             ensure!(theirs == found, "the two readers disagree: {}", difference(&theirs, &found));
+        }
+        // What the journal keeps there is its own, and no power cut makes it refuse any of it.
+        for (key, bytes) in found.iter().filter(|(key, _)| *key != INDEX_KEY) {
+            let Some(place) = key.strip_prefix(SEGMENT_PREFIX) else { continue };
+            segment::decode(place.parse()?, bytes).map_err(|refusal| anyhow!("{key}: {refusal}"))?;
         }
         let identity = found.remove(RECORD_KEY);
         ensure!(self.identity.is_none() || self.identity == identity, "the identity is gone, or another");

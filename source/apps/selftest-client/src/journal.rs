@@ -21,7 +21,7 @@ const CORE: [(&str, &str); 5] = [
     ("pong", "pong: ready"),
     ("nexus-shell", "nexus-shell: ready"),
 ];
-/// Services, an endpoint of each, and an operation of it that takes nothing or more than one byte.
+/// Services, an endpoint of each, and an operation of it for which the byte 255 is no message.
 const SERVED: [(&str, &str, u16); 9] = [
     ("policyd", "policy", 1),
     ("logd", "log", 3),
@@ -138,6 +138,8 @@ pub fn malformed_told(subject: &Subject<'_>) -> Result<(), String> {
     for (service, endpoint, operation) in SERVED {
         let endpoint = trying(endpoint, subject.environment.to_call(endpoint))?;
         let mut registers = Registers { header: Header::new(operation, 1, 0), ..Registers::default() };
+        // The beginning of a number that goes on behind it.
+        registers.words[0] = 0xff;
         // SAFETY: there are no buffers.
         match unsafe { system::call(endpoint, &mut registers, None, subject.deadline().ticks()) } {
             // Its machine has no device for it.

@@ -149,6 +149,7 @@ proptest! {
         comes_back(rng::Request { bytes: number });
         comes_back(policy::Verdict { decision: number, epoch: !number, why: 1, lasts: 1 });
         comes_back(policy::Epoch { epoch: number, sequence: 1 });
+        comes_back(policy::Pushed { epoch: number, sequence: 1, durable: 1 });
         comes_back(policy::Explanation { text: text.clone() });
         if let Some(question) = policy::Question::new(number, number as u16, &text) {
             assert_eq!(question.resource(), Some(text.as_bytes()));
