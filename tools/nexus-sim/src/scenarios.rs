@@ -1,15 +1,14 @@
 //! The scenarios: each is what must be true, told as a story, for any seed.
 
 mod identity;
+mod state;
 
 use crate::invariants::Rest;
 use crate::run::Run;
-use ::identity::RECORD_KEY;
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use nexus_abi::SystemCall;
 use nexus_abi::records::STATE_EXITED;
-use selftest_soak::steps::{Steps, apply};
-use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A story and its name.
 #[derive(Clone, Copy)]
@@ -85,6 +84,13 @@ pub const SCENARIOS: &[Scenario] = &[
         tell: hang,
     },
     Scenario {
+        name: "hang-services",
+        about: "A service that computes for ever in the middle of its work is missed, ended, and comes back; who asked it is told",
+        arguments: "",
+        is_bare: false,
+        tell: hang_services,
+    },
+    Scenario {
         name: "journal",
         about: "Lines and decisions in a storm, journal and console killed at any moment: each decision is there or counted, and so is each line",
         arguments: "soak logs=6",
@@ -124,7 +130,7 @@ pub const SCENARIOS: &[Scenario] = &[
         about: "A writer of the state while store and disk are killed and the power fails: all that was acknowledged is there, nothing is there in part",
         arguments: "soak state=7 steps=120",
         is_bare: false,
-        tell: state,
+        tell: state::tell,
     },
     Scenario {
         name: "losses",
@@ -257,6 +263,38 @@ fn hang(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
     until_selftest_ends(run)
 }
 
+/// Services that are missed when they hang: what each calls last in its work, what makes it work, and for how long it
+/// may say nothing.
+const MISSED: [(&str, SystemCall, &str, u32); 4] = [
+    ("policyd", SystemCall::ReplyReceive, "run ping", 4_000),
+    ("logd", SystemCall::Receive, "log 1", 4_000),
+    ("consoled", SystemCall::Receive, "ps", 4_000),
+    ("statefsd", SystemCall::Receive, "state ls /state/", 40_000),
+];
+
+fn hang_services(run: &mut Run<'_>, before: &Rest) -> Result<()> {
+    run.until_prompt()?;
+    run.restless();
+    for _ in 0..2 {
+        let (name, call, command, patience) = MISSED[run.draw(MISSED.len() as u64) as usize];
+        let turns = run.draw(100);
+        run.turns(turns)?;
+        run.system().hang_at(name, call);
+        run.types(command);
+        for line in [
+            format!("init: {name} gave no sign of life within {patience} ms"),
+            format!("init: ended {name}"),
+            format!("init: up {name}"),
+        ] {
+            run.until_shown_within(&line, 2 * Duration::from_millis(patience.into()))?;
+        }
+        run.settle()?;
+    }
+    run.calm();
+    run.nobody_waits_too_long()?;
+    run.is_well(before)
+}
+
 fn journal(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
     run.restless();
     run.until_shown("init: up selftest-soak")?;
@@ -386,37 +424,6 @@ fn init_dies(run: &mut Run<'_>, before: &Rest) -> Result<()> {
     run.is_well(before)
 }
 
-/// The seed of the writer of the state, as in the scenario's boot arguments.
-const STATE_SEED: u64 = 7;
-/// Changes that the writer of the state makes in a boot.
-const STATE_STEPS: usize = 120;
-
-fn state(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
-    run.restless();
-    let mut base = Stored::new();
-    for _ in 0..2 {
-        run.until_shown("init: up selftest-soak")?;
-        for _ in 0..run.draw(4) {
-            let turns = run.draw(2_000);
-            run.turns(turns)?;
-            let victim = ["statefsd", "virtioblkd", "policyd"][run.draw(3) as usize];
-            run.system().kill(victim);
-        }
-        let turns = run.draw(2_500);
-        run.turns(turns)?;
-        let shown = run.console();
-        let failed =
-            shown.lines().find(|line| line.contains("soak: FAIL") || line.contains("soak: state ended"));
-        ensure!(failed.is_none(), "{}", failed.unwrap_or_default());
-        let acknowledged = acknowledged(&shown);
-        run.boot_again()?;
-        base = is_among_states(run.setup.disk.0.borrow().stored()?, base, acknowledged)?;
-    }
-    run.until_shown("soak: state is written")?;
-    run.settle()?;
-    run.nobody_waits_too_long()
-}
-
 fn losses(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
     run.restless();
     // As with the drivers, the clock goes on for a while before each kill.
@@ -433,30 +440,6 @@ fn losses(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
     ensure!(failed.is_none(), "{}", failed.unwrap_or_default());
     ensure!(shown.contains(all), "the kills did not come to their end");
     run.nobody_waits_too_long()
-}
-
-type Stored = BTreeMap<String, Vec<u8>>;
-
-/// The last step of which the writer says that it was acknowledged.
-fn acknowledged(shown: &str) -> usize {
-    let mut steps = shown.lines().filter_map(|line| line.split_once("soak: state ")?.1.trim().parse().ok());
-    steps.next_back().unwrap_or(0)
-}
-
-/// Demands that what is stored is what it was after some step, none before the last that was acknowledged.
-fn is_among_states(mut found: Stored, mut state: Stored, acknowledged: usize) -> Result<Stored> {
-    // That is not the writer's.
-    found.remove(RECORD_KEY);
-    let mut steps = Steps::new(STATE_SEED).take(STATE_STEPS);
-    for number in 0..=STATE_STEPS {
-        if number >= acknowledged && state == found {
-            return Ok(found);
-        }
-        if let Some(step) = steps.next() {
-            apply(&mut state, &step);
-        }
-    }
-    bail!("what is stored is nothing that it ever was since the acknowledged step {acknowledged}")
 }
 
 fn power_cut(run: &mut Run<'_>, before: &Rest) -> Result<()> {

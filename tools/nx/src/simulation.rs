@@ -59,8 +59,11 @@ pub fn soak(project: &Project, soak: &Soak) -> Result<()> {
         }
         "statefs" => campaign(project, "host", "statefs-proofs", "statefs-soak"),
         "power" => {
-            if soak.rest.iter().any(|word| word == "--machine") {
-                image::build(project)?;
+            let asks = |word: &str| soak.rest.iter().any(|other| other == word);
+            match (asks("--machine"), asks("--faults")) {
+                (_, true) => drop(image::build_with_mutants(project)?),
+                (true, _) => drop(image::build(project)?),
+                _ => {}
             }
             campaign(project, "host", "power-proofs", "power-soak")
         }

@@ -62,6 +62,7 @@ fn the_shipped_recipe_names_everyone_of_this_stage() {
             "bench-peer",
             "bench-bulk",
             "bench-bell",
+            "bench-disk",
             "selftest-peer",
             "selftest-helper",
             "selftest-busy",

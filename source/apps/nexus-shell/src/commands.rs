@@ -10,7 +10,8 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::time::Duration;
 use nexus_abi::records::{
-    CapabilityInfo, FaultCause, STATE_ALIVE, STATE_EXITED, STATE_FAULTED, STATE_KILLED,
+    CapabilityInfo, FaultCause, ProcessStatus, STATE_ALIVE, STATE_EXITED, STATE_FAULTED, STATE_KILLED,
+    SystemInfo,
 };
 use nexus_abi::system::Reset;
 use nexus_abi::{Error, Handle, Kind, Rights, system};
@@ -30,6 +31,9 @@ pub const CALL_PATIENCE: Duration = Duration::from_secs(5);
 const RUN_PATIENCE: Duration = Duration::from_secs(60);
 /// Time that a program which is to go on in the background has for an early end to be told.
 const START_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Looks at the machine's memory until two figures of it belong together.
+const MEMORY_LOOKS_MAX: u32 = 10;
 
 /// What the shell holds.
 pub struct Shell<'a> {
@@ -318,9 +322,23 @@ fn ping(shell: &Shell<'_>, _arguments: &[&str]) -> Result<String, String> {
     Ok(format!("pong answered after {} us; it has answered {} so far\n", took.as_micros(), pong.answered))
 }
 
+/// Figures of the machine and of its processes that belong together: nothing was taken or given back in between.
+fn memory(shell: &Shell<'_>) -> Result<(SystemInfo, Vec<ProcessStatus>), String> {
+    let figures = || system::system_info(shell.control).map_err(|error| error.to_string());
+    let mut before = figures()?;
+    for _ in 1..MEMORY_LOOKS_MAX {
+        let processes = processes(shell)?;
+        let after = figures()?;
+        if after.used_pages == before.used_pages {
+            return Ok((after, processes));
+        }
+        before = after;
+    }
+    Ok((before, processes(shell)?))
+}
+
 fn mem(shell: &Shell<'_>, _arguments: &[&str]) -> Result<String, String> {
-    let info = system::system_info(shell.control).map_err(|error| error.to_string())?;
-    let processes = processes(shell)?;
+    let (info, processes) = memory(shell)?;
     let of_processes: u64 = processes.iter().map(|process| process.populated_pages).sum();
     let row = |name: &str, count: u64| vec![String::from(name), pages(count), format!("{count} pages")];
     Ok(table(&[

@@ -156,8 +156,8 @@ fn banner(shell: &Shell<'_>) -> String {
         let prompt = milliseconds(clock.now().saturating_sub(info.boot_ticks));
         text.push_str(&alloc::format!(": prompt after {prompt} ms, {kernel} of them in the kernel"));
     }
-    if let Some(reason) = state::absence(shell) {
-        text.push_str(&alloc::format!("\nNothing is kept: {reason}."));
+    if let Some(absence) = state::absence(shell) {
+        text.push_str(&alloc::format!("\n{absence}"));
     }
     text.push_str("\n`help` lists the commands, `poweroff` ends the machine, Ctrl-A x leaves QEMU.\n\n");
     text

@@ -25,8 +25,9 @@ const KERNEL_NAME: &str = "neuron";
 const LINES: u32 = 30;
 /// Time that new records are waited for before the keyboard is looked at.
 const FOLLOW_PATIENCE: Duration = Duration::from_millis(200);
-/// Time that a key is waited for before the journal is looked at again.
-const KEY_PATIENCE: Duration = Duration::from_millis(1);
+/// Time that a key is waited for before the journal is looked at again: enough for a slow machine to ask the console
+/// and be answered, and too short to be noticed by whoever reads.
+const KEY_PATIENCE: Duration = Duration::from_millis(100);
 /// Time that the journal has to come back while it is followed.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// How often it is asked again before it counts as gone.

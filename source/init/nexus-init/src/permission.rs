@@ -17,8 +17,9 @@ use zerocopy::{FromBytes, IntoBytes};
 
 /// The bit of the deaths' notification that says that an answer is there: services have those below it.
 pub const ANSWER_BIT: u64 = 1 << 63;
-/// Time that `policyd` has for an answer.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Time that `policyd` has for an answer: more than a busy computer ever stood still for, and than it takes to miss a
+/// `policyd` that hangs and to start the next, which is then asked. Less than a person at the prompt waits.
+const PATIENCE: Duration = Duration::from_millis(4_500);
 /// The bit by which the second thread hears of a question.
 const QUESTION_BIT: u64 = 1;
 /// Words of a question.

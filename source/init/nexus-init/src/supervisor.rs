@@ -11,7 +11,8 @@ use crate::launch::{Launch, launch};
 use crate::program::Program;
 use crate::resources::{Resources, access_entries};
 use crate::schedule::{
-    BUDGET_WINDOW, Decision, History, RESTART_SPACING, after_silence, may_start, restart_at, silent_at,
+    BUDGET_WINDOW, Decision, History, Overdue, RESTART_SPACING, after_silence, may_start, restart_at,
+    silent_at,
 };
 use crate::{KILLED_AS_LATE, KILLED_AS_SILENT, KILLED_ON_REQUEST, report};
 use alloc::format;
@@ -120,10 +121,12 @@ impl<'a> Supervisor<'a> {
             return error;
         }
         self.give_up_who_lacks_a_device();
+        let mut overdue = Overdue::default();
         loop {
             self.hear_answers();
             self.act();
-            match receiver.next(self.next_deadline()) {
+            let due = self.next_deadline();
+            match receiver.next(due) {
                 Ok(Event::Bits(bits)) => self.look_at_the_dead(bits),
                 Ok(Event::Post { caller, label }) => self.hear_post(caller, label),
                 Ok(Event::Call(call)) => dispatch(self, call),
@@ -131,6 +134,9 @@ impl<'a> Supervisor<'a> {
                 Ok(Event::TimedOut) => self.end_the_silent(),
                 Ok(Event::BadgeGone(_)) => {}
                 Err(error) => return error,
+            }
+            if overdue.heard(due.has_passed()) {
+                self.end_the_silent();
             }
         }
     }

@@ -283,6 +283,24 @@ mod tests {
     use super::*;
     use nexus_ipc::Message;
 
+    #[test]
+    fn test_reject_each_overlay_in_a_word_of_its_own() {
+        let overlay = PushError::Overlay;
+        let words = [
+            (PushError::NotAdmin(Reason::NoLine), PolicyError::NotAdmin),
+            (PushError::NotKept, PolicyError::NotKept),
+            (overlay(OverlayError::NoKey), PolicyError::NoKey),
+            (overlay(OverlayError::Malformed), PolicyError::BadOverlay),
+            (overlay(OverlayError::BadSignature), PolicyError::BadSignature),
+            (overlay(OverlayError::Replayed), PolicyError::Replayed),
+            (overlay(OverlayError::Forbidden), PolicyError::Forbidden),
+            (overlay(OverlayError::Table(TableError::OverLimit)), PolicyError::BadTable),
+        ];
+        for (error, word) in words {
+            assert_eq!(refused(error), word);
+        }
+    }
+
     /// It was once cut wherever its bytes ended, which ended policyd when that was within a letter.
     #[test]
     fn an_explanation_that_is_too_long_is_cut_at_a_letter_and_fits_its_message() {
