@@ -121,7 +121,7 @@ fn store(environment: &Environment, due: Deadline) {
     told("not-mine", get("/state/keystore/device".into(), &mut value).map(drop));
     let delete = Delete { key: key("nothing"), expect: None, operation: None };
     told("delete", client.delete(&delete, due).map(drop));
-    told("no-batch", batch(&vec![0xff; 20]).map(drop));
+    told("no-batch", batch(&[0xff; 20]).map(drop));
     told("empty-batch", batch(&changes(0, false)).map(drop));
     told("same-batch", batch(&changes(2, true)).map(drop));
     told("many-batch", batch(&too_many).map(drop));

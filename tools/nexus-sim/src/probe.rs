@@ -13,7 +13,7 @@ pub const DELEGATE: &str = "rngd";
 /// The name of init.
 pub const INIT: &str = nexus_abi::image::INIT;
 /// What is asked about: every resource of the shipped policy, and such as none of its lines covers.
-pub const RESOURCES: [&str; 19] = [
+pub const RESOURCES: [&str; 21] = [
     "",
     "ns16550a",
     "virtio:entropy",
@@ -24,6 +24,8 @@ pub const RESOURCES: [&str; 19] = [
     "/state/app/",
     "/state/bounded/",
     "/state/bounded/x",
+    "/state/log/",
+    "/state/log/00",
     "/state/selftest/",
     "/state/selftest/x",
     "/state/selftestx",

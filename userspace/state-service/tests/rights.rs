@@ -49,6 +49,10 @@ fn test_reject_unauthorized_keystore_access() {
 fn a_person_sees_what_is_stored_and_writes_what_is_theirs() {
     assert_eq!(allowed("/state/user/note", false), ["nexus-shell"]);
     assert_eq!(allowed("/state/user/note", true), ["nexus-shell"]);
-    assert_eq!(allowed("/state/log/errors", false), ["nexus-shell"]);
-    assert!(allowed("/state/log/errors", true).is_empty());
+}
+
+#[test]
+fn what_of_the_journal_outlives_it_is_written_by_it_alone() {
+    assert_eq!(allowed("/state/log/00", false), ["logd", "nexus-shell"]);
+    assert_eq!(allowed("/state/log/00", true), ["logd"]);
 }

@@ -5,7 +5,7 @@
 //!
 //! One program for several services: who counts (`selftest-soak`), who hands capabilities back (`soak-peer`), who is
 //! started and ended (`soak-child`), and those of the [`storm`]. Boot arguments: `soak spawns=200 calls=20000 drivers=100
-//! drill failures=10 hangs=3 logs=6 state=7 steps=40 writers=2 losses=100 ends=1000`, or
+//! drill failures=10 hangs=3 logs=6 records=20 state=7 steps=40 writers=2 losses=100 ends=1000`, or
 //! `soak storm storm=60 seed=1`.
 #![cfg_attr(target_os = "none", no_std)]
 
@@ -19,6 +19,7 @@ mod ends;
 mod figures;
 mod logs;
 mod losses;
+mod records;
 mod spawns;
 mod state;
 pub mod steps;
@@ -36,8 +37,8 @@ use nexus_rt::{Environment, error, info};
 /// Time that one thing may take before it counts as failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Rounds before counting begins: slabs, tables and heaps grow to the size that they keep, and the console
-/// keeps 512 lines, of which a round makes three.
-const WARM_UP: u64 = 200;
+/// keeps 512 lines and the journal 768, of which a round makes three.
+const WARM_UP: u64 = 300;
 /// Counts that are the same at so many looks, so far apart, stay.
 const LOOKS: u32 = 10;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
@@ -86,6 +87,10 @@ fn rounds(environment: &Environment) -> Result<(), String> {
     let init = environment.to_call("init").map_err(|error| format!("{error}"))?;
     let init = init::Client::new(init);
     init.ready(&(), environment.deadline(PATIENCE)).map_err(|error| format!("the system: {error}"))?;
+    let decisions = asked_for(environment, "records");
+    if decisions > 0 {
+        records::decide(environment, decisions)?;
+    }
     let bursts = asked_for(environment, "logs");
     if bursts > 0 {
         logs::storm(environment, bursts)?;

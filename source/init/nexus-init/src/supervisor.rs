@@ -5,7 +5,7 @@
 
 mod gate;
 
-pub use gate::policy_endpoint;
+pub use gate::{is_needed_to_record, policy_endpoint};
 
 use crate::launch::{Launch, launch};
 use crate::program::Program;
@@ -105,8 +105,9 @@ impl<'a> Supervisor<'a> {
         };
         let slots = parts.manifest.services.iter().map(slot).collect();
         let endpoint = policy_endpoint(parts.manifest);
+        let record = endpoint.and_then(|name| parts.resources.record(name));
         let endpoint = endpoint.and_then(|name| parts.resources.endpoint(parts.manifest, name));
-        let questions = Pending::open(environment, endpoint, parts.deaths)?;
+        let questions = Pending::open(environment, endpoint, record, parts.deaths)?;
         Ok(Supervisor { parts, slots, complete: None, wait_for_ready: Vec::new(), questions })
     }
 

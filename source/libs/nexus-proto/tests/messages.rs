@@ -37,9 +37,11 @@ fn entry() -> impl Strategy<Value = init::ServiceEntry> {
 
 fn log_entry() -> impl Strategy<Value = log::Entry> {
     let texts = ("\\PC{0,16}", "\\PC{0,64}", "\\PC{0,64}");
-    (any::<u64>(), any::<u64>(), any::<u8>(), any::<u64>(), any::<Option<u64>>(), texts).prop_map(
-        |(id, ticks, level, service_id, subject, (scope, message, fields))| log::Entry {
+    let places = (any::<u64>(), any::<u64>(), any::<u64>());
+    (places, any::<u8>(), any::<u64>(), any::<Option<u64>>(), texts).prop_map(
+        |((id, boot, ticks), level, service_id, subject, (scope, message, fields))| log::Entry {
             id,
+            boot,
             ticks,
             level,
             service_id,
@@ -228,9 +230,10 @@ fn test_reject_messages_beyond_their_maximum() {
 fn the_largest_entry_takes_no_more_than_its_texts_and_the_overhead() {
     let text = |bytes: usize| "x".repeat(bytes);
     let (scope, message, fields) = (text(64), text(256), text(512));
-    let (id, ticks, service_id, subject) = (u64::MAX, u64::MAX, u64::MAX, Some(u64::MAX));
+    let [id, boot, ticks, service_id] = [u64::MAX; 4];
+    let subject = Some(u64::MAX);
     let texts = scope.len() + message.len() + fields.len();
-    let entry = log::Entry { id, ticks, level: u8::MAX, service_id, subject, scope, message, fields };
+    let entry = log::Entry { id, boot, ticks, level: u8::MAX, service_id, subject, scope, message, fields };
     let page = log::Page { entries: vec![entry], end: u64::MAX, has_more: true };
     let mut bytes = vec![0; log::PAGE_BYTES_MAX];
     assert!(page.encode(&mut bytes).unwrap() <= texts + log::ENTRY_OVERHEAD);
