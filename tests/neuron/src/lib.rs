@@ -7,8 +7,10 @@
 //!
 //! Where to start reading: [`run_seed`], then [`World::step`].
 
+mod harts;
 mod world;
 
+pub use harts::{Made, run_side_by_side};
 pub use world::World;
 
 use nexus_abi::SystemCall;

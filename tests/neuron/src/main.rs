@@ -4,13 +4,15 @@
 
 use anyhow::{Result, bail};
 use clap::Parser;
-use neuron_proofs::{Plan, Tally, run_seed};
+use neuron_proofs::{Made, Plan, Tally, run_seed, run_side_by_side};
 use nexus_abi::calls::SYSTEM_CALLS;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Calls that one seed makes: its machine stays in memory, and its replay must be short.
 const CALLS_A_SEED: u64 = 5_000_000;
+/// Calls that each of several harts makes of one seed.
+const CALLS_A_HART: u64 = 200_000;
 /// Time between two lines of progress.
 const PROGRESS: Duration = Duration::from_secs(10);
 /// Time in which a batch must be done: a kernel that does not come back fails too.
@@ -28,6 +30,9 @@ struct Arguments {
     /// Seconds to go on, when no number of calls is given
     #[arg(long, default_value_t = 60)]
     seconds: u64,
+    /// So many harts beside each other, each with the calls of a seed; 1: one call after the other
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..8))]
+    harts: u8,
     /// Print and audit each call of the first seed from this one on
     #[arg(long, default_value_t = u64::MAX)]
     look_from: u64,
@@ -38,6 +43,10 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    if arguments.harts > 1 {
+        side_by_side(&arguments);
+        return Ok(());
+    }
     let began = Instant::now();
     let end = began + Duration::from_secs(arguments.seconds);
     let watched = watch();
@@ -79,6 +88,30 @@ fn main() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Seed after seed on several harts. What is wrong ends the program.
+fn side_by_side(arguments: &Arguments) {
+    let began = Instant::now();
+    let watched = watch();
+    let mut total = Made::default();
+    for seed in arguments.seed.. {
+        *watched.lock().unwrap_or_else(PoisonError::into_inner) = (seed, Instant::now());
+        println!("neuron-fuzz: seed {seed} on {} harts, {} calls so far", arguments.harts, total.calls);
+        total.add(&run_side_by_side(seed, arguments.harts.into(), CALLS_A_HART));
+        let is_over = match arguments.calls {
+            Some(calls) => total.calls >= calls,
+            None => began.elapsed().as_secs() >= arguments.seconds,
+        };
+        if is_over {
+            println!(
+                "neuron-fuzz: seeds {} to {seed} on {} harts, {} calls, {} of them answered without an error, \
+                 {} messages on the fast path, {} threads taken over; every count as before",
+                arguments.seed, arguments.harts, total.calls, total.answered, total.fast, total.stolen
+            );
+            return;
+        }
+    }
 }
 
 /// The last line; a call that was never taken was not fuzzed.

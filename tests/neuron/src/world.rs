@@ -41,7 +41,7 @@ const ENDPOINTS: usize = 5;
 const RANKS: [u32; 4] = [5, 10, 20, 20];
 const ENDPOINT_RANKS: [u64; 4] = [5, 10, 10, 15];
 
-const PLACES: Places =
+pub(crate) const PLACES: Places =
     Places { arena: SCRATCH, read_only: READ_ONLY, edge: SCRATCH + SCRATCH_PAGES * PAGE, maps: MAPS };
 
 /// A call, and what became of it.
@@ -70,13 +70,21 @@ pub struct World {
     steps: u64,
     /// One more than the highest number of a process, when the world last looked.
     processes_end: u64,
+    /// Threads that began from outside and that nobody made ready yet.
+    born: Vec<Actor>,
+    /// Other harts run beside: endpoints take what goes the fast path, and what is reclaimed may wait for them.
+    beside: bool,
     tally: Tally,
 }
 
 impl World {
     /// The world of a seed, on a machine of its own.
     pub fn new(seed: u64) -> Self {
-        let mut machine = Machine::new();
+        Self::on(Machine::new(), seed)
+    }
+
+    /// The world of a seed, on a machine on which nobody is.
+    pub(crate) fn on(mut machine: Machine, seed: u64) -> Self {
         let before = machine.counts();
         let parameters = ProcessParameters { rank: 20, service_id: FIRST_SERVICE, ..machine.parameters() };
         let owner = machine.process_with(&parameters);
@@ -93,8 +101,48 @@ impl World {
             last: VecDeque::with_capacity(LAST_CALLS),
             steps: 0,
             processes_end: 0,
+            born: Vec::new(),
+            beside: false,
             tally: Tally::default(),
         }
+    }
+
+    /// As [`World::on`], beside other harts.
+    pub(crate) fn of_several_harts(machine: Machine, seed: u64) -> Self {
+        World { beside: true, ..Self::on(machine, seed) }
+    }
+
+    /// Takes the machine, and leaves another one of the same kernel.
+    pub(crate) fn take_machine(&mut self, other: Machine) -> Machine {
+        std::mem::replace(&mut self.machine, other)
+    }
+
+    /// A hart that is alone in the kernel and runs nothing looks at who there is, and what happens beside calls happens.
+    /// Yields what each process has, by its raw id, and one more than the highest number of a process.
+    pub(crate) fn look_by(&mut self, hart: &mut Machine) -> (BTreeMap<u64, Vec<Known>>, u64) {
+        std::mem::swap(&mut self.machine, hart);
+        self.look();
+        for actor in std::mem::take(&mut self.born) {
+            self.machine.make_ready(actor);
+        }
+        match self.random.below(32) {
+            0..=7 => self.time_passes(1 << 14),
+            8 => {
+                let line = self.random.below(32) as u32;
+                self.machine.interrupt(line);
+            }
+            9 => self.somebody_is_killed(),
+            10 => {
+                let always = self.random.one_in(2);
+                self.machine.kernel.arch.always_interrupted.store(always, Relaxed);
+            }
+            _ => {}
+        }
+        for process in self.processes.clone() {
+            self.remember(process);
+        }
+        std::mem::swap(&mut self.machine, hart);
+        (self.known.clone(), self.processes_end)
     }
 
     /// What was made so far.
@@ -161,7 +209,9 @@ impl World {
             // Whoever ended keeps its quota as long as somebody holds a capability to it.
             if self.machine.pages_left() < PAGES_FOR_BIRTH {
                 self.somebody_is_killed();
-                self.machine.settle();
+                if !self.beside {
+                    self.machine.settle();
+                }
             } else {
                 let process = self.give_birth();
                 self.processes.push(process);
@@ -194,7 +244,8 @@ impl World {
         }
         let rank = self.random.one_of(&ENDPOINT_RANKS).unwrap_or(0);
         let bytes = self.random.one_of(&[64, 64, 4096, 65_536]).unwrap_or(64);
-        let new = [rank, bytes, self.random.below(5)];
+        let capabilities = self.random.below(5);
+        let new = if self.beside { [rank, 64, 0] } else { [rank, bytes, capabilities] };
         self.endpoints
             .push_back(self.machine.call(self.owner, SystemCall::EndpointCreate, &new).expect("room"));
     }
@@ -211,8 +262,9 @@ impl World {
             ..self.machine.parameters()
         };
         let actor = self.machine.process_with(&parameters);
+        self.born.push(actor);
         for _ in 0..self.random.below(3) {
-            self.machine.thread(actor.process);
+            self.born.push(self.machine.thread(actor.process));
         }
         let read_only: u64 = Rights::READ.bits().into();
         let memory = self.machine.call(actor, SystemCall::VmoCreate, &[0, PAGE]).expect("a fresh process");
@@ -373,7 +425,7 @@ impl World {
 }
 
 /// A call: those that end somebody are rare, who has much closes, and who owes an answer serves.
-fn draw_call(random: &mut Random, known: &[Known]) -> &'static Specification {
+pub(crate) fn draw_call(random: &mut Random, known: &[Known]) -> &'static Specification {
     let owes = known.iter().any(|known| known.kind == Kind::Reply);
     if known.len() > CROWDED && random.one_in(4) {
         return &SYSTEM_CALLS[SystemCall::CapClose as usize - 1];

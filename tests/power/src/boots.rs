@@ -8,6 +8,7 @@
 
 use crate::look::{Model, difference, seen_by_nx, seen_by_python};
 use anyhow::{Context, Result, bail, ensure};
+use identity::RECORD_KEY;
 use nx::console::Lines;
 use nx::disk::{Condition, of_test};
 use nx::guest::{Event, Guest};
@@ -92,6 +93,8 @@ pub struct Boots {
     disk: PathBuf,
     fault: Option<Fault>,
     model: Model,
+    /// The record of the device's identity, once there was one: it never changes.
+    identity: Option<Vec<u8>>,
     random: Random,
     lives: usize,
 }
@@ -101,7 +104,7 @@ impl Boots {
     pub fn new(built: &Built, folder: &Path, seed: u64, fault: Option<Fault>) -> Result<Boots> {
         let (built, disk) = (built.clone(), of_test(folder, Condition::New)?);
         let (folder, random) = (folder.to_path_buf(), Random::new(seed));
-        Ok(Boots { built, folder, disk, fault, model: Model::new(), random, lives: 0 })
+        Ok(Boots { built, folder, disk, fault, model: Model::new(), identity: None, random, lives: 0 })
     }
 
     /// Boots, lets the writer work until the power is cut, and compares; an error tells which promise was broken.
@@ -181,11 +184,14 @@ impl Boots {
     /// Demands that the image holds of each writer what was there after some step, none before the last acknowledged one;
     /// how many steps there are of both.
     fn compare(&mut self, writer_seed: u64, acknowledged: [usize; 2], with_python: bool) -> Result<usize> {
-        let found = seen_by_nx(&self.disk)?;
+        let mut found = seen_by_nx(&self.disk)?;
         if with_python {
             let theirs = seen_by_python(&self.partition()?)?;
             ensure!(theirs == found, "the two readers disagree: {}", difference(&theirs, &found));
         }
+        let identity = found.remove(RECORD_KEY);
+        ensure!(self.identity.is_none() || self.identity == identity, "the identity is gone, or another");
+        self.identity = identity;
         let steps = [Steps::new(writer_seed), Steps::second(writer_seed)];
         let mut sum = 0;
         for (place, (steps, acknowledged)) in steps.into_iter().zip(acknowledged).enumerate() {

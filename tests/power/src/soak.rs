@@ -97,6 +97,11 @@ fn soak(arguments: &Arguments) -> Result<()> {
         }
     }
     let Seen { lives, cuts, acknowledged, unanswered } = seen;
+    // Without either nothing was tried.
+    ensure!(
+        cuts > 0 && acknowledged > 0,
+        "{lives} lives with {cuts} power cuts and {acknowledged} acknowledged commits"
+    );
     println!(
         "{lives} lives, {cuts} power cuts, {acknowledged} acknowledged commits, no promise broken; \
          {unanswered} commits without an answer are there whole"

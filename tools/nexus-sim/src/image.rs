@@ -26,6 +26,7 @@ pub const PROGRAMS: &[Program] = &[
     ("consoled", consoled::run),
     ("crowd", crate::crowd::run),
     ("faulty", faulty::run),
+    ("keystored", keystored::run),
     ("lockstep", lockstep::run),
     ("logd", logd::run),
     ("nexus-shell", nexus_shell::run),

@@ -12,8 +12,8 @@ use crate::system::{Setup, System, Turn};
 use anyhow::{Result, bail, ensure};
 use std::time::Duration;
 
-/// Virtual time within which anything must have happened.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Virtual time within which anything must have happened: longer than any program waits for a call, 60 s.
+pub const PATIENCE: Duration = Duration::from_secs(90);
 /// A system is at rest when nothing will happen for so long in virtual time.
 const REST: Duration = Duration::from_secs(60);
 /// Turns within which anything must have happened: whoever spins gets here first.

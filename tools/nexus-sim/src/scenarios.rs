@@ -1,8 +1,13 @@
-//! The scenarios: each is what must be true, told as a story, for any seed.
+//! The scenarios: each is what must be true, told as a story, for any seed. Long because each is told from its beginning to
+//! its end, and what they share is elsewhere already.
+
+mod identity;
 
 use crate::invariants::Rest;
 use crate::run::Run;
-use anyhow::{Result, bail, ensure};
+use ::identity::RECORD_KEY;
+use anyhow::{Result, anyhow, bail, ensure};
+use journal::segment::{self, INDEX_KEY, SEGMENT_PREFIX};
 use nexus_abi::SystemCall;
 use nexus_abi::records::STATE_EXITED;
 use selftest_soak::steps::{Steps, apply};
@@ -97,6 +102,13 @@ pub const SCENARIOS: &[Scenario] = &[
         tell: journal,
     },
     Scenario {
+        name: "records",
+        about: "Critical decisions while journal, store and disk are killed and the power fails: each that was told as durable is in the store, and nothing there is refused",
+        arguments: "soak records=20",
+        is_bare: false,
+        tell: records,
+    },
+    Scenario {
         name: "stuck-device",
         about: "A device that does not reset is retired with the memory that it may write to, its driver given up",
         arguments: "",
@@ -137,6 +149,13 @@ pub const SCENARIOS: &[Scenario] = &[
         arguments: "soak losses=8",
         is_bare: false,
         tell: losses,
+    },
+    Scenario {
+        name: "identity",
+        about: "A device's identity is made while everything dies and the power fails, and stays one; another machine refuses it, and its loss is no reason for another",
+        arguments: identity::HERE,
+        is_bare: false,
+        tell: identity::tell,
     },
     Scenario {
         name: "power-cut",
@@ -226,11 +245,11 @@ fn drivers(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
     run.restless();
     // Before each kill the clock goes on for a while, in which driver and client may talk to each other alone.
     let all = "soak: 6 times a driver was killed under load";
-    for _ in 0..12 {
+    for _ in 0..600 {
         if run.console().contains(all) {
             break;
         }
-        run.turns(200_000)?;
+        run.turns(4_000)?;
     }
     run.until_shown(all)?;
     run.settle()?;
@@ -340,6 +359,53 @@ fn journal(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
     run.nobody_waits_too_long()
 }
 
+fn records(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
+    run.restless();
+    for boot in 1..=2 {
+        run.until_shown("init: up selftest-soak")?;
+        for _ in 0..run.draw(4) {
+            let turns = run.draw(1_500);
+            run.turns(turns)?;
+            let victim = ["logd", "statefsd", "virtioblkd"][run.draw(3) as usize];
+            run.system().kill(victim);
+        }
+        let turns = run.draw(4_000);
+        run.turns(turns)?;
+        let shown = run.console();
+        run.boot_again()?;
+        are_in_the_store(&run.setup.disk.0.borrow().stored()?, boot, &shown)?;
+    }
+    run.until_shown(" of 20 records were durable")?;
+    run.settle()?;
+    let shown = run.console();
+    ensure!(!shown.contains("is refused"), "a segment was refused");
+    ensure!(!shown.contains("soak: 0 of 20"), "with nothing in its way, none was durable");
+    are_in_the_store(&run.setup.disk.0.borrow().stored()?, 3, &shown)?;
+    run.nobody_waits_too_long()
+}
+
+/// Demands that each decision of this boot that was told as durable is in the store: a share has room for all of them.
+fn are_in_the_store(stored: &Stored, boot: u64, shown: &str) -> Result<()> {
+    let numbers =
+        shown.lines().filter_map(|line| line.split_once("soak: record ")?.1.strip_suffix(" is durable"));
+    let told: Vec<u64> = numbers.filter_map(|number| number.parse().ok()).collect();
+    let mut kept = Vec::new();
+    for (key, bytes) in stored.iter().filter(|(key, _)| *key != INDEX_KEY) {
+        let Some(place) = key.strip_prefix(SEGMENT_PREFIX) else { continue };
+        let segment = segment::decode(place.parse()?, bytes);
+        let segment = segment.map_err(|refusal| anyhow!("{key}: {refusal}"))?;
+        for record in
+            segment.records.iter().filter(|record| record.message.starts_with("allow identity.soak "))
+        {
+            let number = record.message.rsplit(' ').next().and_then(|number| number.parse::<u64>().ok());
+            kept.extend(number.filter(|_| record.boot == boot));
+        }
+    }
+    let missing = told.iter().find(|number| !kept.contains(number));
+    ensure!(missing.is_none(), "{missing:?} of boot {boot} was told as durable and is not there: {kept:?}");
+    Ok(())
+}
+
 fn stuck_device(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
     run.restless();
     run.until_prompt()?;
@@ -440,7 +506,10 @@ fn state(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
         ensure!(failed.is_none(), "{}", failed.unwrap_or_default());
         let acknowledged = acknowledged(&shown);
         run.boot_again()?;
-        base = is_among_states(run.setup.disk.0.borrow().stored()?, base, acknowledged)?;
+        let mut stored = run.setup.disk.0.borrow().stored()?;
+        // What the journal keeps there is its own.
+        stored.retain(|key, _| !key.starts_with(SEGMENT_PREFIX));
+        base = is_among_states(stored, base, acknowledged)?;
     }
     run.until_shown("soak: state is written")?;
     run.settle()?;
@@ -474,7 +543,9 @@ fn acknowledged(shown: &str) -> usize {
 }
 
 /// Demands that what is stored is what it was after some step, none before the last that was acknowledged.
-fn is_among_states(found: Stored, mut state: Stored, acknowledged: usize) -> Result<Stored> {
+fn is_among_states(mut found: Stored, mut state: Stored, acknowledged: usize) -> Result<Stored> {
+    // That is not the writer's.
+    found.remove(RECORD_KEY);
     let mut steps = Steps::new(STATE_SEED).take(STATE_STEPS);
     for number in 0..=STATE_STEPS {
         if number >= acknowledged && state == found {

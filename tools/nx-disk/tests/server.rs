@@ -218,7 +218,7 @@ fn test_reject_ranges_that_are_not_whole_sectors_of_the_image() {
 /// Sends bytes behind the greeting, and reads until the server goes or says nothing for a while.
 fn raw(socket: &Path, bytes: &[u8]) -> Vec<u8> {
     let mut stream = UnixStream::connect(socket).expect("the server answers");
-    stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a limit");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a limit");
     let mut greeting = [0; 18];
     stream.read_exact(&mut greeting).expect("a greeting");
     stream.write_all(bytes).expect("bytes go");

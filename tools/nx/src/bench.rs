@@ -30,7 +30,7 @@ struct Boot {
 }
 
 /// The boots that measure. The first is that of `make run`, with nothing but the words that have it measured.
-const BOOTS: [Boot; 4] = [
+const BOOTS: [Boot; 5] = [
     Boot { append: "bench console.origin=1", end: "BENCH: end", disks: 0, counts_instructions: true },
     Boot {
         append: "selftest bench=calls console.origin=1",
@@ -39,9 +39,15 @@ const BOOTS: [Boot; 4] = [
         counts_instructions: true,
     },
     Boot {
-        append: "soak puts=1000 console.origin=1",
+        append: "soak signatures=100 puts=1000 console.origin=1",
         end: "soak: puts are measured",
         disks: 1,
+        counts_instructions: true,
+    },
+    Boot {
+        append: "soak ends=1000 console.origin=1",
+        end: "soak: ends are measured",
+        disks: 0,
         counts_instructions: true,
     },
     Boot {

@@ -69,15 +69,18 @@ fn syscalls(project: &Project, arguments: &Arguments) -> Result<()> {
     let seconds = arguments.minutes * 60;
     println!("fuzz syscalls: seeds from {seed} on");
     if !arguments.qemu_only {
-        on_the_host(project, seed, seconds / 2)?;
+        on_the_host(project, seed, seconds / 4, 1)?;
+        on_the_host(project, seed, seconds / 4, arguments.smp.clamp(2, 7))?;
     }
     in_qemu(project, seed, if arguments.qemu_only { seconds } else { seconds / 2 }, arguments.smp)
 }
 
-fn on_the_host(project: &Project, seed: u64, seconds: u64) -> Result<()> {
+/// One call after the other on one hart, or harts beside each other.
+fn on_the_host(project: &Project, seed: u64, seconds: u64, harts: usize) -> Result<()> {
     let mut cargo = project.cargo();
     cargo.args(["run", "--quiet", "--profile", "host", "--package", "neuron-proofs", "--bin", "neuron-fuzz"]);
-    execute(cargo.args(["--", "--seed", &seed.to_string(), "--seconds", &seconds.to_string()]))
+    let [seed, seconds, harts] = [seed, seconds, harts as u64].map(|number| number.to_string());
+    execute(cargo.args(["--", "--seed", &seed, "--seconds", &seconds, "--harts", &harts]))
 }
 
 /// One boot, and one run of the fuzzer after the other at its prompt. After each, as much memory belongs to no

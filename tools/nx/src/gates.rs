@@ -82,13 +82,8 @@ impl Gate {
     /// Seconds after which it is ended as failed.
     const fn seconds(self) -> u64 {
         match self {
-            Gate::Lint
-            | Gate::TestHost
-            | Gate::TestE2e
-            | Gate::TestLoom
-            | Gate::Build
-            | Gate::TestPower
-            | Gate::TestInteractive => 1200,
+            Gate::Lint | Gate::TestHost | Gate::TestInteractive => 2400,
+            Gate::TestE2e | Gate::TestLoom | Gate::Build | Gate::TestPower => 1200,
             _ => 400,
         }
     }

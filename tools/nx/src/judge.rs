@@ -219,7 +219,7 @@ impl<'a> Judge<'a> {
         }
         let times = self.seen.entry(&marker.text).or_default();
         *times += 1;
-        if *times > 1 + self.again.get(marker.text.as_str()).copied().unwrap_or(0) {
+        if !marker.repeats && *times > 1 + self.again.get(marker.text.as_str()).copied().unwrap_or(0) {
             return Err(Failure::Twice { marker: text });
         }
         if *times == 1 {

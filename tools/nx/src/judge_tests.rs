@@ -106,6 +106,20 @@ fn test_reject_a_marker_that_comes_twice() {
 }
 
 #[test]
+fn a_marker_that_repeats_comes_any_number_of_times_but_not_too_early() {
+    let ladder = SMALL.replace("text = \"pong: ready\"", "text = \"pong: ready\"\nrepeats = true");
+    let ladder = Ladder::parse(&ladder).unwrap();
+    let judged = |console: &str| {
+        let mut judge = Judge::new(&ladder, Goal::default());
+        console.lines().map(|line| judge.line(line)).last()
+    };
+    let thrice = "[pong] pong: ready\n[pong] pong: ready\n[pong] pong: ready";
+    assert_eq!(judged(&GOOD.replace("[pong] pong: ready", thrice)), Some(Verdict::Done));
+    let too_early = Failure::OutOfOrder { came: "pong: ready".to_string() };
+    assert_eq!(judged(&format!("[pong] pong: ready\n{GOOD}")), Some(Verdict::Failed(too_early)));
+}
+
+#[test]
 fn test_reject_a_second_boot() {
     let console = GOOD.replace("[ping] ping: ready", "[neuron] neuron vers. 0.1.0");
     assert_eq!(failure(&console), Failure::Twice { marker: "neuron vers.".to_string() });

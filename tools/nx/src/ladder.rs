@@ -54,6 +54,9 @@ pub struct Marker {
     pub profiles: Vec<String>,
     /// Neighbours with the same word here may come in any order.
     pub any_order: Option<String>,
+    /// Whether it may come again: how often it does depends on the time that passes.
+    #[serde(default)]
+    pub repeats: bool,
 }
 
 impl Marker {

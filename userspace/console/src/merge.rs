@@ -29,14 +29,24 @@ impl Merge {
 
     /// The earliest line, and its source; `take` gets the next line of the source with this number.
     pub fn next(&mut self, mut take: impl FnMut(usize) -> Option<Line>) -> Option<(usize, Line)> {
-        for (source, front) in self.fronts.iter_mut().enumerate() {
-            if front.is_none() {
-                *front = take(source);
-            }
+        // Sources are looked at one after the other. What made somebody write the line that came may have been written
+        // to one that was found empty just before: it is there by now.
+        if self.look(&mut take) {
+            self.look(&mut take);
         }
         let fronts = self.fronts.iter_mut().enumerate().filter(|(_, front)| front.is_some());
         let (source, front) = fronts.min_by_key(|(_, front)| front.as_ref().map(|line| line.ticks))?;
         Some((source, front.take()?))
+    }
+
+    /// Looks once at every source of which there is no line; whether one came.
+    fn look(&mut self, take: &mut impl FnMut(usize) -> Option<Line>) -> bool {
+        let mut came = false;
+        for (source, front) in self.fronts.iter_mut().enumerate().filter(|(_, front)| front.is_none()) {
+            *front = take(source);
+            came |= front.is_some();
+        }
+        came
     }
 }
 
@@ -64,6 +74,23 @@ mod tests {
                 std::iter::from_fn(|| merge.next(|source| sources[source].pop().map(line))).map(|(_, line)| line.ticks).collect();
             prop_assert_eq!(merged, expected);
         }
+    }
+
+    #[test]
+    fn a_cause_comes_before_its_consequence_also_when_its_source_was_empty_a_moment_ago() {
+        let mut merge = Merge::new(3);
+        let (mut cause, mut consequence) = (None, Some(line(2)));
+        let order: Vec<u64> = std::iter::from_fn(|| {
+            merge.next(|source| match source {
+                0 => cause.take(),
+                // Both are written after the first source was looked at.
+                1 => consequence.take().inspect(|_| cause = Some(line(1))),
+                _ => None,
+            })
+        })
+        .map(|(_, line)| line.ticks)
+        .collect();
+        assert_eq!(order, [1, 2]);
     }
 
     #[test]

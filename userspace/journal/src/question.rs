@@ -22,6 +22,8 @@ pub struct Question<'a> {
     pub text: &'a str,
     /// Only decisions.
     pub audit: bool,
+    /// Only what is kept of boots before this one; otherwise only what is of this one.
+    pub earlier: bool,
 }
 
 impl Question<'_> {

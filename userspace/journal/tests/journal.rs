@@ -1,23 +1,30 @@
 //! What the journal promises.
 
 use journal::{
-    Admission, BYTES_MAX, FIELDS_BYTES_MAX, Figures, Journal, LEVEL_MAX, MESSAGE_BYTES_MAX, Question,
+    Admission, BYTES_MAX, Before, FIELDS_BYTES_MAX, Figures, Journal, LEVEL_MAX, MESSAGE_BYTES_MAX, Question,
     RATE_MAX, RECORDS_MAX, Record, Reject, SCOPE_BYTES_MAX, SENDERS_MAX, SHARE_RECORDS_MAX, SUBJECTS_MAX,
     Sent, clean, fields, kernel,
 };
 use proptest::prelude::*;
 
 fn record(service_id: u64, ticks: u64, level: u8, message: &str) -> Record {
-    let (scope, fields) = (String::new(), String::new());
-    Record { id: 0, ticks, level, service_id, subject: None, scope, message: message.into(), fields }
+    Record { ticks, level, service_id, message: message.into(), ..Record::default() }
 }
 
 fn decision(subject: u64) -> Record {
     Record { subject: Some(subject), ..record(9, 0, 2, "deny") }
 }
 
-const ALL: Question<'static> =
-    Question { after: 0, last: 0, level: LEVEL_MAX, service_id: None, since: 0, text: "", audit: false };
+const ALL: Question<'static> = Question {
+    after: 0,
+    last: 0,
+    level: LEVEL_MAX,
+    service_id: None,
+    since: 0,
+    text: "",
+    audit: false,
+    earlier: false,
+};
 
 fn ids(journal: &Journal, question: &Question<'_>) -> Vec<u64> {
     journal.answer(question, usize::MAX, 0).0.iter().map(|record| record.id).collect()
@@ -82,7 +89,7 @@ fn the_oldest_make_room_and_are_counted() {
 
 #[test]
 fn nobody_evicts_the_decisions_about_another() {
-    let mut journal = Journal::new(7);
+    let mut journal = Journal::new(0, Before { decisions: 7, ..Before::default() });
     journal.push(decision(1));
     for _ in 0..10 * SHARE_RECORDS_MAX {
         journal.push(decision(2));
@@ -230,7 +237,7 @@ proptest! {
         for (message, service_id, ticks, level, subject) in &messages {
             journal.push(Record { subject: *subject, ..record(*service_id, *ticks, *level, message) });
         }
-        let question = Question { after, last, level, service_id, since, text: &text, audit };
+        let question = Question { after, last, level, service_id, since, text: &text, audit, earlier: false };
         let (found, has_more) = journal.answer(&question, room, 10);
         prop_assert!(found.is_sorted_by_key(|record| record.id));
         prop_assert!(found.iter().all(|record| question.asks_for(record)));

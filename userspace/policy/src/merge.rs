@@ -72,6 +72,11 @@ impl<S: Sink> Merging<S> {
         Merging { sink, windows: windows.into_iter().collect(), length }
     }
 
+    /// Where it is written to.
+    pub fn sink(&self) -> &S {
+        &self.sink
+    }
+
     /// Writes what is due; yields when to come again, if anything is owed.
     pub fn tend(&mut self, now: u64) -> Option<u64> {
         let Merging { sink, windows, length } = self;

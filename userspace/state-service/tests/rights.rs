@@ -34,11 +34,14 @@ fn allowed(key: &str, writes: bool) -> Vec<String> {
 
 #[test]
 fn test_reject_unauthorized_keystore_access() {
-    for key in ["/state/keystore/device.signing", "/state/keystore/", "/state/boot/bootctl.a"] {
-        for writes in [false, true] {
+    let keys =
+        ["/state/keystore/device.signing2", "/state/keystore/", "/state/keystore/x", "/state/boot/bootctl.a"];
+    for writes in [false, true] {
+        for key in keys {
             let nobody: [&str; 0] = [];
             assert_eq!(allowed(key, writes), nobody, "{key}, writes: {writes}");
         }
+        assert_eq!(allowed("/state/keystore/device.signing", writes), ["keystored"], "writes: {writes}");
     }
 }
 
@@ -46,6 +49,10 @@ fn test_reject_unauthorized_keystore_access() {
 fn a_person_sees_what_is_stored_and_writes_what_is_theirs() {
     assert_eq!(allowed("/state/user/note", false), ["nexus-shell"]);
     assert_eq!(allowed("/state/user/note", true), ["nexus-shell"]);
-    assert_eq!(allowed("/state/log/errors", false), ["nexus-shell"]);
-    assert!(allowed("/state/log/errors", true).is_empty());
+}
+
+#[test]
+fn what_of_the_journal_outlives_it_is_written_by_it_alone() {
+    assert_eq!(allowed("/state/log/00", false), ["logd", "nexus-shell"]);
+    assert_eq!(allowed("/state/log/00", true), ["logd"]);
 }

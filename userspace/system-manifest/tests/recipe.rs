@@ -50,6 +50,7 @@ fn the_shipped_recipe_names_everyone_of_this_stage() {
             "rngd",
             "virtioblkd",
             "statefsd",
+            "keystored",
             "logd",
             "pong",
             "ping",

@@ -10,13 +10,15 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::time::Duration;
 use nexus_abi::records::{
-    CapabilityInfo, FaultCause, STATE_ALIVE, STATE_EXITED, STATE_FAULTED, STATE_KILLED,
+    CapabilityInfo, FaultCause, ProcessStatus, STATE_ALIVE, STATE_EXITED, STATE_FAULTED, STATE_KILLED,
+    SystemInfo,
 };
 use nexus_abi::system::Reset;
 use nexus_abi::{Error, Handle, Kind, Rights, system};
 use nexus_ipc::CallError;
 use nexus_proto::console::Client as Console;
 use nexus_proto::init::{Client as Init, InitError, Run, ServiceState, Target};
+use nexus_proto::keystore::Client as Keystore;
 use nexus_proto::log::Client as Log;
 use nexus_proto::policy::Client as Policy;
 use nexus_proto::pong::{Client as Pong, Ping};
@@ -30,6 +32,9 @@ const RUN_PATIENCE: Duration = Duration::from_secs(60);
 /// Time that a program which is to go on in the background has for an early end to be told.
 const START_PATIENCE: Duration = Duration::from_millis(500);
 
+/// Looks at the machine's memory until two figures of it belong together.
+const MEMORY_LOOKS_MAX: u32 = 10;
+
 /// What the shell holds.
 pub struct Shell<'a> {
     /// What the process was given.
@@ -40,6 +45,8 @@ pub struct Shell<'a> {
     pub console: Console,
     /// The supervisor.
     pub init: Init,
+    /// The device's identity.
+    pub keystore: Keystore,
     /// The journal.
     pub log: Log,
     /// Who may do what.
@@ -103,6 +110,12 @@ pub const COMMANDS: &[Command] = &[
     ),
     command("policy", crate::policy::USAGE, "says who may do what, and by which line", crate::policy::run),
     command("state", crate::state::USAGE, "reads and writes what outlives the machine", crate::state::run),
+    command(
+        "identity",
+        crate::identity::USAGE,
+        "says who this device is; makes it another if that is lost",
+        crate::identity::run,
+    ),
     command("ping", "", "calls the service `pong`", ping),
     command("mem", "", "shows the machine's memory", mem),
     command("uptime", "", "shows how long the machine has run", uptime),
@@ -309,9 +322,23 @@ fn ping(shell: &Shell<'_>, _arguments: &[&str]) -> Result<String, String> {
     Ok(format!("pong answered after {} us; it has answered {} so far\n", took.as_micros(), pong.answered))
 }
 
+/// Figures of the machine and of its processes that belong together: nothing was taken or given back in between.
+fn memory(shell: &Shell<'_>) -> Result<(SystemInfo, Vec<ProcessStatus>), String> {
+    let figures = || system::system_info(shell.control).map_err(|error| error.to_string());
+    let mut before = figures()?;
+    for _ in 1..MEMORY_LOOKS_MAX {
+        let processes = processes(shell)?;
+        let after = figures()?;
+        if after.used_pages == before.used_pages {
+            return Ok((after, processes));
+        }
+        before = after;
+    }
+    Ok((before, processes(shell)?))
+}
+
 fn mem(shell: &Shell<'_>, _arguments: &[&str]) -> Result<String, String> {
-    let info = system::system_info(shell.control).map_err(|error| error.to_string())?;
-    let processes = processes(shell)?;
+    let (info, processes) = memory(shell)?;
     let of_processes: u64 = processes.iter().map(|process| process.populated_pages).sum();
     let row = |name: &str, count: u64| vec![String::from(name), pages(count), format!("{count} pages")];
     Ok(table(&[

@@ -15,9 +15,11 @@ use nexus_proto::log::{Entry, LEVELS, LogError, Page, Query};
 use shell_line::nearest;
 
 /// What follows `log` in `help`.
-pub const ARGUMENTS: &str = "[-f] [--json] [--audit] [--level L] [--service S] [--since 10s] [LINES] [TEXT]";
+pub const ARGUMENTS: &str =
+    "[-f] [--json] [--audit] [--before] [--level L] [--service S] [--since 10s] [LINES] [TEXT]";
 /// Every option, for completion.
-pub const OPTIONS: [&str; 6] = ["--audit", "--follow", "--json", "--level", "--service", "--since"];
+pub const OPTIONS: [&str; 7] =
+    ["--audit", "--before", "--follow", "--json", "--level", "--service", "--since"];
 
 /// Who wrote what the kernel wrote.
 const KERNEL_NAME: &str = "neuron";
@@ -25,8 +27,9 @@ const KERNEL_NAME: &str = "neuron";
 const LINES: u32 = 30;
 /// Time that new records are waited for before the keyboard is looked at.
 const FOLLOW_PATIENCE: Duration = Duration::from_millis(200);
-/// Time that a key is waited for before the journal is looked at again.
-const KEY_PATIENCE: Duration = Duration::from_millis(1);
+/// Time that a key is waited for before the journal is looked at again: enough for a slow machine to ask the console
+/// and be answered, and too short to be noticed by whoever reads.
+const KEY_PATIENCE: Duration = Duration::from_millis(100);
 /// Time that the journal has to come back while it is followed.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// How often it is asked again before it counts as gone.
@@ -54,6 +57,7 @@ fn parse(words: &[&str]) -> Result<Request, String> {
             "-f" | "--follow" => request.follows = true,
             "--json" => request.as_json = true,
             "--audit" => request.query.audit = true,
+            "--before" => request.query.earlier = true,
             "--level" => request.query.level = level(value()?)?,
             "--service" => request.service = Some(value()?.into()),
             "--since" => request.since = Some(duration(value()?)?),
@@ -63,6 +67,10 @@ fn parse(words: &[&str]) -> Result<Request, String> {
             }
             text => take_text(&mut request.query, text),
         }
+    }
+    // A clock begins anew with each boot, and nothing comes to what is past.
+    if request.query.earlier && (request.follows || request.since.is_some()) {
+        return Err("`--before` shows boots before this one: neither `-f` nor `--since` goes with it".into());
     }
     Ok(request)
 }
@@ -174,7 +182,7 @@ fn follow(
             Err(CallError::Kernel(Error::TimedOut)) => failures = 0,
             Err(CallError::Service(refusal)) => return Err(refusal.to_string()),
             Err(_) if failures < RETRIES_MAX => {
-                // A new journal counts from 1 again, and reads the kernel's ring from its beginning.
+                // A new journal reads the kernel's ring from its beginning, under new numbers.
                 (request.query.after, request.query.since) = (0, latest);
                 failures += 1;
                 shell.environment.sleep(RETRY_PAUSE);
@@ -201,14 +209,20 @@ fn shown(shell: &Shell<'_>, request: &Request, named: &[ServiceEntry], page: &Pa
             id => name_of(named, id),
         };
         let time = clock.duration(entry.ticks);
-        if request.as_json { json(entry, &author, time) } else { line(entry, &author, time) }
+        match request.as_json {
+            true => json(entry, &author, time),
+            false => line(entry, &author, time, request.query.earlier),
+        }
     });
     lines.collect()
 }
 
 /// A record for people: time, author, level unless ordinary, scope, message, fields.
-fn line(entry: &Entry, author: &str, time: Duration) -> String {
+fn line(entry: &Entry, author: &str, time: Duration, is_earlier: bool) -> String {
     let mut line = format!("{:>5}.{:03} [{author}] ", time.as_secs(), time.subsec_millis());
+    if is_earlier {
+        line.insert_str(0, &format!("boot {} ", entry.boot));
+    }
     if let Some(level) = LEVELS.get(usize::from(entry.level)).filter(|level| **level != "info") {
         line.push_str(level);
         line.push_str(": ");
@@ -230,10 +244,11 @@ fn line(entry: &Entry, author: &str, time: Duration) -> String {
 fn json(entry: &Entry, author: &str, time: Duration) -> String {
     let level = LEVELS.get(usize::from(entry.level)).copied().unwrap_or("unknown");
     let mut object =
-        format!("{{\"id\":{},\"time_ns\":{},\"level\":\"{level}\",\"service\":", entry.id, time.as_nanos());
+        format!("{{\"id\":{},\"boot\":{},\"time_ns\":{},", entry.id, entry.boot, time.as_nanos());
+    // Writing to a string cannot fail.
+    let _ = write!(object, "\"level\":\"{level}\",\"service\":");
     push_json(&mut object, author);
     if let Some(subject) = entry.subject {
-        // Writing to a string cannot fail.
         let _ = write!(object, ",\"subject\":\"{subject:#x}\"");
     }
     for (key, value) in [("scope", &entry.scope), ("message", &entry.message)] {
@@ -328,6 +343,22 @@ mod tests {
     }
 
     #[test]
+    fn boots_before_this_one_are_asked_for_by_a_word() {
+        let query = Query { last: LINES, earlier: true, audit: true, ..Query::ALL };
+        assert_eq!(parse(&["--before", "--audit"]).unwrap().query, query);
+    }
+
+    #[test]
+    fn test_reject_following_or_dating_what_is_of_another_boot() {
+        for words in [["--before", "-f", "x"], ["--since", "1s", "--before"]] {
+            assert!(
+                parse(&words).unwrap_err().contains("`--before` shows boots before this one"),
+                "{words:?}"
+            );
+        }
+    }
+
+    #[test]
     fn test_reject_what_is_no_option_level_or_time() {
         let refused = |words: &[&str]| parse(words).unwrap_err();
         assert_eq!(refused(&["--jsno"]), "unknown option `--jsno`; did you mean `--json`?");
@@ -342,25 +373,36 @@ mod tests {
     fn entry() -> Entry {
         let (scope, message) = (String::from("disk"), String::from("a \"b\"\\\u{1}"));
         let fields = String::from("block=7\nwhy=x=y");
-        Entry { id: 3, ticks: 0, level: 1, service_id: 9, subject: Some(0xab), scope, message, fields }
+        Entry {
+            id: 3,
+            boot: 2,
+            ticks: 0,
+            level: 1,
+            service_id: 9,
+            subject: Some(0xab),
+            scope,
+            message,
+            fields,
+        }
     }
 
     #[test]
     fn a_record_is_shown_on_one_line() {
         let time = Duration::from_millis(61_005);
         assert_eq!(
-            line(&entry(), "blkd", time),
+            line(&entry(), "blkd", time, false),
             "   61.005 [blkd] warning: disk: a \"b\"\\\u{1} block=7 why=x=y\n"
         );
         let plain =
             Entry { level: 2, scope: String::new(), message: "up".into(), fields: String::new(), ..entry() };
-        assert_eq!(line(&plain, "a", Duration::ZERO), "    0.000 [a] up\n");
+        assert_eq!(line(&plain, "a", Duration::ZERO, false), "    0.000 [a] up\n");
+        assert_eq!(line(&plain, "a", Duration::ZERO, true), "boot 2     0.000 [a] up\n");
     }
 
     #[test]
     fn json_is_escaped_and_complete() {
         let object = json(&entry(), "blkd", Duration::from_nanos(5));
-        let expected = r#"{"id":3,"time_ns":5,"level":"warning","service":"blkd","subject":"0xab","scope":"disk","message":"a \"b\"\\\u0001","fields":{"block":"7","why":"x=y"}}"#;
+        let expected = r#"{"id":3,"boot":2,"time_ns":5,"level":"warning","service":"blkd","subject":"0xab","scope":"disk","message":"a \"b\"\\\u0001","fields":{"block":"7","why":"x=y"}}"#;
         assert_eq!(object, format!("{expected}\n"));
     }
 }

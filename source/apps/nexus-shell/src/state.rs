@@ -11,6 +11,7 @@ use core::fmt::Write;
 use core::time::Duration;
 use nexus_abi::Error;
 use nexus_ipc::{CallError, Deadline};
+use nexus_proto::state::Space;
 use nexus_state::{Listed, Refusal, StateFailure};
 use policy::Action;
 
@@ -23,7 +24,7 @@ const LISTED_MAX: usize = 1024;
 /// What every key begins with.
 const ROOT: &str = "/state/";
 /// Time that may pass at the start of the shell until it is known whether there is a store.
-const ABSENCE_PATIENCE: Duration = Duration::from_millis(500);
+const ABSENCE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The deed: what is shown, or why not.
 pub fn run(shell: &Shell<'_>, arguments: &[&str]) -> Result<String, String> {
@@ -40,13 +41,21 @@ pub fn run(shell: &Shell<'_>, arguments: &[&str]) -> Result<String, String> {
     }
 }
 
-/// Why nothing is kept, if so: for the greeting.
+/// That nothing is kept and why, or that it is not known, if so: for the greeting.
 pub fn absence(shell: &Shell<'_>) -> Option<String> {
-    let space = shell.state.borrow().space(shell.environment.deadline(ABSENCE_PATIENCE));
+    told(shell.state.borrow().space(shell.environment.deadline(ABSENCE_PATIENCE)))
+}
+
+fn told(space: Result<Space, StateFailure>) -> Option<String> {
     match space {
-        Ok(space) if space.is_read_only => Some("the store can be read alone; `log` tells why".into()),
+        Ok(space) if space.is_read_only => {
+            Some("Nothing is kept: the store can be read alone; `log` tells why.".into())
+        }
         Ok(_) => None,
-        Err(failure) => Some(in_words(ROOT, Action::StatefsRead, failure)),
+        Err(CallError::Kernel(Error::TimedOut)) => {
+            Some("Whether anything is kept is not known yet; `state space` asks again.".into())
+        }
+        Err(failure) => Some(format!("Nothing is kept: {}.", in_words(ROOT, Action::StatefsRead, failure))),
     }
 }
 
@@ -195,6 +204,18 @@ mod tests {
 
     fn entry(error: Option<Refusal>) -> Listed {
         Listed { key: "/state/user/a\"b".into(), version: 7, bytes: 12, error }
+    }
+
+    #[test]
+    fn the_greeting_says_what_is_known_of_the_store_and_no_more() {
+        let space = |is_read_only| Space { is_read_only, ..Space::default() };
+        assert_eq!(told(Ok(space(false))), None);
+        for known in [Ok(space(true)), Err(CallError::Kernel(Error::Sealed))] {
+            let text = told(known).unwrap();
+            assert!(text.starts_with("Nothing is kept: ") && text.ends_with('.'), "{text}");
+        }
+        let unknown = told(Err(CallError::Kernel(Error::TimedOut))).unwrap();
+        assert!(unknown.contains("is not known yet"), "{unknown}");
     }
 
     #[test]

@@ -20,6 +20,10 @@ const MIDDLE_BYTES: usize = 100_000;
 const SHORT: Duration = Duration::from_millis(100);
 /// Turns that the helper gives away. Between two of them somebody of the same class has one.
 const TURNS: u64 = 256;
+/// The hart of everybody who takes part in that, by the recipe.
+const FIRST_HART: u64 = 1;
+/// Every hart that there is.
+const ANY_HART: u64 = u64::MAX;
 /// The operation `invert` of the peer.
 const INVERT: u16 = 6;
 
@@ -85,8 +89,16 @@ pub fn reply_handed_on(subject: &Subject<'_>) -> Result<(), String> {
 
 /// Whoever works for a normal caller gives as many turns to a busy program of the same class as it gives away.
 /// With an urgent caller behind that one, it and whom it waits for are above the busy program, which is then only
-/// kept from starving. What is compared are turns, so the speed of the machine does not matter.
+/// kept from starving. What is compared are turns, and all that take part in them take them on one hart, so neither the
+/// speed of the machine matters nor a hart that stands still for a while.
 pub fn urgency(subject: &Subject<'_>) -> Result<(), String> {
+    trying("staying on one hart", system::thread_set_affinity(Handle::NONE, FIRST_HART))?;
+    let outcome = turns_of_urgent_and_not(subject);
+    trying("running anywhere", system::thread_set_affinity(Handle::NONE, ANY_HART))?;
+    outcome
+}
+
+fn turns_of_urgent_and_not(subject: &Subject<'_>) -> Result<(), String> {
     let client = |name| trying(name, subject.environment.to_call(name));
     let clients = Clients {
         busy: busy::Client::new(client("busy")?),

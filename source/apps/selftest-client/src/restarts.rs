@@ -15,7 +15,7 @@ use nexus_proto::pong::Ping;
 
 /// Time that thousands of steps may take before they count as failed.
 #[cfg(target_os = "none")]
-const LOCKSTEP_PATIENCE: Duration = Duration::from_secs(50);
+const LOCKSTEP_PATIENCE: Duration = Duration::from_secs(120);
 /// More crashes than the recipe's budget for the peer allows.
 const CRASHES_MAX: u32 = 10;
 

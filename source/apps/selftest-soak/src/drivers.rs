@@ -2,7 +2,7 @@
 //! process (`soak-child` with the argument `draw`) never stops asking it.
 
 use crate::chance::Chance;
-use crate::{PATIENCE, kill};
+use crate::{PATIENCE, endless, kill};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -16,8 +16,6 @@ use nexus_rt::{Environment, error};
 
 const DRIVER: &str = "rngd";
 const CHILD: &str = "soak-child";
-/// Time after which nobody waits any longer for the end of a program that has none.
-const SHORT: Duration = Duration::from_millis(20);
 /// A killed driver starts again after 50 ms at the earliest, so there is nobody to kill any sooner.
 const APART_MIN: Duration = Duration::from_millis(45);
 /// Kills are up to so much apart, so that they meet it during and after its start.
@@ -86,11 +84,7 @@ impl<'a> Drivers<'a> {
     /// use again and nothing of it in quarantine.
     pub fn rounds(&mut self, count: u64) -> Result<(), String> {
         let load = Run { name: CHILD.into(), arguments: "draw".into() };
-        // Whoever runs a program waits for its end; this one has none.
-        match self.init.run(&load, self.environment.deadline(SHORT)) {
-            Err(CallError::Kernel(Error::TimedOut)) => {}
-            other => return Err(format!("running the child: {other:?}")),
-        }
+        endless::start(self.environment, &self.init, &load)?;
         let mut round = 0;
         while round < count {
             if !self.kill().map_err(|reason| format!("kill {round}: {reason}"))? {

@@ -1,13 +1,13 @@
 //! The store and its driver, killed again and again while two processes write: nothing that was acknowledged may be
 //! lost, and both go on by themselves.
 
-use crate::{PATIENCE, kill};
+use crate::{PATIENCE, endless, kill};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
-use nexus_abi::{Error, system};
+use nexus_abi::system;
 use nexus_ipc::CallError;
 use nexus_proto::init::{Client as Init, Run};
 use nexus_rt::{Environment, error};
@@ -15,14 +15,14 @@ use nexus_state::State;
 
 const CHILD: &str = "soak-child";
 const VICTIMS: [&str; 2] = ["statefsd", "virtioblkd"];
-/// Time after which nobody waits any longer for the end of a program that has none.
-const SHORT: Duration = Duration::from_millis(20);
 /// Kills are up to so much apart, so that they meet a victim before, during and after its start.
 const APART_MAX: Duration = Duration::from_millis(120);
 /// Keys of one writer.
 const KEYS: u64 = 16;
 /// Times that a change is tried by a writer, each of which outlives several deaths.
 const ATTEMPTS: u32 = 20;
+/// Time between two of them: a refusal may come at once, and what it tells of passes only with time.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// In one of so many rounds a writer reads all of its keys.
 const ALL_READ_EVERY: u64 = 64;
 
@@ -68,6 +68,7 @@ impl<'a> Writer<'a> {
                 Err(failure) if attempt == ATTEMPTS => return Err(format!("writing {key}: {failure}")),
                 Err(_) => attempt += 1,
             }
+            self.environment.sleep(RETRY_PAUSE);
         }
     }
 
@@ -86,6 +87,7 @@ impl<'a> Writer<'a> {
                 Err(failure) if attempt == ATTEMPTS => return Err(format!("reading {key}: {failure}")),
                 Err(_) => attempt += 1,
             }
+            self.environment.sleep(RETRY_PAUSE);
         }
     }
 
@@ -115,11 +117,7 @@ pub fn write_without_end(environment: &Environment) -> u64 {
 /// Kills the store or its driver so many times, while a child writes, and writes itself in between.
 pub fn rounds(environment: &Environment, init: Init, count: u64, seed: u64) -> Result<(), String> {
     let load = Run { name: CHILD.into(), arguments: "write".into() };
-    // Whoever runs a program waits for its end; this one has none.
-    match init.run(&load, environment.deadline(SHORT)) {
-        Err(CallError::Kernel(Error::TimedOut)) => {}
-        other => return Err(format!("running the child: {other:?}")),
-    }
+    endless::start(environment, &init, &load)?;
     let mut writer = Writer::new(environment, "parent")?;
     // The sequence never leaves 0.
     let mut chance = seed.max(1);
@@ -145,11 +143,10 @@ pub fn rounds(environment: &Environment, init: Init, count: u64, seed: u64) -> R
 fn until_it_ended(environment: &Environment, init: Init) -> Result<(), String> {
     let end = environment.deadline(PATIENCE);
     while !end.has_passed() {
-        let services = init.list(&(), end).map_err(|error| format!("init's list: {error}"))?;
-        if services.entries.iter().all(|entry| entry.name != CHILD || entry.process_id == 0) {
+        if endless::entry(environment, &init, CHILD)?.process_id == 0 {
             return Ok(());
         }
-        environment.sleep(SHORT);
+        environment.sleep(RETRY_PAUSE);
     }
     Err("the child does not end".into())
 }

@@ -5,10 +5,9 @@ use crate::PATIENCE;
 use crate::steps::{Step, Steps};
 use alloc::format;
 use alloc::string::String;
-use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
-use nexus_abi::{Error, Handle, system};
+use nexus_abi::Error;
 use nexus_ipc::CallError;
 use nexus_proto::init::{Client as Init, Run};
 use nexus_rt::{Environment, error, info};
@@ -19,48 +18,6 @@ const CHILD: &str = "soak-child";
 const SHORT: Duration = Duration::from_millis(20);
 /// Times that one step is tried, each of which outlives several deaths of the service or its driver.
 const ATTEMPTS: u32 = 8;
-
-/// Bytes of a value whose way to the disk is measured.
-const MEASURED_BYTES: usize = 128;
-
-/// Tells what a durable put costs from the call to its answer, on a machine where an instruction takes a nanosecond:
-/// the time of all processes together, for while the disk works nobody computes.
-pub fn measure(environment: &Environment, control: Handle, puts: u64) -> Result<(), String> {
-    let mut state = State::open(environment).map_err(|error| format!("{error}"))?;
-    let value = vec![0x5a; MEASURED_BYTES];
-    let mut put = || {
-        let outcome = state.put("/state/selftest/figure", &value, None, environment.deadline(PATIENCE));
-        outcome.map(drop).map_err(|failure| format!("a put: {failure}"))
-    };
-    // The first rounds touch pages and fill slabs.
-    for _ in 0..8 {
-        put()?;
-    }
-    let before = busy_ticks(control)?;
-    for _ in 0..puts {
-        put()?;
-    }
-    let all = environment.clock().duration(busy_ticks(control)?.saturating_sub(before));
-    let instructions = all.as_nanos() / u128::from(puts);
-    info!("BENCH: state/put/{MEASURED_BYTES}/durable {instructions} instructions");
-    info!("soak: puts are measured");
-    Ok(())
-}
-
-/// Time that all processes have computed so far, in ticks.
-fn busy_ticks(control: Handle) -> Result<u64, String> {
-    let (mut all, mut after) = (0u64, 0);
-    loop {
-        match system::process_list(control, after) {
-            Ok(status) => {
-                all = all.saturating_add(status.cpu_ticks);
-                after = status.process_id;
-            }
-            Err(Error::WouldBlock) => return Ok(all),
-            Err(error) => return Err(format!("the list of processes: {error}")),
-        }
-    }
-}
 
 /// Makes so many steps of a seed, with a second writer beside it if there are to be two.
 pub fn write(

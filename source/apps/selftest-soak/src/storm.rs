@@ -19,7 +19,7 @@ use nexus_abi::system;
 const ECHO: u16 = 1;
 /// Answers after as many ticks as the second word says.
 const LATE: u16 = 2;
-/// Two threads answer.
+/// Two threads answer, if the second is there at that moment.
 const RACE: u16 = 3;
 /// Reads what is lent.
 const LEND: u16 = 4;
@@ -38,6 +38,9 @@ const DONE: u16 = 0;
 const WRONG: u16 = 1;
 /// The answer: what is lent was not there.
 const NOT_THERE: u16 = 2;
+
+/// The answer to [`RACE`]: two threads gave it at the same moment.
+const RACED: u16 = 3;
 
 /// What a server finds.
 #[derive(Clone, Copy)]

@@ -3,16 +3,20 @@
 //! The supervising thread calls nobody. It puts a question on a [`Desk`]; a second thread takes it from there, calls
 //! `policyd` with a deadline, puts the answer back and sets a bit that the supervising thread waits for anyway. No
 //! answer is no. The second thread allocates nothing: its questions and answers travel in registers.
+//!
+//! That a device is given is critical: the second thread waits until the record of it is durable before it says so,
+//! bounded by [`RECORD_PATIENCE`]. Where there is no store, or not yet, it does not wait.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use core::time::Duration;
 use nexus_abi::limits::FOREVER;
-use nexus_abi::{Handle, system};
+use nexus_abi::{Handle, Rights, system};
 use nexus_ipc::{Clock, Deadline};
+use nexus_log::{Keeping, Memory, RING_BYTES, Watch};
 use nexus_proto::policy::{ALLOWED, Client, DENIED, Question};
-use nexus_rt::{Environment, MapError, error};
+use nexus_rt::{Environment, KEPT_BIT, MapError, error, warning};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// The bit of the deaths' notification that says that an answer is there: services have those below it.
@@ -20,6 +24,8 @@ pub const ANSWER_BIT: u64 = 1 << 63;
 /// Time that `policyd` has for an answer: more than a busy computer ever stood still for, and than it takes to miss a
 /// `policyd` that hangs and to start the next, which is then asked. Less than a person at the prompt waits.
 const PATIENCE: Duration = Duration::from_millis(4_500);
+/// Time that the journal and the store have to make the record of an answer durable.
+pub const RECORD_PATIENCE: Duration = Duration::from_millis(500);
 /// The bit by which the second thread hears of a question.
 const QUESTION_BIT: u64 = 1;
 /// Words of a question.
@@ -49,6 +55,35 @@ pub struct Asked {
     pub action: Option<u16>,
     /// The resource.
     pub resource: alloc::string::String,
+    /// Whether a yes waits until its record is durable.
+    pub waits: bool,
+}
+
+/// Where the answers are written down.
+#[derive(Clone, Copy)]
+struct Record {
+    watch: Watch<'static>,
+    bell: Handle,
+}
+
+impl Record {
+    /// Of the ring and the bell that this process holds.
+    fn open(environment: &Environment, (ring, bell): (Handle, Handle)) -> Result<Self, MapError> {
+        let base = environment.map_memory(ring, RING_BYTES, Rights::READ | Rights::WRITE)?;
+        // SAFETY: just mapped for good with this size, and only looked at through the one `Watch`.
+        let watch = Watch::new(unsafe { Memory::from_mapped(base) });
+        Ok(Record { watch, bell })
+    }
+
+    /// Waits until all that is critical is durable, or will not be told of as that.
+    fn wait(&self, clock: &Clock) {
+        let (mark, deadline) = (self.watch.mark(), Deadline::after(clock, RECORD_PATIENCE));
+        while self.watch.keeping(mark) == Keeping::Waiting {
+            if system::notification_wait(self.bell, KEPT_BIT, deadline.ticks()).is_err() {
+                return warning!("init: the record of a device that is given is not durable in time");
+            }
+        }
+    }
 }
 
 /// Where both threads meet: one question at a time.
@@ -59,7 +94,10 @@ struct Desk {
     /// Tells the first of an answer.
     answered: Handle,
     clock: Clock,
+    record: Option<Record>,
     question: [AtomicU64; WORDS],
+    /// Whether a yes waits for its record.
+    waits: AtomicBool,
     answer: AtomicU8,
 }
 
@@ -90,9 +128,15 @@ impl Desk {
             *word = from.load(Ordering::Acquire);
         }
         let Ok(question) = Question::read_from_bytes(words.as_bytes()) else { return NONE };
+        let mut record = self.record.filter(|_| self.waits.load(Ordering::Acquire));
+        // Before it is written: only who keeps it from the beginning knows what becomes of it.
+        record.iter_mut().for_each(|record| record.watch.look());
         let deadline = Deadline::after(&self.clock, PATIENCE);
         match Client::new(self.endpoint).decide(&question, deadline) {
-            Ok(verdict) if verdict.decision == ALLOWED => YES,
+            Ok(verdict) if verdict.decision == ALLOWED => {
+                record.iter().for_each(|record| record.wait(&self.clock));
+                YES
+            }
             Ok(verdict) if verdict.decision == DENIED => NO,
             _ => NONE,
         }
@@ -109,13 +153,16 @@ pub struct Questions<P> {
 }
 
 impl<P> Questions<P> {
-    /// Starts the second thread, which asks at `endpoint`; `None`: there is no policy, and nothing is allowed.
+    /// Starts the second thread, which asks at `endpoint`; `None`: there is no policy, and nothing is allowed. `record`:
+    /// the ring that its answers are written down in, and what rings when that is durable.
     pub fn open(
         environment: &Environment,
         endpoint: Option<Handle>,
+        record: Option<(Handle, Handle)>,
         answered: Handle,
     ) -> Result<Self, MapError> {
-        let desk = endpoint.map(|endpoint| begin(environment, endpoint, answered)).transpose()?;
+        let record = record.map(|record| Record::open(environment, record)).transpose()?;
+        let desk = endpoint.map(|endpoint| begin(environment, endpoint, record, answered)).transpose()?;
         Ok(Questions { desk, waiting: VecDeque::new(), under_way: None, settled: VecDeque::new() })
     }
 
@@ -170,6 +217,7 @@ impl<P> Questions<P> {
             let bytes = bytes.try_into().unwrap_or_default();
             word.store(u64::from_ne_bytes(bytes), Ordering::Release);
         }
+        desk.waits.store(asked.waits, Ordering::Release);
         desk.answer.store(OPEN, Ordering::Release);
         tell(desk.asked, QUESTION_BIT);
     }
@@ -182,14 +230,21 @@ fn tell(notification: Handle, bit: u64) {
     }
 }
 
-fn begin(environment: &Environment, endpoint: Handle, answered: Handle) -> Result<&'static Desk, MapError> {
+fn begin(
+    environment: &Environment,
+    endpoint: Handle,
+    record: Option<Record>,
+    answered: Handle,
+) -> Result<&'static Desk, MapError> {
     let asked = system::notification_create()?;
     let desk: &'static Desk = Box::leak(Box::new(Desk {
         endpoint,
         asked,
         answered,
         clock: environment.clock(),
+        record,
         question: Default::default(),
+        waits: AtomicBool::new(false),
         answer: AtomicU8::new(OPEN),
     }));
     nexus_rt::thread::spawn(environment, Box::leak(Box::new(|| desk.answer_questions())))?;
@@ -208,7 +263,9 @@ mod tests {
             asked: Handle::NONE,
             answered: Handle::NONE,
             clock: Clock::new(1000),
+            record: None,
             question: Default::default(),
+            waits: AtomicBool::new(false),
             answer: AtomicU8::new(OPEN),
         }));
         let (waiting, settled) = (VecDeque::new(), VecDeque::new());
@@ -216,7 +273,7 @@ mod tests {
     }
 
     fn asked(resource: &str) -> Asked {
-        Asked { subject: 7, action: Some(3), resource: resource.into() }
+        Asked { subject: 7, action: Some(3), resource: resource.into(), waits: false }
     }
 
     #[test]
@@ -257,7 +314,7 @@ mod tests {
         let (waiting, settled) = (VecDeque::new(), VecDeque::new());
         let mut questions = Questions { desk: None, waiting, under_way: None, settled };
         questions.ask(1, asked("a"));
-        questions.ask(2, Asked { action: None, resource: String::new(), subject: 0 });
+        questions.ask(2, Asked { action: None, resource: String::new(), subject: 0, waits: false });
         assert_eq!(questions.answered(), Some((1, Permission::NoAnswer)));
         assert_eq!(questions.answered(), Some((2, Permission::NoAnswer)));
     }

@@ -46,7 +46,7 @@ pub enum ResourceError {
 #[derive(Debug, Default)]
 struct Owned {
     ring: Handle,
-    audit_ring: Option<Handle>,
+    audit_ring: Option<AuditRing>,
     files: Vec<(String, Handle)>,
     endpoints: Vec<OwnedEndpoint>,
     devices: Vec<OwnedDevice>,
@@ -54,6 +54,14 @@ struct Owned {
     authority: Option<Handle>,
     /// The right to raise threads, narrowed to its own class.
     urgency: Option<Handle>,
+}
+
+/// Where a service's decisions are written down.
+#[derive(Clone, Copy, Debug)]
+struct AuditRing {
+    ring: Handle,
+    /// Rings when the journal has made what is critical durable, or will not.
+    kept: Handle,
 }
 
 #[derive(Clone, Debug)]
@@ -79,6 +87,8 @@ pub struct Resources {
     pub init_endpoint: Handle,
     /// Each rings when its reader has read a ring and the next record comes; by [`LogReader`].
     doorbells: [Handle; 2],
+    /// Rings for init when the journal has made what is critical durable, or will not.
+    grants_kept: Handle,
     /// Init's own capability for the machine as a whole.
     control: Handle,
     slots: Slots,
@@ -101,13 +111,16 @@ impl Resources {
         let init_endpoint = endpoint(manifest.init.rank, &manifest.init.endpoint)?;
         let doorbell = || made("a log doorbell", system::notification_create());
         let doorbells = [doorbell()?, doorbell()?];
+        let grants_kept = made("the bell of init", system::notification_create())?;
         let readers = readers(manifest);
         let mut given = devices::Given::new();
         let mut services = Vec::new();
         for service in &manifest.services {
             let mut owned = Owned { ring: ring(&service.name, "ring", readers)?, ..Owned::default() };
             if service.audits {
-                owned.audit_ring = Some(ring(&service.name, "audit ring", 0)?);
+                let what = format!("the bell of {}", service.name);
+                let kept = made(&what, system::notification_create())?;
+                owned.audit_ring = Some(AuditRing { ring: ring(&service.name, "audit ring", 0)?, kept });
             }
             for served in &service.endpoints {
                 owned.endpoints.push(OwnedEndpoint {
@@ -133,7 +146,7 @@ impl Resources {
             }
             services.push(owned);
         }
-        Ok(Resources { init_endpoint, doorbells, control, slots, services })
+        Ok(Resources { init_endpoint, doorbells, grants_kept, control, slots, services })
     }
 
     /// The devices of the service that could not be had.
@@ -167,8 +180,9 @@ impl Resources {
         }
         if let Some(owned) = self.services.get(index) {
             grant("log-ring".into(), owned.ring, Kind::Vmo, Rights::READ | Rights::WRITE);
-            if let Some(ring) = owned.audit_ring {
+            if let Some(AuditRing { ring, kept }) = owned.audit_ring {
                 grant("audit-ring".into(), ring, Kind::Vmo, Rights::READ | Rights::WRITE);
+                grant("audit-kept".into(), kept, Kind::Notification, Rights::WAIT);
             }
             for served in &owned.endpoints {
                 // Who mints sessions holds what they give; calling itself is what ranks forbid.
@@ -215,11 +229,16 @@ impl Resources {
             grant(name.into(), doorbell, Kind::Notification, Rights::SIGNAL | listens);
         }
         let Some(reader) = service.reads_logs else { return grants };
+        if reader == LogReader::Journal {
+            grant(format!("kept/{INIT}"), self.grants_kept, Kind::Notification, Rights::SIGNAL);
+        }
         for (other, owned) in manifest.services.iter().zip(&self.services) {
             let rights = Rights::READ | Rights::WRITE;
             grant(format!("ring/{}", other.name), owned.ring, Kind::Vmo, rights);
-            if let Some(ring) = owned.audit_ring.filter(|_| reader == LogReader::Journal) {
+            if let Some(AuditRing { ring, kept }) = owned.audit_ring.filter(|_| reader == LogReader::Journal)
+            {
                 grant(format!("audit/{}", other.name), ring, Kind::Vmo, rights);
+                grant(format!("kept/{}", other.name), kept, Kind::Notification, Rights::SIGNAL);
             }
         }
         grants
@@ -236,6 +255,13 @@ impl Resources {
     pub fn seal(&self, index: usize) -> Result<(), Error> {
         let mut endpoints = self.services.get(index).into_iter().flat_map(|owned| &owned.endpoints);
         endpoints.try_for_each(|served| system::endpoint_seal(served.endpoint))
+    }
+
+    /// Where whoever serves this endpoint writes down what it decides, and what rings for init when that is durable.
+    pub fn record(&self, endpoint: &str) -> Option<(Handle, Handle)> {
+        let serves = |owned: &&Owned| owned.endpoints.iter().any(|served| served.name == endpoint);
+        let ring = self.services.iter().find(serves)?.audit_ring?.ring;
+        Some((ring, self.grants_kept))
     }
 
     /// The endpoint of this name.

@@ -12,6 +12,9 @@ pub const RESTART_SPACING: Duration = Duration::from_millis(50);
 /// The time in which a budget of restarts counts.
 pub const BUDGET_WINDOW: Duration = Duration::from_secs(60);
 
+/// Calls, posts and deaths that are heard before the silent are looked for: more than can wait at once.
+pub const HEARD_MAX: u32 = 1024;
+
 /// What happens to a service that ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -71,6 +74,26 @@ pub fn after_silence(doubted: bool, now: u64, allowed: u64) -> Option<u64> {
     (!doubted).then(|| now.saturating_add(allowed))
 }
 
+/// Counts what is heard while a sign of life is overdue. What had waited before is heard first; but who never stops
+/// calling must not keep the silent alive.
+#[derive(Debug, Default)]
+pub struct Overdue {
+    heard: u32,
+}
+
+impl Overdue {
+    /// Something was heard, and a deadline had passed by then or not. Whether so much was heard since it passed that
+    /// every sign which had waited was among it: then whoever is silent is looked for.
+    pub fn heard(&mut self, has_passed: bool) -> bool {
+        self.heard = if has_passed { self.heard + 1 } else { 0 };
+        let is_enough = self.heard == HEARD_MAX;
+        if is_enough {
+            self.heard = 0;
+        }
+        is_enough
+    }
+}
+
 /// Whether everyone whom this service calls is up, or will not come up any more.
 pub fn may_start(manifest: &Manifest, service: &Service, state: impl Fn(&str) -> ServiceState) -> bool {
     service.calls.iter().all(|access| match manifest.endpoint(&access.endpoint) {
@@ -121,6 +144,24 @@ mod tests {
     fn the_first_silence_is_doubted_and_the_second_is_the_end() {
         assert_eq!(after_silence(false, 9000, 200), Some(9200));
         assert_eq!(after_silence(true, 9200, 200), None);
+    }
+
+    #[test]
+    fn the_silent_are_looked_for_also_while_others_never_stop_calling() {
+        let mut overdue = Overdue::default();
+        let looks = |overdue: &mut Overdue, events: u32, has_passed: bool| {
+            (0..events).filter(|_| overdue.heard(has_passed)).count()
+        };
+        assert_eq!(looks(&mut overdue, 10 * HEARD_MAX, false), 0, "nobody's sign is overdue");
+        assert_eq!(looks(&mut overdue, HEARD_MAX - 1, true), 0, "its sign may be among them");
+        assert_eq!(looks(&mut overdue, 1, true), 1);
+        assert_eq!(looks(&mut overdue, 3 * HEARD_MAX, true), 3);
+        looks(&mut overdue, HEARD_MAX - 1, true);
+        assert_eq!(
+            looks(&mut overdue, 1, false) + looks(&mut overdue, HEARD_MAX - 1, true),
+            0,
+            "it was heard"
+        );
     }
 
     #[test]

@@ -5,13 +5,14 @@
 
 mod gate;
 
-pub use gate::policy_endpoint;
+pub use gate::{is_needed_to_record, policy_endpoint};
 
 use crate::launch::{Launch, launch};
 use crate::program::Program;
 use crate::resources::{Resources, access_entries};
 use crate::schedule::{
-    BUDGET_WINDOW, Decision, History, RESTART_SPACING, after_silence, may_start, restart_at, silent_at,
+    BUDGET_WINDOW, Decision, History, Overdue, RESTART_SPACING, after_silence, may_start, restart_at,
+    silent_at,
 };
 use crate::{KILLED_AS_LATE, KILLED_AS_SILENT, KILLED_ON_REQUEST, report};
 use alloc::format;
@@ -104,8 +105,9 @@ impl<'a> Supervisor<'a> {
         };
         let slots = parts.manifest.services.iter().map(slot).collect();
         let endpoint = policy_endpoint(parts.manifest);
+        let record = endpoint.and_then(|name| parts.resources.record(name));
         let endpoint = endpoint.and_then(|name| parts.resources.endpoint(parts.manifest, name));
-        let questions = Pending::open(environment, endpoint, parts.deaths)?;
+        let questions = Pending::open(environment, endpoint, record, parts.deaths)?;
         Ok(Supervisor { parts, slots, complete: None, wait_for_ready: Vec::new(), questions })
     }
 
@@ -120,10 +122,12 @@ impl<'a> Supervisor<'a> {
             return error;
         }
         self.give_up_who_lacks_a_device();
+        let mut overdue = Overdue::default();
         loop {
             self.hear_answers();
             self.act();
-            match receiver.next(self.next_deadline()) {
+            let due = self.next_deadline();
+            match receiver.next(due) {
                 Ok(Event::Bits(bits)) => self.look_at_the_dead(bits),
                 Ok(Event::Post { caller, label }) => self.hear_post(caller, label),
                 Ok(Event::Call(call)) => dispatch(self, call),
@@ -131,6 +135,9 @@ impl<'a> Supervisor<'a> {
                 Ok(Event::TimedOut) => self.end_the_silent(),
                 Ok(Event::BadgeGone(_)) => {}
                 Err(error) => return error,
+            }
+            if overdue.heard(due.has_passed()) {
+                self.end_the_silent();
             }
         }
     }

@@ -5,6 +5,7 @@ use nexus_abi::{Error, Handle, Kind, Rights, SystemCall};
 use nexus_init::launch::{Launch, LaunchError, launch};
 use nexus_init::program::{Program, Segment};
 use nexus_init::resources::{Grant, check_memory};
+use nexus_init::supervisor::is_needed_to_record;
 use nexus_proto::init::StartFailure;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -104,4 +105,17 @@ fn test_reject_a_manifest_that_promises_more_than_there_is() {
     assert_eq!(refusal, line);
     // Those of other boot arguments are promised nothing, until their argument is given.
     check_memory(&manifest, "selftest", promised + 100, 100).unwrap_err();
+}
+
+/// The record of a device that the store itself needs cannot be durable before it is given.
+#[test]
+fn a_device_waits_for_its_record_unless_the_record_waits_for_the_device() {
+    let manifest = manifest();
+    let needed = |name: &str| is_needed_to_record(&manifest, manifest.service(name).unwrap());
+    for name in ["logd", "statefsd", "virtioblkd", "rngd", "policyd"] {
+        assert!(needed(name), "{name}");
+    }
+    for name in ["consoled", "selftest-client", "nexus-shell"] {
+        assert!(!needed(name), "{name}");
+    }
 }

@@ -15,6 +15,9 @@
 #![cfg_attr(not(loom), no_std)]
 #![forbid(unsafe_code)]
 
+#[cfg(all(feature = "host", not(loom)))]
+extern crate std;
+
 mod claim;
 mod entrance;
 mod word;
@@ -30,10 +33,14 @@ use loom::{
 };
 
 #[cfg(not(loom))]
-use core::{
-    hint::spin_loop,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
-};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+#[cfg(not(any(loom, feature = "host")))]
+use core::hint::spin_loop;
+
+// Harts that are threads of a computer may be more than it has processors.
+#[cfg(all(feature = "host", not(loom)))]
+use std::thread::yield_now as spin_loop;
 
 /// Looks at a lock after which it must have been released: longer means a kernel bug.
 const PATIENCE: u64 = 1 << 36;

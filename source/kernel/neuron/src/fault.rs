@@ -105,11 +105,9 @@ impl<A: Arch> Kernel<A> {
 
     /// The mapping that holds the address or, failing that, the next one above it.
     fn describe_region(&self, held: &mut Held<'_, Nothing>, process: Id<Process>, report: &mut FaultReport) {
-        let region = self.lock(held, process).and_then(|(body, _)| {
-            body.regions
-                .iter(&self.memory)
-                .find(|id| self.memory.shared_at::<Mapping>(id.granule()).end() > report.address)
-        });
+        let region = self
+            .lock(held, process)
+            .and_then(|(body, _)| body.regions.find(&self.memory, |mapping| mapping.end() > report.address));
         let Some(region) = region else { return };
         let shared = self.memory.shared_at::<Mapping>(region.granule());
         (report.region_base, report.region_bytes) = (shared.base(), shared.bytes());

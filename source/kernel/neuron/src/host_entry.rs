@@ -10,7 +10,7 @@ use crate::schedule::set_outcome;
 use crate::short_call::Wait;
 use crate::sync::{Held, Nothing};
 use nexus_abi::message::{Header, Registers};
-use nexus_abi::{Handle, SystemCall};
+use nexus_abi::{Error, Handle, SystemCall};
 
 impl Context {
     /// The registers of a message.
@@ -44,10 +44,32 @@ impl<A: Arch> Kernel<A> {
         }
     }
 
-    fn enter_fast(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>, thread: Id<Thread>) -> bool {
-        let asked =
-            self.lock(held, thread).map(|(body, _)| (body.context.argument(7), body.context.message()));
-        let Some((number, mut message)) = asked else { return false };
+    pub(crate) fn enter_fast(
+        &self,
+        hart: &mut Hart,
+        held: &mut Held<'_, Nothing>,
+        thread: Id<Thread>,
+    ) -> bool {
+        let begun = self.lock(held, thread).map(|(mut body, _)| {
+            // Once it waits, another hart may go on with it.
+            body.context.step_over_call();
+            (body.context.argument(7), body.context.message())
+        });
+        let Some((number, message)) = begun else { return false };
+        let done = self.make_fast(hart, held, thread, (number, message));
+        if !done && let Some((mut body, _)) = self.lock(held, thread) {
+            body.context.repeat_call();
+        }
+        done
+    }
+
+    fn make_fast(
+        &self,
+        hart: &mut Hart,
+        held: &mut Held<'_, Nothing>,
+        thread: Id<Thread>,
+        (number, mut message): (u64, Registers),
+    ) -> bool {
         let sent = Sent {
             target: message.target,
             header: message.header.0,
@@ -64,14 +86,9 @@ impl<A: Arch> Kernel<A> {
             (Some(SystemCall::NotificationWait), _) => {
                 let arguments = [message.target, message.header.0, message.reply.0];
                 let Some(outcome) = self.fast_wait(hart, arguments) else { return false };
-                if let Some((mut body, _)) = self.lock(held, thread) {
-                    body.context.step_over_call();
-                    if let Wait::Bits(bits) = outcome {
-                        set_outcome(&mut body, Ok(bits));
-                    }
-                }
-                if outcome == Wait::Waits {
-                    self.go_on(hart, held);
+                match outcome {
+                    Wait::Waits => drop(self.go_on(hart, held)),
+                    Wait::Bits(bits) => self.answer_short(held, thread, Ok(bits)),
                 }
                 return true;
             }
@@ -87,10 +104,7 @@ impl<A: Arch> Kernel<A> {
                     _ => None,
                 };
                 let Some(outcome) = outcome else { return false };
-                if let Some((mut body, _)) = self.lock(held, thread) {
-                    body.context.step_over_call();
-                    set_outcome(&mut body, outcome);
-                }
+                self.answer_short(held, thread, outcome);
                 return true;
             }
         };
@@ -99,14 +113,17 @@ impl<A: Arch> Kernel<A> {
         message.header = Header(delivered.header);
         (message.reply, message.buffers) = (Handle(delivered.reply), delivered.badge);
         (message.deadline, message.process_id) = (delivered.service_id, delivered.process_id);
-        if let Some((mut body, _)) = self.lock(held, thread) {
-            body.context.step_over_call();
-        }
         if let Some(runs) = hart.current
             && let Some((mut body, _)) = self.lock(held, runs)
         {
             body.context.set_message(&message);
         }
         true
+    }
+
+    fn answer_short(&self, held: &mut Held<'_, Nothing>, thread: Id<Thread>, outcome: Result<u64, Error>) {
+        if let Some((mut body, _)) = self.lock(held, thread) {
+            set_outcome(&mut body, outcome);
+        }
     }
 }

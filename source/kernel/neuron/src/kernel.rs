@@ -9,9 +9,10 @@ use crate::harts::HartShared;
 use crate::memory::list::LinksOf;
 use crate::memory::{Granule, Guard, Id, List, Memory, Object};
 use crate::object::device::AllDevices;
+use crate::object::endpoint::Ending;
 use crate::object::process::{All, Reclaim as ReclaimProcess};
 use crate::object::vmo::Reclaim as ReclaimVmo;
-use crate::object::{Device, Process, Thread, Vmo};
+use crate::object::{Device, Endpoint, Process, Thread, Vmo};
 use crate::ring::{RING_BYTES, Ring};
 use crate::run_queue::RunQueue;
 use crate::sync::{Before, Held, SpinGuard, SpinLock, Structure};
@@ -34,6 +35,8 @@ pub struct StructureState {
     pub called_off: List<Process, ReclaimProcess>,
     /// Memory that nobody can reach any more and whose pages go back step by step.
     pub unreachable: List<Vmo, ReclaimVmo>,
+    /// Endpoints that nobody holds any more and at which calls still wait.
+    pub ending: List<Endpoint, Ending>,
     /// Every device window.
     pub devices: List<Device, AllDevices>,
     /// The number of the next process.
@@ -113,6 +116,8 @@ pub struct Kernel<A: Arch> {
     pub(crate) fast_messages: [AtomicU64; HARTS_MAX],
     /// 1 while something waits to be reclaimed. It then counts as somebody of the lowest class who is ready.
     pub(crate) reclaiming: AtomicU32,
+    /// The first husk of a capability that was handed over (0: none); changed by who is alone.
+    pub(crate) husks: AtomicU32,
     pub(crate) deadlines: [SpinLock<Deadlines>; HARTS_MAX],
     /// Raw ids of the `Irq` of each line.
     pub(crate) lines: &'static [AtomicU64; LINES_MAX],
@@ -212,6 +217,7 @@ impl<A: Arch> Kernel<A> {
             run_queues: [const { SpinLock::new(RunQueue::new()) }; HARTS_MAX],
             looked: [const { AtomicU64::new(u64::MAX) }; HARTS_MAX],
             fast_messages: [const { AtomicU64::new(0) }; HARTS_MAX],
+            husks: AtomicU32::new(0),
             reclaiming: AtomicU32::new(0),
             deadlines,
             lines: storage.lines,
@@ -220,6 +226,7 @@ impl<A: Arch> Kernel<A> {
                 ended: List::new(),
                 called_off: List::new(),
                 unreachable: List::new(),
+                ending: List::new(),
                 devices: List::new(),
                 next_process_id: 1,
                 // Number 0 stays the kernel's own.

@@ -162,6 +162,7 @@ impl<A: Arch> Kernel<A> {
         }
         let to = pair.receiver.process;
         self.check_replies(pair, count).map_err(Delivery::SenderFailed)?;
+        self.check_copies(pair, count).map_err(Delivery::SenderFailed)?;
         let granules = self.take_entries(&mut held.above(), to, count)?;
         let mut handles = [Handle::NONE; MESSAGE_CAPABILITIES_MAX];
         for (handle, &granule) in handles.iter_mut().zip(&granules[..count]) {
@@ -192,6 +193,18 @@ impl<A: Arch> Kernel<A> {
                 && rank(caller.process.load(Relaxed)) <= rank(pair.receiver.process.granule())
             {
                 return Err(Error::WouldDeadlock);
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that copies may derive from what is sent: what is being revoked grows no further.
+    fn check_copies(&self, pair: &Pair<'_, '_>, count: usize) -> Result<(), Error> {
+        let message = &pair.sender.message;
+        let sent = message.buffers.send_capabilities.iter().zip(&message.capabilities).take(count);
+        for (transfer, &granule) in sent {
+            if transfer.mode != CAP_MOVE {
+                self.memory.may_derive_from(granule)?;
             }
         }
         Ok(())
@@ -240,14 +253,18 @@ impl<A: Arch> Kernel<A> {
         let transfer = pair.sender.message.buffers.send_capabilities[index];
         let source = pair.sender.message.capabilities[index];
         let slot = self.memory.capability_slot(source);
-        slot.set_frozen(false);
+        slot.thaw(pair.sender.process.granule());
         let Some(mut capability) = slot.read(source) else { return };
         capability.rights &= Rights::from_bits_truncate(transfer.rights);
         self.memory.capability_slot(target).write(&capability);
         if transfer.mode == CAP_MOVE {
-            self.memory.node_replace(source, target);
-            if let Some((mut body, _)) = self.lock(held, pair.sender.process) {
-                body.free_entry(&self.memory, source);
+            if self.memory.node_replace(source, target) {
+                if let Some((mut body, _)) = self.lock(held, pair.sender.process) {
+                    body.free_entry(&self.memory, source);
+                }
+            } else {
+                slot.make_husk(self.husks.swap(source, Relaxed));
+                self.begin_reclaiming();
             }
             if capability.kind == Kind::Reply {
                 self.hand_on(pair, &capability);
@@ -276,7 +293,7 @@ impl<A: Arch> Kernel<A> {
     /// Freezes the capabilities that a message is to carry and remembers their entries.
     pub(crate) fn freeze(
         &self,
-        held: &mut Held<'_, sync::Thread>,
+        carrier: Id<Thread>,
         thread: &mut Guard<'_, Thread>,
         count: usize,
     ) -> Result<(), Error> {
@@ -284,7 +301,6 @@ impl<A: Arch> Kernel<A> {
             return Err(Error::InvalidArgument);
         }
         let process = self.memory.shared(thread.process).ok_or(Error::PeerGone)?;
-        let _ = held;
         for index in 0..count {
             let transfer = thread.message.buffers.send_capabilities[index];
             let outcome =
@@ -293,7 +309,11 @@ impl<A: Arch> Kernel<A> {
                         return Err(Error::InvalidArgument);
                     }
                     check_transfer(slot.frozen(), &capability, transfer.rights, transfer.mode)?;
-                    slot.set_frozen(true);
+                    // Else a revocation would not find them.
+                    if transfer.mode == CAP_MOVE && slot.has_users() {
+                        return Err(Error::Busy);
+                    }
+                    slot.freeze(carrier.granule());
                     Ok(capability.granule)
                 });
             match outcome {
@@ -311,7 +331,7 @@ impl<A: Arch> Kernel<A> {
     pub(crate) fn thaw(&self, thread: &mut Guard<'_, Thread>) {
         for granule in core::mem::take(&mut thread.message.capabilities) {
             if granule != 0 {
-                self.memory.capability_slot(granule).set_frozen(false);
+                self.memory.capability_slot(granule).thaw(thread.process.granule());
             }
         }
     }

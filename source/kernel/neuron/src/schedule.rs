@@ -76,6 +76,7 @@ impl<A: Arch> Kernel<A> {
     /// Takes a call that waits out of the endpoint's queue.
     pub(crate) fn remove_caller(&self, endpoint: &mut Guard<'_, Endpoint>, caller: Id<Thread>) {
         endpoint.callers.remove(&self.memory, caller);
+        self.memory.leave_users(caller);
         endpoint.shared().uncount(self.memory.shared_at::<Thread>(caller.granule()).urgency());
     }
 

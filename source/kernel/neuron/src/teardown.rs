@@ -10,7 +10,7 @@ use crate::deadline::Node;
 use crate::kernel::{Hart, Kernel, StructureState};
 use crate::line;
 use crate::memory::slab::GRANULES;
-use crate::memory::{Granule, Id, Memory};
+use crate::memory::{Id, Memory};
 use crate::object::process::Teardown;
 use crate::object::thread::State;
 use crate::object::{
@@ -20,7 +20,7 @@ use crate::sync::{Held, Nothing, Structure};
 use core::sync::atomic::Ordering::Relaxed;
 use nexus_abi::limits::HARTS_MAX;
 use nexus_abi::records::{STATE_ALIVE, STATE_FAULTED, STATE_KILLED};
-use nexus_abi::{Error, Kind, Rights};
+use nexus_abi::{Kind, Rights};
 
 /// Capabilities or objects that one step ends.
 const ENDED_A_STEP: usize = 4;
@@ -74,19 +74,24 @@ impl<A: Arch> Kernel<A> {
 
     /// One step of whatever is being reclaimed; yields whether there is more.
     pub(crate) fn reclaim_step(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>) -> bool {
-        let (process, vmo) = {
+        let husks = self.dissolve_husks_step(held);
+        let (process, vmo, endpoint) = {
             let (mut structure, mut held) = self.structure(held);
             let process = structure.ended.first(&self.memory);
+            let endpoint = structure.ending.first(&self.memory);
+            if let Some(endpoint) = endpoint {
+                self.end_endpoint(hart, &mut structure, &mut held, endpoint);
+            }
             let vmo = structure.unreachable.first(&self.memory);
             if let Some(vmo) = vmo {
                 self.reclaim_vmo_step(&mut structure, &mut held, vmo);
             }
-            (process, vmo)
+            (process, vmo, endpoint)
         };
         if let Some(process) = process {
             self.teardown_step(hart, held, process);
         }
-        let more = process.is_some() || vmo.is_some();
+        let more = husks || process.is_some() || vmo.is_some() || endpoint.is_some();
         self.reclaiming.store(more.into(), Relaxed);
         more
     }
@@ -187,7 +192,12 @@ impl<A: Arch> Kernel<A> {
             let frame = self.lock(held, process)?.0.table.page(&self.memory, index / GRANULES);
             let Some(frame) = frame else { return Some(Teardown::Objects) };
             let granule = Memory::first_granule(frame) + index % GRANULES;
-            let Some(capability) = self.memory.capability_slot(granule).read(granule) else {
+            let slot = self.memory.capability_slot(granule);
+            if slot.is_husk() {
+                // It goes by itself.
+                return Some(Teardown::Capabilities { next: index });
+            }
+            let Some(capability) = slot.read(granule) else {
                 if index % GRANULES == GRANULES - 1 {
                     return Some(Teardown::Capabilities { next: index + 1 });
                 }
@@ -198,7 +208,7 @@ impl<A: Arch> Kernel<A> {
                 && let Some(endpoint) = Id::<Endpoint>::from_raw(capability.object)
                 && let Some((mut endpoint, _)) = self.lock(held, endpoint)
             {
-                endpoint.begin_generation();
+                endpoint.begin_generation(process);
             }
             let done = self.close_entry(hart, held, process, granule);
             closed += 1;
@@ -242,7 +252,8 @@ impl<A: Arch> Kernel<A> {
             let (mut structure, mut held) = self.structure(held);
             self.reclaim_vmo_step(&mut structure, &mut held, vmo);
         } else if let Some(endpoint) = self.any_of::<Endpoint>(held, process) {
-            self.end_endpoint(hart, &mut self.structure(held).1, endpoint);
+            let (mut structure, mut held) = self.structure(held);
+            self.end_endpoint(hart, &mut structure, &mut held, endpoint);
         } else if let Some(notification) = self.any_of::<Notification>(held, process) {
             self.end_notification(hart, &mut self.structure(held).1, notification);
         } else if let Some(irq) = self.any_of::<Irq>(held, process) {
@@ -419,44 +430,5 @@ impl<A: Arch> Kernel<A> {
             parent.account.destroy(&self.memory, child);
             parent.account.take_back(pages, lost);
         }
-    }
-
-    /// Fails the calls that wait through a capability that is being taken back, or carry it.
-    pub(crate) fn fail_calls_using(
-        &self,
-        hart: &mut Hart,
-        held: &mut Held<'_, Nothing>,
-        process: Id<Process>,
-        granule: Granule,
-    ) {
-        let mut users = [None; 16];
-        loop {
-            let mut count = 0;
-            {
-                let Some((body, _)) = self.lock(held, process) else { return };
-                let threads = body.account.each::<Thread>(&self.memory);
-                let using = threads.filter(|&id| self.uses(id, granule));
-                for (place, id) in users.iter_mut().zip(using) {
-                    *place = Some(id);
-                    count += 1;
-                }
-            }
-            for id in users.iter_mut().take(count).filter_map(Option::take) {
-                self.end_wait(hart, held, id, Err(Error::Revoked));
-            }
-            if count < users.len() {
-                return;
-            }
-        }
-    }
-
-    /// Whether a thread's call waits to be received and came through, or carries, this capability. The
-    /// structure lock keeps the thread from changing meanwhile.
-    fn uses(&self, id: Id<Thread>, granule: Granule) -> bool {
-        let via = (granule, self.memory.capability_slot(granule).generation());
-        self.memory.lock_slot(id).is_some_and(|thread| {
-            matches!(thread.state, State::Calling(_))
-                && (thread.message.via == via || thread.message.capabilities.contains(&granule))
-        })
     }
 }

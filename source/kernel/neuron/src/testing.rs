@@ -9,6 +9,7 @@
 #![allow(unsafe_code)] // it gives the kernel a buffer as RAM
 
 mod audit;
+mod side_by_side;
 
 use crate::arch::host::Host;
 use crate::boot;
@@ -116,6 +117,11 @@ impl Machine {
 
     /// A machine with so much RAM. What it is made of stays allocated for ever, as on a real one.
     pub fn with_frames(frames: usize) -> Self {
+        Self::with_harts(frames, 1)
+    }
+
+    /// As [`Machine::with_frames`], with so many harts; the first is alone in the kernel.
+    pub fn with_harts(frames: usize, harts: usize) -> Self {
         let memory = memory(frames);
         boot::fill_pool(&memory, &[]);
         let figures = Figures {
@@ -124,15 +130,17 @@ impl Machine {
             ..Figures::default()
         };
         let storage = Storage {
-            harts: 1,
-            deadlines: Box::leak(vec![Entry::EMPTY; boot::deadlines_for(frames as u64)].into_boxed_slice()),
+            harts,
+            deadlines: Box::leak(
+                vec![Entry::EMPTY; harts * boot::deadlines_for(frames as u64)].into_boxed_slice(),
+            ),
             ring: Box::leak(Box::new([0; RING_BYTES])),
             lines: Box::leak(Box::new([const { AtomicU64::new(0) }; LINES_MAX])),
         };
         let kernel = boot::build(Host::default(), memory, 0, figures, storage).expect("it has enough RAM");
         kernel.arch.timer.store(FOREVER, Relaxed);
-        kernel.counters.harts_online.store(1, Relaxed);
-        kernel.entrance.admit();
+        kernel.counters.harts_online.store(harts as u64, Relaxed);
+        (0..harts).for_each(|_| kernel.entrance.admit());
         let (mut hart, mut held) = (Hart::new(0), Held::at_entry());
         kernel.come_in(&mut hart, &mut held);
         Machine { kernel: Box::leak(Box::new(kernel)), hart, held, next_service: 1, begun: BTreeMap::new() }

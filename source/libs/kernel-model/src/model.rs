@@ -20,6 +20,7 @@ pub(crate) use plain::{Info, PERIODS, Plain, Status};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use nexus_abi::capability::Qos;
+use nexus_abi::limits::DERIVATIONS_MAX;
 use nexus_abi::records::{STATE_EXITED, STATE_KILLED};
 use nexus_abi::{Error, Kind, Rights};
 
@@ -710,8 +711,15 @@ impl Model {
     fn copy(&mut self, thread: usize, cap: CapId, rights: Rights) -> Result<CapId, Error> {
         let object = self.attenuated(thread, cap, rights)?;
         let holder = self.threads[thread].process;
+        self.check_depth(cap)?;
         self.check_room(holder)?;
         Ok(self.add_cap(holder, object, rights, Some(cap)))
+    }
+
+    /// Whether one more may derive from a capability.
+    fn check_depth(&self, cap: CapId) -> Result<(), Error> {
+        let from = core::iter::successors(Some(cap), |cap| self.caps[cap].parent).count();
+        if from > DERIVATIONS_MAX { Err(Error::NoSlots) } else { Ok(()) }
     }
 
     fn check_room(&self, process: usize) -> Result<(), Error> {
@@ -747,6 +755,7 @@ impl Model {
         if !self.endpoints[endpoint].alive {
             return Err(Error::StaleHandle);
         }
+        self.check_depth(cap)?;
         self.check_room(owner)?;
         let generation = self.endpoints[endpoint].generation;
         self.sessions.push(Session { owner, endpoint, badge, generation, references: 1, alive: true });

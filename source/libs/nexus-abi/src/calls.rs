@@ -116,9 +116,11 @@ system_calls! {
         Fault: "the buffers, the payload or a lease are not in memory that the caller can have",
         OutOfRange: "a lease reaches beyond the one that it lends on",
         TooLarge: "the payload or the number of capabilities exceeds what the endpoint accepts",
+        Busy: "a sent capability is moved through which other calls wait to be received",
         WouldDeadlock: "the endpoint's rank is not strictly below the caller's",
         Sealed: "the endpoint was sealed",
-        Revoked: "the capability was revoked before the call was received",
+        Revoked: "the capability, or one that is sent, was or is being revoked before the call was received",
+        NoSlots: "a sent capability that is copied derives from as many as one may",
         TimedOut: "the deadline passed before the answer came",
         PeerGone: "the receiver died or dropped the call, the endpoint was destroyed meanwhile, the badged session is of an older generation, or the call that a lease lends on has ended",
     }
@@ -149,10 +151,12 @@ system_calls! {
         WrongKind: "`reply` is not a Reply",
         NotPermitted: "a sent capability lacks a right that is asked for",
         InvalidArgument: "the header names leases or more capabilities than a message can carry, an unknown mode is asked for, one capability is sent twice, or a Reply is copied or sent with itself",
+        Busy: "a sent capability is moved through which other calls wait to be received",
         WouldDeadlock: "a Reply is sent to a process whose rank is not strictly below that of the Reply's caller",
         Fault: "the buffers or the payload are not in readable memory of the caller",
         TooLarge: "the answer does not fit what the caller gave room for; the call stays open",
-        NoSlots: "the caller's table has no room for the capabilities; the call stays open",
+        NoSlots: "the caller's table has no room for the capabilities, or a copied one derives from as many as one may; the call stays open",
+        Revoked: "a sent capability that is copied is being revoked; the call stays open",
         PeerGone: "the caller is gone or gave up; the capabilities stay with the sender",
     }
     /// Answers a call and waits for the next arrival, as one step.
@@ -165,9 +169,11 @@ system_calls! {
         WrongKind: "`endpoint` is not an endpoint or `reply` is not a Reply",
         NotPermitted: "a capability lacks a right that is asked for",
         InvalidArgument: "the header names leases or more capabilities than a message can carry, an unknown mode is asked for, one capability is sent twice, or a Reply is copied or sent with itself",
+        Busy: "a sent capability is moved through which other calls wait to be received",
         WouldDeadlock: "the caller's rank is above the endpoint's, or a Reply is sent to a process whose rank is not strictly below that of the Reply's caller",
         BufferTooSmall: "the buffers are smaller than what the endpoint may deliver",
-        NoSlots: "a table has no room for the capabilities",
+        NoSlots: "a table has no room for the capabilities, or a copied one derives from as many as one may",
+        Revoked: "a sent capability that is copied is being revoked; the call stays open",
         TooLarge: "the answer does not fit what the caller gave room for; the call stays open",
         Fault: "the buffers or the payload are not in the caller's memory",
         Sealed: "the endpoint was sealed; the answer was given",
@@ -209,7 +215,7 @@ system_calls! {
         NotPermitted: "the capability lacks MINT or one of `rights`",
         InvalidArgument: "`badge` is 0, or the capability is badged already, or `rights` holds more than CALL and POST",
         NoMemory: "the caller's quota is used up",
-        NoSlots: "the caller's table is full",
+        NoSlots: "the caller's table is full, or the capability derives from as many as one may",
         Revoked: "the capability is being revoked",
     }
     /// Ends an endpoint for good: every waiting and every later call fails at once.
@@ -280,7 +286,7 @@ system_calls! {
         NotPermitted: "`rights` holds a right that the capability lacks",
         InvalidArgument: "a Reply cannot be copied",
         NoMemory: "the caller's quota has no page for its table",
-        NoSlots: "the caller's table is full",
+        NoSlots: "the caller's table is full, or the capability derives from as many as one may",
         Revoked: "the capability is being revoked",
     }
     /// Puts a copy of a capability into the table of a process that one manages.
@@ -295,7 +301,7 @@ system_calls! {
         InvalidArgument: "a Reply cannot be copied",
         PeerGone: "the process has ended",
         NoMemory: "that process's quota has no page for its table",
-        NoSlots: "that process's table is full",
+        NoSlots: "that process's table is full, or the capability derives from as many as one may",
         Revoked: "the capability is being revoked",
     }
     /// Tells kind, rights and extent of a capability.
@@ -373,6 +379,7 @@ system_calls! {
         OutOfRange: "the range reaches beyond the memory's end or leaves user addresses",
         WriteExecute: "`protection` is writable and executable",
         Overlap: "a page of the range is mapped already",
+        Revoked: "the capability is being revoked",
         PeerGone: "the process has ended",
         NoMemory: "the process's quota has no page for its tables",
     }
@@ -519,6 +526,7 @@ system_calls! {
         WriteExecute: "`protection` holds EXECUTE",
         Unaligned: "`address`, `offset` or `bytes` is not a multiple of the page size",
         OutOfRange: "the range reaches beyond the window or leaves user addresses",
+        Revoked: "the capability is being revoked",
         Overlap: "a page of the range is mapped already",
         NoMemory: "the caller's quota has no page for its tables",
     }
@@ -699,7 +707,7 @@ system_calls! {
         TooLarge: "`bytes` is above the largest memory object for a device",
         Sealed: "the device was retired",
         NoMemory: "what the device has left of its pages, or the quota of who created its window, is too little, or no so many free frames are neighbours",
-        NoSlots: "the caller's table is full",
+        NoSlots: "the caller's table is full, or the capability derives from as many as one may",
         Revoked: "the capability is being revoked",
     }
     /// Tells where memory for a device is.
@@ -776,7 +784,7 @@ system_calls! {
         NotPermitted: "the range reaches beyond that of `authority`",
         InvalidArgument: "`first` is above `last`, is not 0 for a QosAuthority, or `last` is no class",
         NoMemory: "the caller's quota has no page for its table",
-        NoSlots: "the caller's table is full",
+        NoSlots: "the caller's table is full, or the capability derives from as many as one may",
         Revoked: "the capability is being revoked",
     }
     /// Changes on which harts a thread (0: the caller's own) may run: one bit each. Threads that it creates in its process inherit it.

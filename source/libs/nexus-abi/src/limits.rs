@@ -22,6 +22,8 @@ pub const VMO_PAGES_MAX: usize = 262_144;
 pub const DMA_PAGES_MAX: usize = 64;
 /// Entries that a capability table can be given at the most.
 pub const CAPABILITIES_MAX: u32 = 32_768;
+/// Capabilities that one can derive from, one from the other, up to the first.
+pub const DERIVATIONS_MAX: usize = 64;
 /// Calls that one process can hold unanswered at the most.
 pub const OPEN_CALLS_MAX: u32 = 1_024;
 /// The shortest period of a budget is this part of a second.

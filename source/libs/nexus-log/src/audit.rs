@@ -9,7 +9,8 @@
 //! the first (low, high). What was decided and waits to be told of so is counted in the ring, so that a successor of
 //! who dies knows how many there were.
 
-use crate::cursor::{Cursor, Found};
+use crate::cursor::{Cursor, Found, Mark};
+use crate::kept::{AuditMark, Watch};
 use crate::memory::{Memory, Ordering, Reader, Writer, halves, text_words};
 
 /// Bytes of what was asked for, as `device.mmio.blk`; longer text is cut.
@@ -70,6 +71,7 @@ pub struct Several {
 /// The one writer of an audit ring.
 pub struct AuditProducer<'a> {
     memory: Memory<'a>,
+    watch: Watch<'a>,
 }
 
 /// Room for one record. Whoever has it may decide and then [`AuditSlot::commit`]; dropped, it leaves no trace.
@@ -82,7 +84,17 @@ pub struct AuditSlot<'p, 'a> {
 impl<'a> AuditProducer<'a> {
     /// The writer of this ring; there must be no second one at the same time.
     pub fn new(memory: Memory<'a>) -> Self {
-        AuditProducer { memory }
+        AuditProducer { memory, watch: Watch::new(memory) }
+    }
+
+    /// Where the record ends that was written last: by it is known whether it is durable.
+    pub fn mark(&self) -> AuditMark {
+        self.watch.mark()
+    }
+
+    /// Whether what is written is made durable, by the journal's word.
+    pub fn watch(&self) -> &Watch<'a> {
+        &self.watch
     }
 
     /// Reserves room for a record. `None`: there is none, which is counted, and what is to be decided must be
@@ -94,6 +106,7 @@ impl<'a> AuditProducer<'a> {
             self.memory.count_dropped();
             return None;
         }
+        self.watch.look();
         Some(AuditSlot { producer: self })
     }
 
@@ -150,7 +163,7 @@ impl AuditSlot<'_, '_> {
         };
         // A slot is room for the longest record.
         let _ = put();
-        let rings = memory.publish(head, head.wrapping_add(words), Reader::Journal.bit()) != 0;
+        let rings = memory.publish_to_journal(head, head.wrapping_add(words));
         if let Some(several) = several {
             let owed = &memory.counters.written.owed;
             owed.store(owed.load(Ordering::Relaxed).saturating_sub(several.owed), Ordering::Relaxed);
@@ -249,8 +262,18 @@ impl<'a> AuditConsumer<'a> {
         self.0.told()
     }
 
-    /// Takes the oldest record; `None` when there is none, after which the next record rings the doorbell.
+    /// Takes the oldest record and gives its room back; `None` when there is none, after which the next record rings
+    /// the doorbell.
     pub fn read(&mut self) -> Option<AuditItem> {
+        let item = self.take()?;
+        self.release(self.mark());
+        Some(item)
+    }
+
+    /// As [`AuditConsumer::read`], but its room stays taken, and a successor finds it again, until all up to a
+    /// [`AuditConsumer::mark`] behind it is given back.
+    pub fn take(&mut self) -> Option<AuditItem> {
+        self.0.see();
         let item = match self.0.available()? {
             Found::Lost(count) => AuditItem::Refused(count),
             Found::Words(available) => match self.record(available) {
@@ -264,8 +287,33 @@ impl<'a> AuditConsumer<'a> {
                 }
             },
         };
-        self.0.release(self.0.mark());
         Some(item)
+    }
+
+    /// The place behind all that was taken.
+    pub fn mark(&self) -> Mark {
+        self.0.mark()
+    }
+
+    /// Gives everything up to a place back.
+    pub fn release(&self, mark: Mark) {
+        self.0.release(mark);
+    }
+
+    /// Whether more than one part in so many of the ring is taken by what was not given back.
+    pub fn holds_more_than_one_in(&self, parts: u32) -> bool {
+        self.0.unreleased() > self.0.capacity() / parts
+    }
+
+    /// Tells the writer whether what is critical is made durable from now on. What it waits for until now is not told
+    /// of as durable any more.
+    pub fn set_keeping(&self, keeps: bool) {
+        self.0.set_keeping(keeps);
+    }
+
+    /// Tells the writer that what is critical is durable up to a place.
+    pub fn set_kept(&self, mark: Mark) {
+        self.0.set_kept(mark);
     }
 
     /// The record at the place, with its words, if there is a whole one.

@@ -104,6 +104,29 @@ impl<'a> Cursor<'a> {
         place.tail.store(mark.tail, Ordering::Release);
     }
 
+    /// Tells the writer of an audit ring what was taken: from there on the next record rings.
+    pub fn see(&self) {
+        self.memory.counters.kept.seen.store(self.tail, Ordering::Relaxed);
+    }
+
+    /// Words that the writer has no room for, since they were not given back.
+    pub fn unreleased(&self) -> u32 {
+        self.memory.unread(self.memory.counters.written.head.load(Ordering::Relaxed), self.reader)
+    }
+
+    /// Says whether what is critical is made durable from now on, as another keeper than before.
+    pub fn set_keeping(&self, keeps: bool) {
+        let keeper = &self.memory.counters.kept.keeper;
+        let before = keeper.load(Ordering::Relaxed);
+        let step = if (before & 1 == 1) == keeps { 2 } else { 1 };
+        keeper.store(before.wrapping_add(step), Ordering::Release);
+    }
+
+    /// Says that all up to a place is durable.
+    pub fn set_kept(&self, mark: Mark) {
+        self.memory.counters.kept.until.store(mark.tail, Ordering::Release);
+    }
+
     /// What this reader and those of its kind before it have taken.
     pub fn taken(&self) -> u32 {
         self.taken

@@ -14,6 +14,7 @@
 //!   out before it looks at it; the producer takes an impossible tail for a full ring;
 //! - a reader is rung only by the write that found everything read by it, and a reader that found the ring
 //!   empty after publishing its tail is always rung for the next record;
+//! - a critical decision is told of as durable only by the journal that made it so;
 //! - what was dropped is counted, and each reader is told of it at least once, restarts included (a reader that dies between showing and releasing is told again).
 //!
 //! Where to start reading: [`Producer::write`], then [`Consumer::read`].
@@ -22,6 +23,7 @@
 mod audit;
 mod consumer;
 mod cursor;
+mod kept;
 pub mod memory;
 mod producer;
 
@@ -31,6 +33,7 @@ pub use audit::{
 };
 pub use consumer::{Consumer, Fields, Item, Record};
 pub use cursor::Mark;
+pub use kept::{AuditMark, CRITICAL, Keeping, Watch, is_critical};
 pub use memory::{Memory, READERS_OFFSET, Reader};
 pub use producer::{Key, Producer, Value, Written};
 

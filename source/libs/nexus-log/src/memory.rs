@@ -9,6 +9,10 @@
 //!         offset 72   taken     records that it has ever read; the console's
 //!         offset 128  tail, told, taken: the journal's
 //!         offset 192  readers   who reads: bit 0 the console, bit 1 the journal; written by who owns the ring
+//!         offset 256  until     of an audit ring: up to which word all that is critical is durable; the journal's
+//!         offset 260  keeper    odd: a journal makes it so; another number than before: it is another journal, or
+//!                               one that gave some up; the journal's
+//!         offset 264  seen      of an audit ring: words that the journal has taken, whether or not it gave them back
 //! page 1 …            words     a power of two of them; word n of the stream lies at n mod their number
 //!
 //! record: words of it | level << 16, bytes of scope | bytes of message << 8, ticks (low), ticks (high), scope,
@@ -67,6 +71,18 @@ pub struct Place {
     pub taken: AtomicU32,
 }
 
+/// What the journal says of the critical records of an audit ring.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct Kept {
+    /// Up to which word of the stream they are durable.
+    pub until: AtomicU32,
+    /// Odd: a journal makes them durable. It changes when that is another one, or it gave some up.
+    pub keeper: AtomicU32,
+    /// Words that the journal has taken: it gives them back when they are durable, and is rung before.
+    pub seen: AtomicU32,
+}
+
 /// The first page: each side's counters on a cache line of their own.
 #[derive(Debug, Default)]
 #[repr(C)]
@@ -77,6 +93,8 @@ pub struct Counters {
     pub places: [Place; 2],
     /// The bits of who reads.
     pub readers: AtomicU32,
+    /// The journal's word.
+    pub kept: Kept,
 }
 
 #[cfg(not(loom))]
@@ -181,14 +199,26 @@ impl<'a> Memory<'a> {
     /// Makes everything up to `head` readable; yields which of `readers` must be rung, since it had read all before.
     #[inline(always)]
     pub(crate) fn publish(&self, before: u32, head: u32, readers: u32) -> u32 {
-        self.counters.written.head.store(head, Ordering::Release);
-        // Pairs with the fence in `Cursor::available`: either a reader sees the new head before it sleeps, or
-        // we see that it had read everything and ring.
-        fence(Ordering::SeqCst);
+        self.advance(head);
         let [console, journal] = [Reader::Console, Reader::Journal]
             .map(|reader| self.place(reader).tail.load(Ordering::Relaxed) == before);
         // Mostly the one before was not read yet, and nobody is to be rung.
         if console || journal { rung(console, journal) & readers } else { 0 }
+    }
+
+    /// As [`Memory::publish`] of an audit ring: yields whether the journal must be rung, since it had taken all before.
+    pub(crate) fn publish_to_journal(&self, before: u32, head: u32) -> bool {
+        self.advance(head);
+        self.counters.kept.seen.load(Ordering::Relaxed) == before
+    }
+
+    /// Makes everything up to `head` readable.
+    #[inline(always)]
+    fn advance(&self, head: u32) {
+        self.counters.written.head.store(head, Ordering::Release);
+        // Pairs with the fence in `Cursor::available`: either a reader sees the new head before it sleeps, or
+        // we see that it had read everything and ring.
+        fence(Ordering::SeqCst);
     }
 }
 

@@ -4,8 +4,8 @@
 mod rings;
 
 use nexus_log::{
-    ACTION_BYTES_MAX, Audit, AuditConsumer, AuditItem, AuditProducer, Decision, RESOURCE_BYTES_MAX,
-    RULE_BYTES_MAX, Several,
+    ACTION_BYTES_MAX, Audit, AuditConsumer, AuditItem, AuditProducer, CRITICAL, Decision, Keeping,
+    RESOURCE_BYTES_MAX, RULE_BYTES_MAX, Several, is_critical,
 };
 use proptest::prelude::*;
 use rings::{Parts, WORDS};
@@ -214,4 +214,68 @@ proptest! {
         let reads = std::iter::from_fn(|| consumer.read()).take(1000).count();
         prop_assert!(reads <= WORDS / 6 + 2, "every read takes at least a record's head");
     }
+}
+
+#[test]
+fn what_is_critical_is_what_the_table_names_and_was_allowed() {
+    for (begin, _) in CRITICAL {
+        assert!(is_critical(Decision::Allow, begin.as_bytes()), "{begin}");
+        assert!(!is_critical(Decision::Deny, begin.as_bytes()), "{begin}");
+    }
+    for other in ["proc.kill", "device", "statefs.write", "xidentity.create", ""] {
+        assert!(!is_critical(Decision::Allow, other.as_bytes()), "{other}");
+    }
+}
+
+#[test]
+fn a_record_is_durable_when_the_journal_says_so_of_its_place() {
+    let parts = parts();
+    let mut producer = AuditProducer::new(parts.memory());
+    let mut consumer = AuditConsumer::new(parts.memory());
+    consumer.set_keeping(true);
+    assert!(write(&mut producer, 1, &DENIED));
+    let first = producer.mark();
+    assert!(write(&mut producer, 2, &DENIED));
+    let second = producer.mark();
+    assert!(matches!(consumer.take(), Some(AuditItem::Record(_))));
+    assert_eq!(producer.watch().keeping(first), Keeping::Waiting);
+    consumer.set_kept(consumer.mark());
+    assert_eq!(producer.watch().keeping(first), Keeping::Durable);
+    assert_eq!(producer.watch().keeping(second), Keeping::Waiting);
+}
+
+#[test]
+fn test_reject_durability_by_the_word_of_another_keeper_or_of_none() {
+    let parts = parts();
+    let mut producer = AuditProducer::new(parts.memory());
+    assert!(write(&mut producer, 1, &DENIED));
+    assert_eq!(producer.watch().keeping(producer.mark()), Keeping::NotDurable, "nobody keeps");
+    for keeps_again in [true, false] {
+        let mut died = AuditConsumer::new(parts.memory());
+        died.set_keeping(true);
+        assert!(write(&mut producer, 2, &DENIED));
+        let mark = producer.mark();
+        let _ = died.take();
+        let mut successor = AuditConsumer::new(parts.memory());
+        successor.set_keeping(keeps_again);
+        while successor.read().is_some() {}
+        successor.set_kept(successor.mark());
+        assert_eq!(producer.watch().keeping(mark), Keeping::NotDurable);
+    }
+}
+
+#[test]
+fn what_was_taken_and_not_given_back_is_found_by_a_successor_and_still_rings() {
+    let parts = parts();
+    let mut producer = AuditProducer::new(parts.memory());
+    let mut died = AuditConsumer::new(parts.memory());
+    assert!(producer.reserve().unwrap().commit(1, &DENIED));
+    assert!(died.take().is_some() && died.take().is_none());
+    assert!(producer.reserve().unwrap().commit(2, &DENIED), "all before it was taken, so it rings");
+    let mut successor = AuditConsumer::new(parts.memory());
+    assert_eq!(successor.taken(), 0);
+    let ticks = |item| if let Some(AuditItem::Record(record)) = item { record.ticks } else { 0 };
+    assert_eq!((ticks(successor.take()), ticks(successor.take())), (1, 2));
+    successor.release(successor.mark());
+    assert_eq!(AuditConsumer::new(parts.memory()).taken(), 2);
 }

@@ -10,7 +10,7 @@ pub const REQUEST_BYTES_MAX: usize = 2048;
 /// Bytes of a page of records.
 pub const PAGE_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of a record in a page beside its texts, at the most.
-pub const ENTRY_OVERHEAD: usize = 64;
+pub const ENTRY_OVERHEAD: usize = 72;
 /// The highest level: trace.
 pub const LEVEL_MAX: u8 = 4;
 /// Levels, by their numbers.
@@ -46,6 +46,8 @@ pub struct Query {
     pub text: String,
     /// Only decisions.
     pub audit: bool,
+    /// Only decisions and errors that are kept of boots before this one; otherwise only what is of this one.
+    pub earlier: bool,
 }
 
 impl Query {
@@ -58,15 +60,18 @@ impl Query {
         since: 0,
         text: String::new(),
         audit: false,
+        earlier: false,
     };
 }
 
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Its number: up by one from record to record.
+    /// Its number: up by one from record to record, also over deaths of the journal and boots.
     pub id: u64,
-    /// When it was written, in ticks.
+    /// The number of the boot that it is of; 0: of this one, whose number is not known, as there is no store.
+    pub boot: u64,
+    /// When it was written, in ticks of that boot.
     pub ticks: u64,
     /// From 0, error, to [`LEVEL_MAX`].
     pub level: u8,
@@ -118,6 +123,16 @@ pub struct Stats {
     pub decisions_refused: u64,
     /// Decisions that the journals before this one in this boot had.
     pub decisions_before: u64,
+    /// The number of this boot; 0: it is not known, as there is no store.
+    pub boot: u64,
+    /// Decisions and errors of this boot that are to be in the store and are not there yet.
+    pub unwritten: u64,
+    /// Those that never came there: they made room before, or a journal died with them.
+    pub never_written: u64,
+    /// Decisions and errors that made room in their shares, in all boots that the store knows of.
+    pub kept_evicted: u64,
+    /// What was found in the store and is none of the journal's, or damaged.
+    pub segments_refused: u64,
     /// Requests that were refused as invalid.
     pub invalid_args: u64,
     /// Requests that were refused as too long or too many.
@@ -151,7 +166,7 @@ postcard_message!(Append, REQUEST_BYTES_MAX);
 postcard_message!(Query, REQUEST_BYTES_MAX);
 postcard_message!(Page, PAGE_BYTES_MAX);
 postcard_message!(LogError, 8);
-postcard_message!(Stats, 160);
+postcard_message!(Stats, 208);
 
 nexus_ipc::service! {
     /// The log journal: what everybody wrote and what was decided, by author, level, time and text.

@@ -108,6 +108,19 @@ pub struct Epoch {
     pub sequence: u64,
 }
 
+/// An overlay that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Pushed {
+    /// The epoch that it began.
+    pub epoch: u64,
+    /// Its sequence.
+    pub sequence: u64,
+    /// 1: the record of it is durable. 0: it is in force all the same, and its record waits in the ring: there is no
+    /// store, or it did not answer in time.
+    pub durable: u64,
+}
+
 /// What was asked since the service started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -188,6 +201,7 @@ impl core::fmt::Display for PolicyError {
 register_message!(Question);
 register_message!(Verdict);
 register_message!(Epoch);
+register_message!(Pushed);
 register_message!(Stats);
 postcard_message!(Explanation, EXPLANATION_BYTES_MAX);
 postcard_message!(PolicyError, 8);
@@ -201,8 +215,9 @@ nexus_ipc::service! {
     immediate idempotent decide(Question) -> Verdict = 2;
     /// Tells which table is in force.
     immediate idempotent epoch(()) -> Epoch = 3;
-    /// Takes a signed overlay, which is lent; the caller holds `policy.admin`.
-    immediate once push(()) lends 1 -> Epoch = 4;
+    /// Takes a signed overlay, which is lent; the caller holds `policy.admin`. Answered when its record is durable, or
+    /// will not be told to be.
+    deferred once push(()) lends 1 -> Pushed = 4;
     /// Tells what was asked so far.
     immediate idempotent stats(()) -> Stats = 5;
     /// Tells what is decided about anybody and by which line, for people; nothing is recorded.

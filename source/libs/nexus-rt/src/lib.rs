@@ -22,13 +22,13 @@ mod machine;
 mod setup;
 pub mod thread;
 
-pub use audit::{AuditLog, ReservedAudit};
+pub use audit::{AuditLog, KEPT_BIT, ReservedAudit};
 pub use environment::{Environment, MapError, READY_LABEL};
 pub use heap::Heap;
 pub use logger::{write_line, write_record};
 #[cfg(target_os = "none")]
 pub use machine::enter;
-pub use nexus_log::{Audit, Decision, Key, Level, Several, Value};
+pub use nexus_log::{Audit, AuditMark, Decision, Keeping, Key, Level, Several, Value};
 pub use setup::{FILE_LENGTH_BYTES, SetupError};
 
 /// Makes `fn run(environment: &Environment) -> u64` the program; its value is the exit code.

@@ -61,13 +61,20 @@ impl<R: Registers> Terminal<R> {
         }
     }
 
-    /// Takes what the device received.
+    /// Takes what the device received, as far as there is room; the rest stays there, and does not interrupt until
+    /// somebody has read.
     pub fn receive(&mut self) {
         for _ in 0..RECEIVE_ROUNDS_MAX {
-            if self.uart.receive(|byte| self.input.push(byte)) < ns16550::RECEIVE_BYTES_MAX {
-                return;
+            if self.uart.receive(self.input.room(), |byte| self.input.push(byte)) < ns16550::RECEIVE_BYTES_MAX
+            {
+                break;
             }
         }
+        self.set_interrupts();
+    }
+
+    fn set_interrupts(&mut self) {
+        self.uart.set_interrupts(self.input.room() > 0, !self.output.is_empty());
     }
 
     /// Does everything that can be done without waiting.
@@ -81,8 +88,8 @@ impl<R: Registers> Terminal<R> {
                 break;
             }
         }
-        self.uart.set_transmit_interrupt(!self.output.is_empty());
         self.deliver_input();
+        self.set_interrupts();
     }
 
     /// Queues the next line or write; yields whether there was one.
@@ -115,10 +122,6 @@ impl<R: Registers> Terminal<R> {
     }
 
     fn deliver_input(&mut self) {
-        let dropped = self.input.take_dropped();
-        if dropped > 0 {
-            warning!("consoled: {dropped} typed bytes were dropped: nobody read them in time");
-        }
         if self.input.is_empty() {
             return;
         }

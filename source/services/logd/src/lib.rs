@@ -1,17 +1,26 @@
 //! The log journal: drains every ring, keeps records and decisions, answers who asks for them.
 //!
-//! What it keeps and what it refuses is decided in `journal`; here that meets rings, messages and the clock. Who wrote
-//! a record is the ring that it came through; who sent one is the kernel's word.
+//! What it keeps and what it refuses is decided in `journal`; here that meets rings, messages, the store and the clock.
+//! Who wrote a record is the ring that it came through; who sent one is the kernel's word. Decisions and errors are kept
+//! in the store ([`archive`]), which a second thread calls ([`courier`]).
 //!
 //! Where to start reading: [`serve`].
 #![cfg_attr(target_os = "none", no_std)]
 
 extern crate alloc;
 
+mod archive;
+mod audits;
+mod board;
+mod courier;
 mod sources;
 
 use alloc::vec::Vec;
+use archive::Archive;
+use board::Board;
 use core::convert::Infallible;
+use core::time::Duration;
+use courier::Courier;
 use journal::{Admission, Journal, QUESTION_TEXT_BYTES_MAX, Question, Record, Reject, Sent};
 use nexus_abi::{Kind, system};
 use nexus_ipc::{Answer, Caller, Deadline, Event};
@@ -24,6 +33,8 @@ use sources::Sources;
 
 /// Bytes of a page for its records; the rest is its own.
 const PAGE_ROOM: usize = PAGE_BYTES_MAX - ENTRY_OVERHEAD;
+/// Time that what was kept has to be read before this answers without it.
+const OPENING: Duration = Duration::from_secs(1);
 /// Who may wait for new records at a time.
 const FOLLOWERS_MAX: usize = 8;
 
@@ -38,22 +49,32 @@ pub fn run(environment: &Environment) -> u64 {
 
 fn serve(environment: &Environment) -> Result<Infallible, SetupError> {
     let mut receiver = environment.to_serve(REFERENCE.endpoint, MAX_BYTES)?;
-    system::notification_bind(environment.needed("journal-doorbell", Kind::Notification)?)?;
+    let doorbell = environment.needed("journal-doorbell", Kind::Notification)?;
+    system::notification_bind(doorbell)?;
     let sources = Sources::open(environment)?;
-    let (decisions, refused) = sources.before();
-    let mut journal = Journal::new(decisions);
+    let (decisions, refused) = sources.audits.before();
+    let board = Board::open(environment)?;
+    let mut journal = Journal::new(environment.page().service_id, board.before(decisions));
     journal.count_refused(refused);
+    let archive = Archive::new(Courier::open(environment, doorbell)?, environment.clock());
     let mut keeper = Keeper {
         journal,
         sources,
+        archive,
+        board,
         admission: Admission::new(environment.page().ticks_per_second),
         followers: Vec::new(),
     };
-    info!("logd: ready");
-    environment.ready();
+    let opening = environment.deadline(OPENING);
+    let mut is_ready = false;
     loop {
-        // What is left rings for nobody: then this looks again as soon as whoever waits was answered.
-        let until = if keeper.drain() { Deadline::at(0) } else { Deadline::NEVER };
+        let mut until = keeper.turn();
+        if !is_ready && !keeper.archive.is_settled() && !opening.has_passed() {
+            until = until.min(opening);
+        } else if !core::mem::replace(&mut is_ready, true) {
+            info!("logd: ready");
+            environment.ready();
+        }
         // Bits and calls alike: whatever woke it, the rings are looked at before anybody is answered.
         if let Event::Call(call) = receiver.next(until)? {
             keeper.drain();
@@ -73,11 +94,23 @@ struct Follower {
 struct Keeper {
     journal: Journal,
     sources: Sources,
+    archive: Archive,
+    board: Board,
     admission: Admission,
     followers: Vec<Follower>,
 }
 
 impl Keeper {
+    /// Hears of the store, takes in what there is, and has written what is due; yields until when there is nothing to do.
+    fn turn(&mut self) -> Deadline {
+        self.archive.hear(&mut self.journal, &mut self.sources);
+        let has_more = self.drain();
+        let due = self.archive.go_on(&self.journal, &self.sources);
+        self.board.update(&self.journal, self.sources.audits.held());
+        // What is left rings for nobody: then this looks again as soon as whoever waits was answered.
+        if has_more { Deadline::at(0) } else { due }
+    }
+
     /// Takes in what there is, and tells those who wait for it; yields whether something is left.
     fn drain(&mut self) -> bool {
         let drained = self.sources.drain(&mut self.journal);
@@ -131,18 +164,19 @@ fn page(journal: &Journal, query: &Query) -> Page {
         since: query.since,
         text: &query.text,
         audit: query.audit,
+        earlier: query.earlier,
     };
     let (records, has_more) = journal.answer(&question, PAGE_ROOM, ENTRY_OVERHEAD);
     let end = match records.last() {
         Some(last) if has_more => last.id,
-        _ => journal.figures().total,
+        _ => journal.last(),
     };
     Page { entries: records.into_iter().map(entry).collect(), end, has_more }
 }
 
 fn entry(record: &Record) -> Entry {
-    let Record { id, ticks, level, service_id, subject, scope, message, fields } = record.clone();
-    Entry { id, ticks, level, service_id, subject, scope, message, fields }
+    let Record { id, boot, ticks, level, service_id, subject, scope, message, fields } = record.clone();
+    Entry { id, boot, ticks, level, service_id, subject, scope, message, fields }
 }
 
 impl Server for Keeper {
@@ -151,8 +185,8 @@ impl Server for Keeper {
         let sent = Sent { level, scope: &scope, message: &message, fields: &fields };
         let ticks = system::ticks();
         self.admission.admit(caller.service_id, ticks, &sent).map_err(|reject| self.refuse(reject))?;
-        let (service_id, subject) = (caller.service_id, None);
-        self.journal.push(Record { id: 0, ticks, level, service_id, subject, scope, message, fields });
+        let service_id = caller.service_id;
+        self.journal.push(Record { ticks, level, service_id, scope, message, fields, ..Record::default() });
         self.tell();
         Ok(())
     }
@@ -178,6 +212,11 @@ impl Server for Keeper {
             decisions_evicted: figures.decisions_evicted,
             decisions_refused: figures.refused,
             decisions_before: figures.before,
+            boot: self.journal.boot(),
+            unwritten: self.journal.unwritten(),
+            never_written: figures.never_written,
+            kept_evicted: self.journal.made_room(),
+            segments_refused: figures.segments_refused,
             invalid_args,
             over_limit,
             rate_limited,

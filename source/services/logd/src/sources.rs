@@ -1,5 +1,6 @@
 //! What the journal is filled from: the kernel's ring, every service's log ring, every audit ring.
 
+use crate::audits::{Audits, Held};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
@@ -7,9 +8,7 @@ use alloc::vec::Vec;
 use journal::{FIELDS_BYTES_MAX, Journal, MESSAGE_BYTES_MAX, Record, SCOPE_BYTES_MAX, clean, fields, kernel};
 use nexus_abi::records::{RingRecord, ring_records};
 use nexus_abi::{Error, Handle, Kind, Rights, service_id, system};
-use nexus_log::{
-    AuditConsumer, AuditItem, AuditRecord, Consumer, Decision, Item, Memory, RING_BYTES, Reader, Value,
-};
+use nexus_log::{AuditItem, AuditRecord, Consumer, Decision, Item, Memory, RING_BYTES, Reader, Value};
 use nexus_rt::{Environment, SetupError};
 
 /// Bytes of the kernel's ring that are read at a time.
@@ -38,7 +37,8 @@ pub struct Sources {
     own_id: u64,
     kernel: Kernel,
     rings: Vec<(String, Consumer<'static>)>,
-    audits: Vec<(String, AuditConsumer<'static>)>,
+    /// The audit rings.
+    pub audits: Audits,
 }
 
 /// The kernel's ring: every reader has its own place in it, by number.
@@ -49,10 +49,10 @@ struct Kernel {
     has_failed: bool,
 }
 
-/// What a turn brought: records, and what only is counted.
+/// What a turn brought: records, of decisions where they stand, and what only is counted.
 #[derive(Default)]
 struct Turn {
-    records: Vec<Record>,
+    records: Vec<(Record, Option<Held>)>,
     lost: u64,
     refused: u64,
     /// Decisions beyond the first of records that tell of several.
@@ -68,20 +68,9 @@ impl Sources {
         for (name, vmo) in environment.capabilities("ring/", Kind::Vmo) {
             rings.push((String::from(name), Consumer::new(mapped(environment, vmo)?, Reader::Journal)));
         }
-        let mut audits = Vec::new();
-        for (name, vmo) in environment.capabilities("audit/", Kind::Vmo) {
-            audits.push((String::from(name), AuditConsumer::new(mapped(environment, vmo)?)));
-        }
+        let audits = Audits::open(environment)?;
         let kernel = Kernel { control, after: 0, buffer: vec![0; KERNEL_BYTES], has_failed: false };
         Ok(Sources { own_id: environment.page().service_id, kernel, rings, audits })
-    }
-
-    /// What the journals before this one took out of the audit rings: decisions, and times without a slot.
-    pub fn before(&self) -> (u64, u64) {
-        let sum = |count: fn(&AuditConsumer<'static>) -> u32| {
-            self.audits.iter().map(|(_, audit)| u64::from(count(audit))).sum()
-        };
-        (sum(AuditConsumer::taken), sum(AuditConsumer::refused))
     }
 
     /// Takes in what there is, in the order of its time, for [`TURNS_MAX`] turns at the most: who writes faster than this
@@ -94,11 +83,15 @@ impl Sources {
             journal.count_lost(turn.lost);
             journal.count_refused(turn.refused);
             journal.count_merged(turn.merged);
-            turn.records.sort_by_key(|record| record.ticks);
+            turn.records.sort_by_key(|(record, _)| record.ticks);
             had_any |= !turn.records.is_empty();
-            for record in turn.records {
-                journal.push(record);
+            for (record, held) in turn.records {
+                let id = journal.push(record);
+                if let Some(held) = held {
+                    self.audits.hold(id, held);
+                }
             }
+            self.audits.release();
             turn.is_cut_short
         });
         Drained { had_any, has_more }
@@ -111,21 +104,22 @@ impl Sources {
             let mut items = core::iter::from_fn(|| consumer.read()).take(ITEMS_A_TURN);
             let count = items
                 .by_ref()
-                .map(|item| turn.records.push(line(own_id, name, item, &mut turn.lost)))
+                .map(|item| turn.records.push((line(own_id, name, item, &mut turn.lost), None)))
                 .count();
             turn.is_cut_short |= count == ITEMS_A_TURN;
         }
-        for (name, consumer) in &mut self.audits {
-            let mut items = core::iter::from_fn(|| consumer.read()).take(ITEMS_A_TURN);
-            let count = items
-                .by_ref()
-                .map(|item| {
-                    let record = decision(own_id, name, item, &mut turn.refused, &mut turn.merged);
-                    turn.records.push(record);
-                })
-                .count();
-            turn.is_cut_short |= count == ITEMS_A_TURN;
-        }
+        let mut taken = |name: &str, item, held| {
+            let record = decision(own_id, name, item, &mut turn.refused, &mut turn.merged);
+            let is_decision = record.subject.is_some();
+            turn.records.push((record, Some(held).filter(|_| is_decision)));
+        };
+        turn.is_cut_short |= self.audits.take(ITEMS_A_TURN, &mut taken);
+    }
+}
+
+impl Turn {
+    fn push(&mut self, record: Record) {
+        self.records.push((record, None));
     }
 }
 
@@ -134,7 +128,7 @@ fn take_turns(mut turn: impl FnMut() -> bool) -> bool {
     (0..TURNS_MAX).all(|_| turn())
 }
 
-fn mapped(environment: &Environment, vmo: Handle) -> Result<Memory<'static>, SetupError> {
+pub fn mapped(environment: &Environment, vmo: Handle) -> Result<Memory<'static>, SetupError> {
     let base = environment.map_memory(vmo, RING_BYTES, Rights::READ | Rights::WRITE)?;
     // SAFETY: just mapped for good with this size, and reached through the one consumer alone.
     Ok(unsafe { Memory::from_mapped(base) })
@@ -142,22 +136,20 @@ fn mapped(environment: &Environment, vmo: Handle) -> Result<Memory<'static>, Set
 
 /// A record of the journal itself, about a source.
 fn about(own_id: u64, message: String) -> Record {
-    let (scope, fields) = (String::new(), String::new());
     let (ticks, level) = (system::ticks(), WARNING);
-    Record { id: 0, ticks, level, service_id: own_id, subject: None, scope, message, fields }
+    Record { ticks, level, service_id: own_id, message, ..Record::default() }
 }
 
 fn line(own_id: u64, name: &str, item: Item, lost: &mut u64) -> Record {
     match item {
         Item::Record(record) => Record {
-            id: 0,
             ticks: record.ticks,
             level: record.level as u8,
             service_id: service_id(name),
-            subject: None,
             scope: clean(record.scope(), SCOPE_BYTES_MAX),
             message: clean(record.message(), MESSAGE_BYTES_MAX),
             fields: fields(record.fields().map(|(key, value)| (key, shown(value))), FIELDS_BYTES_MAX),
+            ..Record::default()
         },
         Item::Lost(count) => {
             *lost += u64::from(count);
@@ -216,7 +208,6 @@ fn audit(author: u64, ticks: u64, subject: u64, is_allowed: bool, parts: &[(&str
     let also =
         [(&b"decision"[..], word.as_bytes().to_vec()), (b"subject", format!("{subject:#x}").into_bytes())];
     Record {
-        id: 0,
         ticks,
         level: if is_allowed { INFO } else { WARNING },
         service_id: author,
@@ -224,6 +215,7 @@ fn audit(author: u64, ticks: u64, subject: u64, is_allowed: bool, parts: &[(&str
         scope: AUDIT_SCOPE.into(),
         message,
         fields: fields(pairs.chain(also), FIELDS_BYTES_MAX),
+        ..Record::default()
     }
 }
 
@@ -239,9 +231,9 @@ impl Kernel {
                         turn.lost += missing;
                         let message =
                             format!("logd: {missing} lines of the kernel's ring were overwritten unread");
-                        turn.records.push(about(own_id, message));
+                        turn.push(about(own_id, message));
                     }
-                    turn.records.push(of_kernel(&head, text));
+                    turn.push(of_kernel(&head, text));
                 }
                 turn.is_cut_short |= bytes > 0;
             }
@@ -250,7 +242,7 @@ impl Kernel {
             Err(_) if self.has_failed => {}
             Err(error) => {
                 self.has_failed = true;
-                turn.records.push(about(own_id, format!("logd: the kernel's ring cannot be read: {error}")));
+                turn.push(about(own_id, format!("logd: the kernel's ring cannot be read: {error}")));
             }
         }
     }
@@ -268,14 +260,11 @@ fn of_kernel(head: &RingRecord, text: &[u8]) -> Record {
         return audit(0, head.ticks, decision.subject, decision.is_allowed, &parts);
     }
     Record {
-        id: 0,
         ticks: head.ticks,
         level: u8::try_from(head.level).unwrap_or(INFO),
         service_id: head.service_id,
-        subject: None,
-        scope: String::new(),
         message: clean(text, MESSAGE_BYTES_MAX),
-        fields: String::new(),
+        ..Record::default()
     }
 }
 

@@ -34,6 +34,13 @@ pub fn open(environment: &Environment) -> Result<Trail, SetupError> {
     Ok(Merging::new(ring, length, (count > 0).then_some(inherited)))
 }
 
+impl Ring {
+    /// The ring, to learn what of it is durable.
+    pub fn log(&self) -> &AuditLog {
+        &self.0
+    }
+}
+
 impl Sink for Ring {
     fn has_room(&mut self) -> bool {
         // A slot that is not used leaves no trace; one that is not there is counted by the ring.

@@ -10,6 +10,7 @@
 extern crate alloc;
 
 mod audit;
+mod pushes;
 mod rejects;
 
 use alloc::string::String;
@@ -19,17 +20,18 @@ use audit::Trail;
 use core::convert::Infallible;
 use core::fmt;
 use nexus_abi::Error;
-use nexus_ipc::{Call, Caller, Clock, Deadline, Event, Leases, Refused, TELL_INTERVAL, Tally};
+use nexus_ipc::{Answer, Call, Caller, Clock, Deadline, Event, Leases, Refused, TELL_INTERVAL, Tally};
 use nexus_policy::OwnBoard;
 use nexus_proto::policy::{
-    ALLOWED, DENIED, EXPLANATION_BYTES_MAX, Epoch, Explanation, MAX_BYTES, PolicyError, Question, REFERENCE,
-    Server, Stats, Verdict, Why, dispatch,
+    ALLOWED, DENIED, EXPLANATION_BYTES_MAX, Epoch, Explanation, MAX_BYTES, PolicyError, Pushed, Question,
+    REFERENCE, Server, Stats, Verdict, Why, dispatch,
 };
 use nexus_rt::{Environment, SetupError, error, info, warning};
 use policy::{
     Action, Judge, OVERLAY_BYTES_MAX, OverlayError, PushError, RESOURCE_BYTES_MAX, Reason, Refusal,
     TableError,
 };
+use pushes::Pushes;
 use rejects::Class;
 
 /// The table's file in the initial image.
@@ -82,8 +84,10 @@ fn serve(environment: &Environment) -> Result<Infallible, Failure> {
     info!("policyd: ready");
     environment.ready();
     loop {
-        let due = authority.judge.audit().tend(authority.clock.now());
-        if let Event::Call(call) = receiver.next(due.map_or(Deadline::NEVER, Deadline::at))? {
+        let Authority { judge, pushes, clock, .. } = &mut authority;
+        let due = judge.audit().tend(clock.now()).map_or(Deadline::NEVER, Deadline::at);
+        let due = due.min(pushes.tend(judge.audit())?);
+        if let Event::Call(call) = receiver.next(due)? {
             authority.count_refused(&call);
             dispatch(&mut authority, call);
         }
@@ -95,6 +99,8 @@ struct Authority {
     judge: Judge<Trail>,
     board: OwnBoard,
     clock: Clock,
+    /// Whose push is in force and not answered yet.
+    pushes: Pushes,
     rejects: Tally<{ Class::COUNT }>,
     /// Messages that were none of this service's and never became a question.
     not_understood: u64,
@@ -114,7 +120,8 @@ impl Authority {
             judge.restore(&overlay).map_err(Failure::Overlay)?;
         }
         board.set_epoch(judge.epoch());
-        Ok(Authority { judge, board, clock, rejects: Tally::default(), not_understood: 0 })
+        let (pushes, rejects) = (Pushes::default(), Tally::default());
+        Ok(Authority { judge, board, clock, pushes, rejects, not_understood: 0 })
     }
 
     /// Takes over how many messages before this one were refused before anybody here saw them.
@@ -140,6 +147,31 @@ impl Authority {
         let mut overlay = vec![0; length];
         lent.read(0, &mut overlay).ok()?;
         Some(overlay)
+    }
+
+    /// Puts the lent overlay in force.
+    fn take_overlay(&mut self, caller: Caller, leases: &Leases<'_>) -> Result<Epoch, PolicyError> {
+        let Some(overlay) = Self::lent(leases) else {
+            self.judge.count_malformed();
+            self.reject(Class::Malformed, caller);
+            return Err(PolicyError::NotLent);
+        };
+        let board = &mut self.board;
+        // Kept before it is in force: a successor must not fall back behind it.
+        let taken = self
+            .judge
+            .push(caller.service_id, &overlay, self.clock.now(), |overlay| board.keep(overlay).map_err(drop));
+        match taken {
+            Ok(epoch) => {
+                self.board.set_epoch(epoch);
+                info!("policyd: overlay {} in force, epoch {epoch}", self.judge.sequence());
+                Ok(self.now_in_force())
+            }
+            Err(error) => {
+                self.reject(Class::Overlay, caller);
+                Err(refused(error))
+            }
+        }
     }
 
     fn now_in_force(&self) -> Epoch {
@@ -219,27 +251,17 @@ impl Server for Authority {
         Ok(self.now_in_force())
     }
 
-    fn push(&mut self, caller: Caller, (): (), leases: &Leases<'_>) -> Result<Epoch, PolicyError> {
-        let Some(overlay) = Self::lent(leases) else {
-            self.judge.count_malformed();
-            self.reject(Class::Malformed, caller);
-            return Err(PolicyError::NotLent);
-        };
-        let board = &mut self.board;
-        // Kept before it is in force: a successor must not fall back behind it.
-        let taken = self
-            .judge
-            .push(caller.service_id, &overlay, self.clock.now(), |overlay| board.keep(overlay).map_err(drop));
-        match taken {
-            Ok(epoch) => {
-                self.board.set_epoch(epoch);
-                info!("policyd: overlay {} in force, epoch {epoch}", self.judge.sequence());
-                Ok(self.now_in_force())
-            }
+    fn push(&mut self, caller: Caller, (): (), answer: Answer<Pushed, PolicyError>) {
+        let pushed = match self.take_overlay(caller, &answer.leases()) {
+            Ok(Epoch { epoch, sequence }) => Pushed { epoch, sequence, durable: 0 },
             Err(error) => {
-                self.reject(Class::Overlay, caller);
-                Err(refused(error))
+                // Whoever pushed may have given up meanwhile.
+                let _ = answer.send(Err(error));
+                return;
             }
+        };
+        if let Err(error) = self.pushes.wait(answer, pushed, self.judge.audit(), &self.clock) {
+            error!("policyd: the journal's bell cannot be bound: {error}");
         }
     }
 
@@ -299,6 +321,19 @@ mod tests {
         for (error, word) in words {
             assert_eq!(refused(error), word);
         }
+    }
+
+    /// What is allowed without a record could never be durable.
+    #[test]
+    fn what_is_critical_is_an_action_that_is_recorded_each_time() {
+        let is_critical =
+            |action: &&Action| nexus_log::is_critical(nexus_rt::Decision::Allow, action.name().as_bytes());
+        let critical: Vec<Action> = Action::ALL.iter().filter(is_critical).copied().collect();
+        assert!(critical.iter().all(|action| action.is_sensitive()), "{critical:?}");
+        let names: Vec<&str> = critical.iter().map(|action| action.name()).collect();
+        let devices = ["uart", "rng", "blk", "net", "rtc", "slot"].map(|name| format!("device.mmio.{name}"));
+        assert_eq!(names[..6], devices);
+        assert_eq!(names[6..], ["policy.admin"]);
     }
 
     /// It was once cut wherever its bytes ended, which ended policyd when that was within a letter.

@@ -130,7 +130,7 @@ fn default_restart_budget() -> u32 {
 }
 
 fn default_ready_ms() -> u32 {
-    5_000
+    20_000
 }
 
 fn default_qos() -> Spanned<String> {

@@ -2,7 +2,7 @@
 
 use super::counts::{Counts, What};
 use super::pattern::{bytes, differs, fill};
-use super::{BADGE, DONE, ECHO, HAND, LATE, LEND, NOT_THERE, OPEN, RACE, RING, wander};
+use super::{BADGE, DONE, ECHO, HAND, LATE, LEND, NOT_THERE, OPEN, RACE, RACED, RING, wander};
 use crate::PATIENCE;
 use crate::chance::Chance;
 use alloc::boxed::Box;
@@ -166,7 +166,8 @@ impl Caller {
             2 => self.small_call(self.ask(ECHO)).map(drop),
             3 => self.late(endpoint),
             4 | 5 => self.small_call(Ask { endpoint, ..self.ask(RACE) }).map(|done| {
-                self.counts.more(What::Races, done.is_some().into());
+                let was_race = done.is_some_and(|answer| answer.header.label() == RACED);
+                self.counts.more(What::Races, was_race.into());
             }),
             6 => self.lend(),
             7 => self.hand(),
@@ -218,7 +219,11 @@ impl Caller {
         if words[0] != !self.number {
             return Err(format!("the answer to {:#x} came", !words[0]));
         }
-        if registers.header.label() > NOT_THERE || registers.header.label() == super::WRONG {
+        let is_expected = match registers.header.label() {
+            DONE | NOT_THERE => true,
+            label => label == RACED && ask.label == RACE,
+        };
+        if !is_expected {
             return Err(format!("operation {}: the server found wrong: {}", ask.label, words[1]));
         }
         if ask.label != OPEN && differs(words, !self.number).is_some() {
@@ -329,7 +334,8 @@ impl Caller {
             true => CapabilityTransfer::moved(copy, Rights::READ),
             false => CapabilityTransfer::copy(copy, Rights::READ),
         };
-        let answer = self.small_call(Ask { capability: Some(transfer), ..self.ask(HAND) })?;
+        let parameter = Some(self.gear.first);
+        let answer = self.small_call(Ask { parameter, capability: Some(transfer), ..self.ask(HAND) })?;
         if let Some(answer) = answer {
             self.counts.more(What::Capabilities, 2);
             if answer.header.capabilities() == 0 {

@@ -2,12 +2,12 @@
 
 use super::counts::{Counts as Done, What};
 use crate::chance::Chance;
-use crate::{Counts, PATIENCE};
+use crate::{Counts, PATIENCE, endless, leave_counts};
 use alloc::format;
 use alloc::string::String;
 use core::time::Duration;
 use nexus_abi::records::SystemInfo;
-use nexus_abi::{Error, Handle, system};
+use nexus_abi::{Handle, system};
 use nexus_ipc::CallError;
 use nexus_proto::init::{Client as Init, InitError, Run, ServiceEntry, ServiceState, Target};
 use nexus_rt::{Environment, Key, Level, info, write_record};
@@ -18,15 +18,10 @@ const LINE: Key = Key::new("line");
 const SERVERS: [&str; 2] = ["storm-gust", "storm-gale"];
 /// The director starts them again.
 const CALLERS: [&str; 4] = ["storm-caller-1", "storm-caller-2", "storm-caller-3", "storm-mapper"];
-/// Time after which nobody waits any longer for the end of a program that has none.
-const SHORT: Duration = Duration::from_millis(20);
 /// Kills are at most so far apart.
 const APART_MAX: Duration = Duration::from_millis(120);
 /// A storm before the counts are taken: tables, slabs and heaps grow to the size that they keep.
 const WARM_UP: Duration = Duration::from_secs(3);
-/// Counts that are the same at so many looks, so far apart, stay.
-const LOOKS: u32 = 10;
-const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 /// In so many calls there must be something of every kind.
 const EVERY_KIND_IN: u64 = 10_000;
 /// Lines that the console keeps; it is full before the counts are taken.
@@ -53,14 +48,25 @@ impl<'a> Director<'a> {
     pub fn storm(&mut self, seconds: u64) -> Result<(), String> {
         self.fill_the_console();
         self.blow(WARM_UP, true)?;
-        let (before, then) = (self.settled()?, self.info()?);
+        let (mut before, then) = (Counts::settled(self.environment, self.control)?, self.info()?);
         let (done, kills) = (self.done()?, self.kills);
         let calm = Duration::from_millis(seconds * 1000 / 3);
-        self.blow(calm, false)?;
-        self.same_as(&before, "a storm without kills")?;
-        self.blow(Duration::from_secs(seconds).saturating_sub(calm), true)?;
-        self.same_as(&before, "a storm with kills")?;
+        self.blow_and_compare(&mut before, calm, false, "a storm without kills")?;
+        let rest = Duration::from_secs(seconds).saturating_sub(calm);
+        self.blow_and_compare(&mut before, rest, true, "a storm with kills")?;
         self.report(&done, &then, seconds, self.kills - kills)
+    }
+
+    /// A storm after which every count is as it was.
+    fn blow_and_compare(
+        &mut self,
+        before: &mut Counts,
+        time: Duration,
+        kills: bool,
+        what: &str,
+    ) -> Result<(), String> {
+        let (environment, control) = (self.environment, self.control);
+        leave_counts(environment, control, before, what, || self.blow(time, kills))
     }
 
     fn report(&self, before: &Done, then: &SystemInfo, seconds: u64, kills: u64) -> Result<(), String> {
@@ -89,8 +95,17 @@ impl<'a> Director<'a> {
             of(What::Mappings),
             of(What::Unmapped)
         );
-        let kinds = [What::Races, What::Signals, What::Revocations, What::Mappings];
-        match kinds.into_iter().find(|&kind| of(kind) == 0) {
+        let kinds = [
+            What::Races,
+            What::Signals,
+            What::Capabilities,
+            What::Revocations,
+            What::Mappings,
+            What::Unmapped,
+        ];
+        // On one hart there is no such moment.
+        let can_be = |kind: &What| now.harts_online > 1 || !matches!(kind, What::Races);
+        match kinds.into_iter().filter(can_be).find(|&kind| of(kind) == 0) {
             Some(kind) if of(What::Calls) >= EVERY_KIND_IN => Err(format!("no {kind:?} at all")),
             _ if of(What::Calls) == 0 => Err("no calls at all".into()),
             _ => Ok(()),
@@ -132,30 +147,19 @@ impl<'a> Director<'a> {
         let phase = if kills { "kills" } else { "calm" };
         let request =
             Run { name: caller.into(), arguments: format!("{phase} seed={}", self.chance.below(1 << 20)) };
-        match self.init.run(&request, self.environment.deadline(SHORT)) {
-            // Whoever runs a program waits for its end; this one has none.
-            // On a slow machine init may have ended it by now.
-            Err(CallError::Kernel(Error::TimedOut)) => {
-                self.wait_for(caller, |entry| entry.process_id != 0 || is_late(entry))
-            }
-            other => Err(format!("{caller} was run and ended: {other:?}")),
-        }
+        endless::start(self.environment, &self.init, &request)
     }
 
     fn kill_caller(&mut self, caller: &str) -> Result<(), String> {
         match self.init.kill(&Target::Name(caller.into()), self.environment.deadline(PATIENCE)) {
             Ok(()) => self.kills += 1,
             // On a slow machine init may have been first.
-            Err(CallError::Service(InitError::NotRunning)) if self.was_late(caller)? => {}
+            Err(CallError::Service(InitError::NotRunning))
+                if self.entry(caller)?.last_end.contains("not ready") => {}
             // It ends by itself only when it finds something wrong, and says so.
             Err(error) => return Err(format!("{caller} could not be killed: {error}")),
         }
         self.wait_for(caller, |entry| entry.process_id == 0)
-    }
-
-    /// Whether init ended it because it was not ready in time.
-    fn was_late(&self, name: &str) -> Result<bool, String> {
-        Ok(is_late(&self.entry(name)?))
     }
 
     fn kill_server(&mut self, server: &str) -> Result<(), String> {
@@ -169,10 +173,7 @@ impl<'a> Director<'a> {
     }
 
     fn entry(&self, name: &str) -> Result<ServiceEntry, String> {
-        let services = self.init.list(&(), self.environment.deadline(PATIENCE));
-        let services = services.map_err(|error| format!("init's list: {error}"))?;
-        let entry = services.entries.into_iter().find(|entry| entry.name == name);
-        entry.ok_or_else(|| format!("there is no {name}"))
+        endless::entry(self.environment, &self.init, name)
     }
 
     fn wait_for(&self, name: &str, is_so: impl Fn(&ServiceEntry) -> bool) -> Result<(), String> {
@@ -184,23 +185,6 @@ impl<'a> Director<'a> {
             self.environment.sleep(Duration::from_millis(2));
         }
         Err(format!("{name} is not as it should be: {:?}", self.entry(name)?))
-    }
-
-    /// The counts, once they stay: a server that is up may not yet have received for the first time.
-    fn settled(&self) -> Result<Counts, String> {
-        let mut counts = Counts::now(self.control)?;
-        let mut same = 0;
-        while same < LOOKS {
-            self.environment.sleep(BETWEEN_LOOKS);
-            let now = Counts::now(self.control)?;
-            same = if now == counts { same + 1 } else { 0 };
-            counts = now;
-        }
-        Ok(counts)
-    }
-
-    fn same_as(&self, before: &Counts, what: &str) -> Result<(), String> {
-        before.same_as(&self.settled()?).map_err(|reason| format!("{what} {reason}"))
     }
 
     fn info(&self) -> Result<SystemInfo, String> {
@@ -225,9 +209,4 @@ impl<'a> Director<'a> {
             }
         }
     }
-}
-
-/// Whether init ended its last process because that was not ready in time.
-fn is_late(entry: &ServiceEntry) -> bool {
-    entry.last_end.contains("not ready")
 }

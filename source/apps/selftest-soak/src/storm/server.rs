@@ -3,7 +3,7 @@
 
 use super::pattern::{bytes_mut, differs, fill};
 use super::race::Race;
-use super::{BADGE, DONE, ECHO, HAND, LATE, LEND, NOT_THERE, OPEN, RACE, RING, WRONG, Wrong, wander};
+use super::{BADGE, DONE, ECHO, HAND, LATE, LEND, NOT_THERE, OPEN, RACE, RACED, RING, WRONG, Wrong, wander};
 use crate::chance::Chance;
 use alloc::boxed::Box;
 use alloc::format;
@@ -23,6 +23,9 @@ const MORE_WORKERS: usize = 2;
 /// Time between two revocations at the most, in microseconds.
 const REVOKED_WITHIN_MICROS: u64 = 4_000;
 
+/// Badges that may be open at once: more than all threads of all callers have, and those of some that are being ended.
+const OPEN_BADGES_MAX: u64 = 64;
+
 /// What the threads share.
 struct Server {
     endpoint: Handle,
@@ -32,11 +35,23 @@ struct Server {
     /// What badged copies derive from.
     sessions: Handle,
     badges: AtomicU64,
+    /// Badges whose end was not told yet.
+    open_badges: AtomicU64,
     /// Revocations that nobody was told of yet.
     revocations: AtomicU64,
     /// Threads that have all the memory that they need.
     set_up: AtomicU64,
     clock: Clock,
+}
+
+impl Server {
+    /// The end of a badge is told: of one that is open.
+    fn badge_ended(&self, badge: u64) {
+        let is_known = (1..=self.badges.load(Relaxed)).contains(&badge);
+        if !is_known || self.open_badges.fetch_sub(1, Relaxed) == 0 {
+            failed(&format!("the end of badge {badge:#x}, which is not open, was told"));
+        }
+    }
 }
 
 /// Serves; ends only with a failure.
@@ -72,6 +87,7 @@ fn begin(environment: &Environment) -> Result<Desk<'static>, String> {
         race: Race::new().map_err(|error| format!("a bell: {error}"))?,
         sessions,
         badges: AtomicU64::new(0),
+        open_badges: AtomicU64::new(0),
         revocations: AtomicU64::new(0),
         set_up: AtomicU64::new(0),
         clock: environment.clock(),
@@ -133,7 +149,7 @@ fn answer_calls_of_others(server: &Server) {
             Err(error) => failed(&format!("the bell: {error}")),
         };
         desk.registers.reply = reply;
-        desk.answer_with(DONE, number);
+        desk.answer_with(RACED, number);
         let receives = number & 1 == 0;
         let outcome = if receives { desk.answer_and_receive() } else { desk.answer() };
         if !server.race.ended(outcome) {
@@ -255,9 +271,13 @@ impl<'a> Desk<'a> {
 
     fn handle(&mut self) -> Then {
         let header = self.registers.header;
-        // The end of a badge has nobody who waits.
-        if header.arrival() != Some(Arrival::Call) {
-            return Then::Receive;
+        match header.arrival() {
+            Some(Arrival::Call) => {}
+            Some(Arrival::BadgeGone) => {
+                self.server.badge_ended(self.registers.buffers);
+                return Then::Receive;
+            }
+            other => failed(&format!("{other:?} came")),
         }
         let is_long = header.bytes() > REGISTER_BYTES;
         let number = if is_long { self.room[0] } else { self.registers.words[0] };
@@ -274,11 +294,11 @@ impl<'a> Desk<'a> {
             }
             RACE => {
                 let is_race = self.server.race.offer(self.registers.reply, number);
-                self.answer_with(DONE, number);
+                self.answer_with(if is_race { RACED } else { DONE }, number);
                 return if is_race { Then::Race } else { Then::Answer };
             }
             LEND => self.read_lease(number, parameter),
-            HAND => self.read_memory(number),
+            HAND => self.read_memory(number, parameter),
             RING => self.ring(number, parameter),
             OPEN => self.open(number),
             BADGE if self.registers.buffers != parameter => self.answer_wrong(number, Wrong::Badge),
@@ -317,11 +337,12 @@ impl<'a> Desk<'a> {
         }
     }
 
-    fn read_memory(&mut self, number: u64) {
+    /// Whatever is handed over begins with the pattern of the second word: another's memory would not.
+    fn read_memory(&mut self, number: u64, pattern: u64) {
         let memory = self.buffers.received_capabilities[0];
         let mut words = [0; REGISTER_WORDS];
         match system::vmo_read(memory, 0, bytes_mut(&mut words)) {
-            Ok(()) if differs(&words, words[0]).is_none() => self.answer_with(DONE, number),
+            Ok(()) if differs(&words, pattern).is_none() => self.answer_with(DONE, number),
             Ok(()) => self.answer_wrong(number, Wrong::Bytes),
             // Its owner died.
             Err(Error::StaleHandle) => {
@@ -346,13 +367,21 @@ impl<'a> Desk<'a> {
 
     fn open(&mut self, number: u64) {
         let badge = self.server.badges.fetch_add(1, Relaxed) + 1;
+        // Before it is minted, for another thread may hear of its end before this one goes on.
+        let open = self.server.open_badges.fetch_add(1, Relaxed);
+        if open >= OPEN_BADGES_MAX {
+            failed(&format!("the ends of {open} badges were not told"));
+        }
         self.answer_with(DONE, number);
         match system::endpoint_mint(self.server.sessions, badge, Rights::CALL) {
             Ok(session) => {
                 self.give(session, Rights::CALL);
                 self.registers.words[1] = badge;
             }
-            Err(Error::Revoked) => self.registers.header = Header::new(NOT_THERE, REGISTER_BYTES as u32, 0),
+            Err(Error::Revoked) => {
+                self.server.open_badges.fetch_sub(1, Relaxed);
+                self.registers.header = Header::new(NOT_THERE, REGISTER_BYTES as u32, 0);
+            }
             Err(error) => failed(&format!("minting: {error}")),
         }
         self.registers.words[2] = self.server.revocations.swap(0, Relaxed);

@@ -73,7 +73,8 @@ impl Registers for MmioRegisters {
 /// One UART.
 pub struct Uart<R> {
     registers: R,
-    transmit_interrupt: bool,
+    /// What may interrupt, as it stands in the device.
+    interrupts: u8,
 }
 
 impl<R: Registers> Uart<R> {
@@ -84,18 +85,20 @@ impl<R: Registers> Uart<R> {
         registers.write(QUEUE_CONTROL, QUEUES_ON_AND_EMPTY);
         registers.write(MODEM_CONTROL, READY_AND_INTERRUPTS);
         registers.write(INTERRUPT_ENABLE, INTERRUPT_RECEIVED);
-        Uart { registers, transmit_interrupt: false }
+        Uart { registers, interrupts: INTERRUPT_RECEIVED }
     }
 
-    /// Hands over what was received, at most [`RECEIVE_BYTES_MAX`] bytes; yields how many.
-    pub fn receive(&mut self, mut take: impl FnMut(u8)) -> usize {
-        for count in 0..RECEIVE_BYTES_MAX {
+    /// Hands over what was received, at most as many bytes as there is `room` for and [`RECEIVE_BYTES_MAX`]; yields how
+    /// many. The others stay in the device.
+    pub fn receive(&mut self, room: usize, mut take: impl FnMut(u8)) -> usize {
+        let most = room.min(RECEIVE_BYTES_MAX);
+        for count in 0..most {
             if self.registers.read(LINE_STATUS) & STATUS_RECEIVED == 0 {
                 return count;
             }
             take(self.registers.read(DATA));
         }
-        RECEIVE_BYTES_MAX
+        most
     }
 
     /// Sends as many bytes as the device takes now; yields how many.
@@ -112,12 +115,14 @@ impl<R: Registers> Uart<R> {
         sent
     }
 
-    /// Whether an empty transmit queue interrupts: wanted only while bytes wait for it.
-    pub fn set_transmit_interrupt(&mut self, wanted: bool) {
-        if self.transmit_interrupt != wanted {
-            self.transmit_interrupt = wanted;
-            let transmit = if wanted { INTERRUPT_TRANSMIT_EMPTY } else { 0 };
-            self.registers.write(INTERRUPT_ENABLE, INTERRUPT_RECEIVED | transmit);
+    /// Whether received bytes interrupt: wanted while there is room for them. And whether an empty transmit queue does:
+    /// wanted only while bytes wait for it.
+    pub fn set_interrupts(&mut self, received: bool, transmit_empty: bool) {
+        let interrupts = if received { INTERRUPT_RECEIVED } else { 0 }
+            | if transmit_empty { INTERRUPT_TRANSMIT_EMPTY } else { 0 };
+        if self.interrupts != interrupts {
+            self.interrupts = interrupts;
+            self.registers.write(INTERRUPT_ENABLE, interrupts);
         }
     }
 }
@@ -170,9 +175,20 @@ mod tests {
         let mut device = Device { received: (0..300u32).map(|n| n as u8).collect(), ..Device::default() };
         let mut uart = Uart::open(&mut device);
         let mut taken = Vec::new();
-        assert_eq!(uart.receive(|byte| taken.push(byte)), RECEIVE_BYTES_MAX);
-        assert_eq!(uart.receive(|byte| taken.push(byte)), 300 - RECEIVE_BYTES_MAX);
+        assert_eq!(uart.receive(usize::MAX, |byte| taken.push(byte)), RECEIVE_BYTES_MAX);
+        assert_eq!(uart.receive(usize::MAX, |byte| taken.push(byte)), 300 - RECEIVE_BYTES_MAX);
         assert_eq!(taken, (0..300u32).map(|n| n as u8).collect::<Vec<u8>>());
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_stays_in_the_device() {
+        let mut device = Device { received: (0..10).collect(), ..Device::default() };
+        let mut uart = Uart::open(&mut device);
+        let mut taken = Vec::new();
+        assert_eq!(uart.receive(4, |byte| taken.push(byte)), 4);
+        assert_eq!(uart.receive(0, |byte| taken.push(byte)), 0);
+        assert_eq!(uart.receive(9, |byte| taken.push(byte)), 6);
+        assert_eq!(taken, (0..10).collect::<Vec<u8>>());
     }
 
     #[test]
@@ -184,12 +200,17 @@ mod tests {
     }
 
     #[test]
-    fn the_transmit_interrupt_is_on_only_while_wanted() {
+    fn each_interrupt_is_on_only_while_wanted() {
         let mut device = Device::default();
         let mut uart = Uart::open(&mut device);
-        uart.set_transmit_interrupt(true);
-        assert_eq!(uart.registers.registers[INTERRUPT_ENABLE], INTERRUPT_RECEIVED | INTERRUPT_TRANSMIT_EMPTY);
-        uart.set_transmit_interrupt(false);
-        assert_eq!(uart.registers.registers[INTERRUPT_ENABLE], INTERRUPT_RECEIVED);
+        for (received, transmit_empty, enabled) in [
+            (true, true, INTERRUPT_RECEIVED | INTERRUPT_TRANSMIT_EMPTY),
+            (false, true, INTERRUPT_TRANSMIT_EMPTY),
+            (false, false, 0),
+            (true, false, INTERRUPT_RECEIVED),
+        ] {
+            uart.set_interrupts(received, transmit_empty);
+            assert_eq!(uart.registers.registers[INTERRUPT_ENABLE], enabled);
+        }
     }
 }

@@ -6,13 +6,14 @@ use crate::KILLED_ON_REQUEST;
 use crate::permission::{Asked, Permission, Questions};
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::time::Duration;
 use nexus_abi::{service_id, system};
 use nexus_ipc::{Answer, Caller};
 use nexus_proto::init::{Ended, InitError, Run, ServiceState, StartFailure, Target};
 use nexus_rt::{error, warning};
 use policy::Action;
-use system_manifest::{DeviceNeed, Manifest, Service, StartPolicy};
+use system_manifest::{DeviceNeed, LogReader, Manifest, Service, StartPolicy};
 
 /// Time after which a question that got no answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
@@ -47,13 +48,31 @@ pub fn policy_endpoint(manifest: &Manifest) -> Option<&str> {
     manifest.init.calls.iter().any(|access| access.endpoint == endpoint).then_some(endpoint)
 }
 
+/// Whether the journal needs this service, itself or through others: what is recorded cannot be durable before it runs.
+pub fn is_needed_to_record(manifest: &Manifest, service: &Service) -> bool {
+    let is_journal = |service: &&Service| service.reads_logs == Some(LogReader::Journal);
+    let mut needed: Vec<&Service> = manifest.services.iter().filter(is_journal).collect();
+    let mut next = 0;
+    while let Some(caller) = needed.get(next).copied() {
+        let called = caller.calls.iter().filter_map(|access| manifest.endpoint(&access.endpoint)?.0);
+        for server in called {
+            if !needed.iter().any(|known| known.name == server.name) {
+                needed.push(server);
+            }
+        }
+        next += 1;
+    }
+    needed.iter().any(|known| known.name == service.name)
+}
+
 /// The question for a device.
-fn device_question(service: &Service, need: &DeviceNeed) -> Asked {
+fn device_question(manifest: &Manifest, service: &Service, need: &DeviceNeed) -> Asked {
     let action = Action::from_name(&format!("device.mmio.{}", need.name));
     Asked {
         subject: service_id(&service.name),
         action: action.map(Action::number),
         resource: need.resource(),
+        waits: !is_needed_to_record(manifest, service),
     }
 }
 
@@ -89,7 +108,8 @@ impl Supervisor<'_> {
         let need = service.and_then(|service| service.devices.get(device).map(|need| (service, need)));
         let (Some((service, need)), Some(slot)) = (need, self.slots.get_mut(index)) else { return };
         slot.clearance = Clearance::Asked;
-        self.questions.ask(Purpose::Start { index, device }, device_question(service, need));
+        self.questions
+            .ask(Purpose::Start { index, device }, device_question(self.parts.manifest, service, need));
     }
 
     /// Takes every answer that is there.
@@ -242,7 +262,7 @@ fn tell_failure(slot: &mut Slot, failure: StartFailure) {
 }
 
 fn caller_question(caller: Caller, action: Action, resource: String) -> Asked {
-    Asked { subject: caller.service_id, action: Some(action.number()), resource }
+    Asked { subject: caller.service_id, action: Some(action.number()), resource, waits: false }
 }
 
 /// Only what is exactly allowed may be done.

@@ -51,6 +51,7 @@ impl Arch for Host {
         if timer != u64::MAX {
             self.clock.fetch_max(timer, Relaxed);
         }
+        std::thread::yield_now();
     }
 
     fn last_line(&self) -> u32 {

@@ -3,6 +3,7 @@
 //! A list is guarded by the lock of whoever owns it, and so are the links of its members. An object is on
 //! at most one list for each of its [`Links`]; removing it from a list that it is not on is a bug that
 //! the assertions here find.
+#![allow(unsafe_code)] // it follows links without asking whether who they name lives
 
 use super::frame::Memory;
 use super::slab::{Granule, Id, Object};
@@ -52,7 +53,12 @@ impl<T: Object, L: LinksOf<T>> Default for List<T, L> {
 impl<T: Object, L: LinksOf<T>> List<T, L> {
     /// An empty list.
     pub const fn new() -> Self {
-        List { first: 0, marker: PhantomData }
+        Self::from_first(0)
+    }
+
+    /// The list that has this first member (0: none), for one whose first is kept as a number.
+    pub(crate) const fn from_first(first: Granule) -> Self {
+        List { first, marker: PhantomData }
     }
 
     /// Whether nothing is on it.
@@ -112,6 +118,29 @@ impl<T: Object, L: LinksOf<T>> List<T, L> {
     pub fn after(&self, memory: &Memory, member: Id<T>) -> Option<Id<T>> {
         let next = Self::links(memory, member.granule()).next.load(Relaxed);
         if next == self.first { None } else { memory.id_at(next) }
+    }
+
+    /// The member before this one, which must be on the list.
+    pub fn before(&self, memory: &Memory, member: Id<T>) -> Option<Id<T>> {
+        if member.granule() == self.first {
+            return None;
+        }
+        memory.id_at(Self::links(memory, member.granule()).previous.load(Relaxed))
+    }
+
+    /// The first member of which something is so. Lists that are walked while others wait are walked by this.
+    pub fn find(&self, memory: &Memory, is_so: impl Fn(&T::Shared) -> bool) -> Option<Id<T>> {
+        let mut place = self.first;
+        while place != 0 {
+            // SAFETY: members live: an object leaves its lists before it goes, and whoever has the list holds its lock.
+            let shared = unsafe { memory.view().shared_of_live::<T>(place) };
+            if is_so(shared) {
+                return memory.id_at(place);
+            }
+            let next = L::links(shared).next.load(Relaxed);
+            place = if next == self.first { 0 } else { next };
+        }
+        None
     }
 
     /// Every member, in order.

@@ -129,12 +129,8 @@ impl<A: Arch> Kernel<A> {
         address: u64,
     ) -> Option<Id<Mapping>> {
         let (body, _) = self.lock(held, process)?;
-        body.regions
-            .iter(&self.memory)
-            .map(|id| (id, self.memory.shared_at::<Mapping>(id.granule())))
-            .take_while(|(_, mapping)| mapping.base() <= address)
-            .find(|(_, mapping)| address < mapping.end())
-            .map(|(id, _)| id)
+        let id = body.regions.find(&self.memory, |mapping| address < mapping.end())?;
+        (self.memory.shared_at::<Mapping>(id.granule()).base() <= address).then_some(id)
     }
 
     /// Puts the page of a mapping that was promised into the page table.

@@ -1,20 +1,23 @@
 //! Capability tables: entries of 64 bytes in pages that the process pays, found by handle.
 //!
 //! States of an entry: free (on the table's free list), in use, frozen (moved by a message that is not
-//! delivered yet: it thaws with the same handle if that fails), reserved (for the Reply of a call to come).
+//! delivered yet: it thaws with the same handle if that fails), taken back (no handle finds it any more, while calls that
+//! wait through it are being ended), reserved (for the Reply of a call to come), a husk (its capability was handed over,
+//! and what derives from it goes after that in steps).
 //! Invariants: the generation goes up each time an entry is freed, and an entry whose generations are
 //! used up is never free again; entries in use that name an object are counted in its references.
-//! The table is guarded by its process's lock, the tree by the structure lock.
+//! The table is guarded by its process's lock, the tree by the structure lock. Long because every word of an entry has
+//! its one place here.
 #![allow(unsafe_code)] // it finds entries in frames
 
 use super::derivation::{NODE_OFFSET, Node};
 use super::endpoint::Session;
 use super::process::{Process, ProcessShared};
-use super::thread::Thread;
+use super::thread::{Thread, Users};
 use crate::memory::slab::{GRANULE_BYTES, GRANULES, View};
-use crate::memory::{FrameKind, FrameNumber, Granule, Id, Memory};
+use crate::memory::{FrameKind, FrameNumber, Granule, Id, List, Memory};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use nexus_abi::limits::{CAPABILITIES_MAX, PAGE_SIZE};
+use nexus_abi::limits::{CAPABILITIES_MAX, PAGE_SIZE, POST_CREDIT};
 use nexus_abi::{Error, Handle, Kind, Rights};
 
 const FROZEN: u32 = 1 << 8;
@@ -24,7 +27,15 @@ const REVOKING: u32 = 1 << 10;
 const OPEN_CALL: u32 = 1 << 11;
 /// Its badge belongs to a session.
 const SESSION: u32 = 1 << 12;
+/// No handle finds it any more.
+const TAKEN_BACK: u32 = 1 << 13;
+/// Only its place in the tree is left.
+const HUSK: u32 = 1 << 14;
 const KIND: u32 = 0xff;
+/// In the word of the rights: the count of posts under way stands above them.
+const RIGHTS: u32 = (1 << POSTS_SHIFT) - 1;
+const POSTS_SHIFT: u32 = 24;
+const POST: u32 = 1 << POSTS_SHIFT;
 const PAGE_SHIFT: u32 = PAGE_SIZE.trailing_zeros();
 /// An entry that is freed with this generation, the last that a handle can have, is never used again.
 const GENERATION_LAST: u32 = 1 << 31;
@@ -35,19 +46,20 @@ const GENERATION_LAST: u32 = 1 << 31;
 pub struct CapabilitySlot {
     /// The handle that names the entry now.
     handle: AtomicU64,
+    /// The rights, and above them the count of posts under way.
     rights: AtomicU32,
     /// The kind's number (0: free) and the flags above.
     kind: AtomicU32,
     pub(super) node: Node,
     object: AtomicU64,
     badge: AtomicU64,
-    /// Free: the next free entry. In use: the granule of the badge's session, if there is one.
+    /// Free: the next free entry. A husk: the next husk. In use: the granule of the badge's session, if there is one.
     link: AtomicU32,
     /// The generation of that session's id.
     session_generation: AtomicU32,
-    /// Posts under way.
-    posts: AtomicU32,
-    /// Granule of the process whose table this is.
+    /// The first of the threads whose calls came through it and wait to be received.
+    users: AtomicU32,
+    /// Granule of the process whose table this is; while it is frozen, of the thread whose message carries it.
     owner: AtomicU32,
 }
 
@@ -55,6 +67,8 @@ const _: () = assert!(
     size_of::<CapabilitySlot>() == GRANULE_BYTES
         && core::mem::offset_of!(CapabilitySlot, node) == NODE_OFFSET
         && CAPABILITIES_MAX as usize <= 512 * GRANULES as usize
+        && Rights::all().bits() <= RIGHTS
+        && POST_CREDIT < 1 << (u32::BITS - POSTS_SHIFT)
 );
 
 /// What a capability says, copied out of its entry.
@@ -137,12 +151,12 @@ impl CapabilitySlot {
     /// What the entry holds; `None` when it is free or reserved.
     pub fn read(&self, granule: Granule) -> Option<Capability> {
         let kind = self.kind.load(Relaxed);
-        if kind & RESERVED != 0 {
+        if kind & (RESERVED | HUSK) != 0 {
             return None;
         }
         Some(Capability {
             kind: Kind::from_number((kind & KIND) as u8)?,
-            rights: Rights::from_bits_retain(self.rights.load(Relaxed)),
+            rights: Rights::from_bits_retain(self.rights.load(Relaxed) & RIGHTS),
             object: self.object.load(Relaxed),
             badge: self.badge.load(Relaxed),
             session: Id::new(self.link.load(Relaxed), self.session_generation.load(Relaxed)),
@@ -158,13 +172,12 @@ impl CapabilitySlot {
         let session = capability.session.map_or(0, Id::raw);
         self.link.store(session as u32, Relaxed);
         self.session_generation.store((session >> 32) as u32, Relaxed);
-        self.posts.store(0, Relaxed);
         let open_call = self.kind.load(Relaxed) & OPEN_CALL;
         let in_session = if session == 0 { 0 } else { SESSION };
         self.kind.store(capability.kind as u32 | open_call | in_session, Relaxed);
     }
 
-    /// Granule of the process whose table the entry is in.
+    /// Granule of the process whose table the entry is in; if it is frozen, of the thread whose message carries it.
     pub fn owner(&self) -> Granule {
         self.owner.load(Relaxed)
     }
@@ -174,9 +187,43 @@ impl CapabilitySlot {
         self.kind.load(Relaxed) & FROZEN != 0
     }
 
-    /// Freezes or thaws the entry.
-    pub fn set_frozen(&self, frozen: bool) {
-        self.set_flag(FROZEN, frozen);
+    /// A message of this thread carries it from here on.
+    pub fn freeze(&self, carrier: Granule) {
+        self.set_flag(FROZEN, true);
+        self.owner.store(carrier, Relaxed);
+    }
+
+    /// The message that carried it, from the table of this process, is over.
+    pub fn thaw(&self, process: Granule) {
+        self.set_flag(FROZEN, false);
+        self.owner.store(process, Relaxed);
+    }
+
+    /// No handle finds it from here on: it is being taken back.
+    pub fn take_back(&self) {
+        self.set_flag(TAKEN_BACK, true);
+    }
+
+    /// Its capability was handed over; its place in the tree, and its room in the table, stay for a while.
+    /// `next` is the husk after it (0: none).
+    pub fn make_husk(&self, next: Granule) {
+        self.kind.store(HUSK, Relaxed);
+        self.link.store(next, Relaxed);
+    }
+
+    /// Whether calls that came through it wait to be received.
+    pub fn has_users(&self) -> bool {
+        self.users.load(Relaxed) != 0
+    }
+
+    /// Whether only its place in the tree is left.
+    pub fn is_husk(&self) -> bool {
+        self.kind.load(Relaxed) & HUSK != 0
+    }
+
+    /// The husk after this one.
+    pub fn next_husk(&self) -> Granule {
+        self.link.load(Relaxed)
     }
 
     /// Whether everything that derives from it is being taken back.
@@ -200,8 +247,18 @@ impl CapabilitySlot {
     }
 
     /// The count of posts under way.
-    pub fn posts(&self) -> &AtomicU32 {
-        &self.posts
+    pub fn posts(&self) -> u32 {
+        self.rights.load(Relaxed) >> POSTS_SHIFT
+    }
+
+    /// One more post is under way; the caller knows that there are fewer than [`POST_CREDIT`].
+    pub fn begin_post(&self) {
+        self.rights.fetch_add(POST, Relaxed);
+    }
+
+    /// A post was received, or came to nothing.
+    pub fn end_post(&self) {
+        let _ = self.rights.fetch_update(Relaxed, Relaxed, |word| word.checked_sub(POST));
     }
 
     /// The entry's generation.
@@ -247,6 +304,10 @@ impl CapabilitySlot {
     pub(crate) fn renew_reservation(&self) {
         self.renew();
         self.kind.store(RESERVED | OPEN_CALL, Relaxed);
+    }
+
+    fn users_list(&self) -> List<Thread, Users> {
+        List::from_first(self.users.load(Relaxed))
     }
 
     fn set_flag(&self, flag: u32, value: bool) {
@@ -344,6 +405,9 @@ impl Memory {
         if slot.handle() != handle {
             return Err(Error::StaleHandle);
         }
+        if slot.kind.load(Relaxed) & (TAKEN_BACK | HUSK) != 0 {
+            return Err(Error::StaleHandle);
+        }
         let capability = slot.read(granule).ok_or(Error::InvalidHandle)?;
         Ok((slot, capability))
     }
@@ -368,6 +432,37 @@ impl Memory {
             return Err(Error::NotPermitted);
         }
         Ok(capability)
+    }
+}
+
+impl Memory {
+    /// A call that came through an entry of this generation begins to wait.
+    pub(crate) fn join_users(&self, (entry, generation): (Granule, u32), thread: Id<Thread>) {
+        let through = u64::from(generation) << u32::BITS | u64::from(entry);
+        self.shared_at::<Thread>(thread.granule()).through.store(through, Relaxed);
+        self.change_users(through, |users| users.push_back(self, thread));
+    }
+
+    /// It waits no longer.
+    pub(crate) fn leave_users(&self, thread: Id<Thread>) {
+        let through = self.shared_at::<Thread>(thread.granule()).through.load(Relaxed);
+        self.change_users(through, |users| users.remove(self, thread));
+    }
+
+    /// Changes who uses an entry. Those of one that was freed since are a list still, whose first nobody knows.
+    fn change_users(&self, through: u64, change: impl FnOnce(&mut List<Thread, Users>)) {
+        let (entry, generation) = (through as Granule, (through >> u32::BITS) as u32);
+        let slot = self.capability_slot_if(entry).filter(|slot| slot.generation() == generation);
+        let mut users = slot.map_or_else(List::new, CapabilitySlot::users_list);
+        change(&mut users);
+        if let Some(slot) = slot {
+            slot.users.store(users.first_granule(), Relaxed);
+        }
+    }
+
+    /// A thread whose call came through an entry and waits to be received.
+    pub(crate) fn user_of(&self, slot: &CapabilitySlot) -> Option<Id<Thread>> {
+        slot.users_list().first(self)
     }
 }
 
@@ -428,6 +523,8 @@ impl Process {
             self.table.used -= 1;
         }
         slot.node.reset();
+        slot.rights.store(0, Relaxed);
+        slot.users.store(0, Relaxed);
         let is_last = slot.generation() >= GENERATION_LAST;
         slot.renew();
         if !is_last {

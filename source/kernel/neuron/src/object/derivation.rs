@@ -8,6 +8,8 @@ use super::mapping::Mapping;
 use crate::memory::slab::frame_kind;
 use crate::memory::{FrameKind, Granule, Memory};
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use nexus_abi::Error;
+use nexus_abi::limits::DERIVATIONS_MAX;
 
 /// A node's links; 0 is none.
 #[derive(Default)]
@@ -18,6 +20,9 @@ pub struct Node {
     next: AtomicU32,
     previous: AtomicU32,
 }
+
+/// Nodes that derive from one that moves, and move with it at once.
+const MOVED_A_STEP: usize = 16;
 
 /// Byte offset of the node in its granule.
 pub const NODE_OFFSET: usize = 16;
@@ -128,18 +133,70 @@ impl Memory {
         }
     }
 
-    /// Puts `new` into the place of `old`, children included: a capability that moves stays who it is.
-    pub fn node_replace(&self, old: Granule, new: Granule) {
+    /// Puts `new` into the place of `old`: a capability that moves stays who it is. Yields whether what derives from it
+    /// does so by `new` now. Otherwise that is too many for one step, and `old` stays between them until it dissolves.
+    pub fn node_replace(&self, old: Granule, new: Granule) -> bool {
         let parent = self.node(old).parent();
         self.node_unlink(old);
         self.node_link(new, parent);
-        let first = self.node(old).child.swap(0, Relaxed);
-        self.node(new).child.store(first, Relaxed);
-        let mut child = first;
-        while child != 0 {
-            let node = self.node(child);
-            node.parent.store(new, Relaxed);
-            child = node.next.load(Relaxed);
+        if self.children(old).nth(MOVED_A_STEP).is_some() {
+            self.node_link(old, new);
+            return false;
+        }
+        for child in self.children(old) {
+            self.node(child).parent.store(new, Relaxed);
+        }
+        self.node(new).child.store(self.node(old).child.swap(0, Relaxed), Relaxed);
+        true
+    }
+
+    fn children(&self, granule: Granule) -> impl Iterator<Item = Granule> {
+        let mut next = self.node(granule).child();
+        core::iter::from_fn(move || {
+            let child = next;
+            if child == 0 {
+                return None;
+            }
+            next = self.node(child).next();
+            Some(child)
+        })
+    }
+
+    /// Whether one more capability may derive from one: nothing that it derives from is being revoked, and the way to the
+    /// first is not too long.
+    ///
+    /// # Errors
+    ///
+    /// `Revoked`, or `NoSlots`: it would derive from more than [`DERIVATIONS_MAX`].
+    pub fn may_derive_from(&self, granule: Granule) -> Result<(), Error> {
+        if self.derivations(granule)? > DERIVATIONS_MAX { Err(Error::NoSlots) } else { Ok(()) }
+    }
+
+    /// So many capabilities there are from one (0: none) up to the first that it derives from.
+    ///
+    /// # Errors
+    ///
+    /// `Revoked`: what derives from one of them is being taken back.
+    pub fn derivations(&self, granule: Granule) -> Result<usize, Error> {
+        let (mut place, mut count) = (granule, 0);
+        while place != 0 {
+            let slot = self.capability_slot(place);
+            if slot.revoking() {
+                return Err(Error::Revoked);
+            }
+            count += usize::from(!slot.is_husk());
+            place = slot.node.parent();
+        }
+        Ok(count)
+    }
+
+    /// A node without children that derives from this one, or is this one.
+    pub fn deepest(&self, mut granule: Granule) -> Granule {
+        loop {
+            match self.node(granule).child() {
+                0 => return granule,
+                child => granule = child,
+            }
         }
     }
 }

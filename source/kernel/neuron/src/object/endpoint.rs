@@ -5,6 +5,7 @@
 //! only receive, so it outlives them. `generation` goes up when a receiver's process dies: plain
 //! capabilities go on, badged sessions of the older generation are over.
 
+use super::process::Process;
 use super::thread::{Queue, Thread};
 use crate::memory::list::LinksOf;
 use crate::memory::{Granule, Id, Links, List, Memory, Object};
@@ -39,6 +40,8 @@ pub struct Endpoint {
     pub max_capabilities: u32,
     /// How often a receiver's process died.
     pub generation: u32,
+    /// The receiver's process that died last.
+    ended: Option<Id<Process>>,
     /// [`SEALED`], [`LONG`].
     flags: u32,
     /// Which kind a receive looks at first next time: fairness between posts and calls.
@@ -58,6 +61,7 @@ impl Endpoint {
             max_bytes,
             max_capabilities,
             generation: 1,
+            ended: None,
             flags: if max_bytes > REGISTER_BYTES as u32 || max_capabilities > 0 { LONG } else { 0 },
             calls_first: true,
         }
@@ -87,8 +91,12 @@ impl Endpoint {
         self.flags |= SEALED;
     }
 
-    /// A receiver's process died. Generations that could not be told apart do not begin: then it is over for good.
-    pub fn begin_generation(&mut self) {
+    /// A receiver's process died: once, however many capabilities to receive it had. Generations that could not be told
+    /// apart do not begin: then it is over for good.
+    pub fn begin_generation(&mut self, ended: Id<Process>) {
+        if self.ended.replace(ended) == Some(ended) {
+            return;
+        }
         match self.generation.checked_add(1) {
             Some(next) => self.generation = next,
             None => self.seal(),
@@ -115,6 +123,15 @@ pub struct EndpointShared {
     waiting: AtomicU64,
     /// Raw id of the thread that received from it last.
     pub server: AtomicU64,
+    ending: Links,
+}
+
+/// The links of endpoints that nobody holds and that have still to be emptied.
+pub struct Ending;
+impl LinksOf<Endpoint> for Ending {
+    fn links(shared: &EndpointShared) -> &Links {
+        &shared.ending
+    }
 }
 
 impl EndpointShared {
@@ -147,6 +164,7 @@ impl Object for Endpoint {
     fn reset(shared: &EndpointShared) {
         shared.waiting.store(0, Relaxed);
         shared.server.store(0, Relaxed);
+        shared.ending.reset();
     }
 }
 

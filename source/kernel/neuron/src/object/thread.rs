@@ -236,6 +236,9 @@ pub struct Thread {
 pub struct ThreadShared {
     queue: Links,
     listening: Links,
+    users: Links,
+    /// The entry that its call, which waits, came through: granule, and above it the generation.
+    pub(super) through: AtomicU64,
     /// Its place in a deadline heap, and which hart's. Guarded by that heap's lock.
     pub heap_place: AtomicU32,
     /// The class at which it runs now: its own, or a higher one that was lent to it. While it is ready it
@@ -270,6 +273,14 @@ pub struct Listening;
 impl LinksOf<Thread> for Listening {
     fn links(shared: &ThreadShared) -> &Links {
         &shared.listening
+    }
+}
+
+/// The links of threads whose calls came through one capability and wait to be received.
+pub struct Users;
+impl LinksOf<Thread> for Users {
+    fn links(shared: &ThreadShared) -> &Links {
+        &shared.users
     }
 }
 
@@ -319,6 +330,8 @@ impl Object for Thread {
     fn reset(shared: &ThreadShared) {
         shared.queue.reset();
         shared.listening.reset();
+        shared.users.reset();
+        shared.through.store(0, Relaxed);
         shared.heap_place.store(0, Relaxed);
         shared.urgency.store(0, Relaxed);
         shared.served_by.store(0, Relaxed);

@@ -14,8 +14,10 @@ use nexus_abi::capability::Qos;
 use nexus_abi::records::CapabilityInfo;
 use nexus_abi::{Error, Handle, Kind, Rights};
 
-/// Nodes of the tree that one step handles before interrupts are let in.
-const NODES_A_STEP: usize = 32;
+/// Nodes of the tree that one step moves before interrupts are let in.
+const NODES_A_STEP: usize = 8;
+/// Capabilities, mappings or waiting calls that one step of a revocation ends.
+const REVOKED_A_STEP: usize = 8;
 
 impl<A: Arch> Kernel<A> {
     /// Creates an object in the caller's account and gives the caller the first capability to it.
@@ -62,9 +64,7 @@ impl<A: Arch> Kernel<A> {
         capability: Capability,
     ) -> Result<Handle, Error> {
         let (_structure, mut held) = self.structure(held);
-        if parent != 0 && self.is_revoking(parent) {
-            return Err(Error::Revoked);
-        }
+        self.memory.may_derive_from(parent)?;
         let shared = self.memory.shared(process).ok_or(Error::PeerGone)?;
         let (mut body, _) = self.lock(&mut held, process).ok_or(Error::PeerGone)?;
         let granule = body.take_entry(&self.memory, shared, process.granule(), Use::Ordinary)?;
@@ -73,17 +73,6 @@ impl<A: Arch> Kernel<A> {
         self.memory.node_link(granule, parent);
         self.count_reference(&capability);
         Ok(slot.handle())
-    }
-
-    /// Whether a capability, or one that it derives from, is being revoked.
-    fn is_revoking(&self, mut granule: Granule) -> bool {
-        while granule != 0 {
-            if self.memory.capability_slot(granule).revoking() {
-                return true;
-            }
-            granule = self.memory.node(granule).parent();
-        }
-        false
     }
 
     /// Counts one more capability to an object (and to its session).
@@ -252,8 +241,8 @@ impl<A: Arch> Kernel<A> {
         if done { Ok(0) } else { Err(Stop::Again) }
     }
 
-    /// Drops the capability of an entry and frees it; its children go to its parent. `false`: that takes
-    /// another step.
+    /// Drops the capability of an entry and frees it; its children go to its parent. `false`: that takes another step.
+    /// A revocation that was begun from it, and whose caller died, is carried to its end first.
     pub(crate) fn close_entry(
         &self,
         hart: &mut Hart,
@@ -263,6 +252,9 @@ impl<A: Arch> Kernel<A> {
     ) -> bool {
         let slot = self.memory.capability_slot(granule);
         let Some(capability) = slot.read(granule) else { return true };
+        if slot.revoking() && !self.revoke_step(hart, held, granule) {
+            return false;
+        }
         let (mut structure, mut held) = self.structure(held);
         for _ in 0..NODES_A_STEP {
             if self.memory.node_dissolve_step(granule) {
@@ -300,7 +292,9 @@ impl<A: Arch> Kernel<A> {
                 {
                     self.session_ended(hart, held, session);
                 }
-                self.release_last::<Endpoint>(raw, |id| self.end_endpoint(hart, held, id));
+                self.release_last::<Endpoint>(raw, |id| {
+                    self.end_endpoint(hart, structure, held, id);
+                });
             }
             Kind::Notification => {
                 self.release_last::<Notification>(raw, |id| self.end_notification(hart, held, id));
@@ -329,44 +323,77 @@ impl<A: Arch> Kernel<A> {
         let handle = Handle(request.arguments[0]);
         let (slot, capability) = self.memory.find_capability(request.caller.shared, handle)?;
         slot.set_revoking(true);
-        for _ in 0..NODES_A_STEP {
-            match self.deepest(capability.granule) {
-                None => {
-                    slot.set_revoking(false);
-                    return Ok(0);
-                }
-                Some(granule) => match self.memory.node_of(granule) {
-                    NodeOf::Capability => self.revoke_entry(request.hart, request.held, granule),
-                    NodeOf::Mapping => {
-                        if let Some(mapping) = self.memory.id_at::<Mapping>(granule) {
-                            let (mut structure, mut held) = self.structure(request.held);
-                            self.unmap_step(&mut structure, &mut held, mapping);
-                        }
-                    }
-                },
+        if self.revoke_step(request.hart, request.held, capability.granule) {
+            Ok(0)
+        } else {
+            Err(Stop::Again)
+        }
+    }
+
+    /// Takes back a few of what derives from a capability that is being revoked; yields whether that was all.
+    fn revoke_step(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>, root: Granule) -> bool {
+        let mut place = root;
+        for _ in 0..REVOKED_A_STEP {
+            place = self.memory.deepest(place);
+            if place == root {
+                self.memory.capability_slot(root).set_revoking(false);
+                return true;
+            }
+            let parent = self.memory.node(place).parent();
+            let is_gone = match self.memory.node_of(place) {
+                NodeOf::Capability => self.revoke_entry_step(hart, held, place),
+                NodeOf::Mapping => self.memory.id_at::<Mapping>(place).is_none_or(|mapping| {
+                    let (mut structure, mut held) = self.structure(held);
+                    self.unmap_step(&mut structure, &mut held, mapping)
+                }),
+            };
+            if is_gone {
+                place = parent;
             }
         }
-        Err(Stop::Again)
+        false
     }
 
-    /// A node below this one that has no children.
-    fn deepest(&self, granule: Granule) -> Option<Granule> {
-        let mut node = self.memory.node(granule).child();
-        if node == 0 {
-            return None;
+    /// Takes one derived capability back, after the calls that wait through it, or carry it, have failed: one a step.
+    /// Yields whether it is out of the tree.
+    fn revoke_entry_step(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>, granule: Granule) -> bool {
+        let slot = self.memory.capability_slot(granule);
+        let user = match slot.frozen() {
+            true => self.memory.id_at::<Thread>(slot.owner()),
+            false => self.memory.user_of(slot),
+        };
+        if let Some(user) = user {
+            // New ones would otherwise come as fast as they go.
+            slot.take_back();
+            self.end_wait(hart, held, user, Err(Error::Revoked));
+            return false;
         }
-        while self.memory.node(node).child() != 0 {
-            node = self.memory.node(node).child();
+        if slot.is_husk() {
+            // Nothing derives from it any more; its entry is freed with the other husks.
+            self.memory.node_unlink(granule);
+            return true;
         }
-        Some(node)
+        let process = self.memory.id_at::<Process>(slot.owner());
+        process.is_none_or(|process| self.close_entry(hart, held, process, granule))
     }
 
-    /// Takes one derived capability back; a call that waits through it, or carries it, fails.
-    fn revoke_entry(&self, hart: &mut Hart, held: &mut Held<'_, Nothing>, granule: Granule) {
-        let owner = self.memory.capability_slot(granule).owner();
-        let Some(process) = self.memory.id_at::<Process>(owner) else { return };
-        self.fail_calls_using(hart, held, process, granule);
-        self.close_entry(hart, held, process, granule);
+    /// One step of what is left of capabilities that were handed over; yields whether there was something to do.
+    pub(crate) fn dissolve_husks_step(&self, held: &mut Held<'_, Nothing>) -> bool {
+        let husk = self.husks.load(Relaxed);
+        if husk == 0 {
+            return false;
+        }
+        let (_structure, mut held) = self.structure(held);
+        if (0..NODES_A_STEP).any(|_| self.memory.node_dissolve_step(husk)) {
+            let slot = self.memory.capability_slot(husk);
+            self.husks.store(slot.next_husk(), Relaxed);
+            if let Some(process) = self.memory.id_at::<Process>(slot.owner())
+                && let Some((mut body, _)) = self.lock(&mut held, process)
+            {
+                body.free_entry(&self.memory, husk);
+            }
+        }
+        true
     }
 }
 

@@ -5,7 +5,7 @@ use crate::arch::Arch;
 use crate::kernel::{Hart, Kernel, StructureState};
 use crate::memory::Id;
 use crate::object::capability::Capability;
-use crate::object::{Device, Endpoint, Irq, Notification, Timer};
+use crate::object::{Device, Irq, Notification, Timer};
 use crate::sync::{Held, Structure};
 use core::sync::atomic::Ordering::Relaxed;
 use nexus_abi::limits::PAGE_SIZE;
@@ -137,18 +137,6 @@ impl<A: Arch> Kernel<A> {
         let (body, _) = self.lock(request.held, irq).ok_or(Error::StaleHandle)?;
         self.arch.unmask(body.line);
         Ok(0)
-    }
-
-    /// An endpoint that nobody holds any more.
-    pub(crate) fn end_endpoint(&self, hart: &mut Hart, held: &mut Held<'_, Structure>, id: Id<Endpoint>) {
-        self.empty_endpoint(hart, held, id, Error::PeerGone);
-        let Some((mut guard, mut inner)) = self.lock(held, id) else { return };
-        while let Some(session) = guard.gone.pop_front(&self.memory) {
-            if let Some((session_guard, mut leaf)) = self.lock(&mut inner, session) {
-                self.destroy(&mut leaf, session, session_guard);
-            }
-        }
-        self.destroy(&mut inner, id, guard);
     }
 
     /// A notification that nobody holds any more.

@@ -1,23 +1,29 @@
 //! Endpoints: create, mint, seal, and `post`, which leaves a message without waiting.
 
 use super::message::{answer_event, answer_post};
-use super::{Outcome, Request};
+use super::{Outcome, Request, Stop};
 use crate::arch::Arch;
-use crate::kernel::{Hart, Kernel};
-use crate::memory::{Granule, Id};
+use crate::kernel::{Hart, Kernel, StructureState};
+use crate::memory::list::LinksOf;
+use crate::memory::{Granule, Guard, Id};
 use crate::object::capability::Capability;
-use crate::object::{Endpoint, Post, Session};
+use crate::object::endpoint::Ending;
+use crate::object::thread::State;
+use crate::object::{Endpoint, Post, Process, Session, Thread};
 use crate::sync::{self, Held};
 use core::sync::atomic::Ordering::Relaxed;
 use nexus_abi::limits::{MESSAGE_BYTES_MAX, MESSAGE_CAPABILITIES_MAX, POST_CREDIT, RANK_MAX, REGISTER_BYTES};
 use nexus_abi::message::{Arrival, Header};
 use nexus_abi::{Error, Kind, Rights};
 
+/// Waits, posts or ends of badges that one step ends.
+const WAITS_A_STEP: usize = 8;
+
 impl<A: Arch> Kernel<A> {
     pub(super) fn return_credit(&self, (entry, generation): (Granule, u32)) {
         let slot = self.memory.capability_slot_if(entry);
         if let Some(slot) = slot.filter(|slot| slot.generation() == generation) {
-            let _ = slot.posts().fetch_update(Relaxed, Relaxed, |posts| posts.checked_sub(1));
+            slot.end_post();
         }
     }
 
@@ -41,7 +47,7 @@ impl<A: Arch> Kernel<A> {
             self.session_of(&mut inner, &capability, body.generation)?
         };
         let slot = self.memory.capability_slot(capability.granule);
-        if slot.posts().load(Relaxed) >= POST_CREDIT {
+        if slot.posts() >= POST_CREDIT {
             return Err(Error::NoCredit.into());
         }
         let words = self.lock(request.held, caller.thread).ok_or(Error::PeerGone)?.0.context.words();
@@ -56,6 +62,9 @@ impl<A: Arch> Kernel<A> {
             via: (capability.granule, slot.generation()),
         };
         let (mut body, mut held) = self.lock(request.held, endpoint).ok_or(Error::StaleHandle)?;
+        if !self.pass_over_the_ended(&mut held, &mut body) {
+            return Err(Stop::Again);
+        }
         if let Some(receiver) = body.pop_any(&self.memory)
             && let Some((mut thread, _)) = self.lock(&mut held, receiver)
         {
@@ -68,7 +77,7 @@ impl<A: Arch> Kernel<A> {
         }
         let post = self.create(&mut held, caller.process, post)?;
         body.posts.push_back(&self.memory, post);
-        slot.posts().fetch_add(1, Relaxed);
+        slot.begin_post();
         Ok(0)
     }
 
@@ -149,6 +158,7 @@ impl<A: Arch> Kernel<A> {
             return;
         }
         let Some((mut body, mut held)) = self.lock(held, endpoint) else { return };
+        while !self.pass_over_the_ended(&mut held, &mut body) {}
         let Some(receiver) = body.pop_any(&self.memory) else {
             body.gone.push_back(&self.memory, id);
             return;
@@ -163,41 +173,125 @@ impl<A: Arch> Kernel<A> {
         }
     }
 
+    /// Threads that wait here first, and whose process has ended, wait no longer: what comes is not for them, and the
+    /// teardown finds them wherever they are. Yields whether those were all.
+    pub(super) fn pass_over_the_ended(
+        &self,
+        held: &mut Held<'_, sync::Object>,
+        body: &mut Guard<'_, Endpoint>,
+    ) -> bool {
+        for _ in 0..WAITS_A_STEP {
+            let mut more = false;
+            if let Some(first) = body.listeners.first(&self.memory).filter(|&id| self.has_ended(id)) {
+                body.listeners.remove(&self.memory, first);
+                more |= self.lock(held, first).map(|(mut thread, _)| thread.state = State::Ready).is_some();
+            }
+            if let Some(first) = body.receivers.first(&self.memory).filter(|&id| self.has_ended(id)) {
+                body.receivers.remove(&self.memory, first);
+                more |= self.lock(held, first).map(|(mut thread, _)| thread.state = State::Ready).is_some();
+            }
+            if !more {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether a thread's process has ended, and the teardown has not come to the thread yet.
+    fn has_ended(&self, thread: Id<Thread>) -> bool {
+        let process = self.memory.shared_at::<Thread>(thread.granule()).process.load(Relaxed);
+        self.memory.shared_at::<Process>(process).has_ended()
+    }
+
     pub(super) fn endpoint_seal(&self, request: Request<'_, '_, '_>) -> Outcome {
         let endpoint: Id<Endpoint> =
             self.object(&request.caller, request.arguments[0], Kind::Endpoint, Rights::MANAGE)?;
-        self.lock(request.held, endpoint).ok_or(Error::StaleHandle)?.0.seal();
-        self.empty_endpoint(request.hart, &mut request.held.above(), endpoint, Error::Sealed);
-        Ok(0)
+        self.memory.shared(endpoint).ok_or(Error::StaleHandle)?;
+        if self.empty_endpoint(request.hart, &mut request.held.above(), endpoint, Error::Sealed) {
+            Ok(0)
+        } else {
+            Err(Stop::Again)
+        }
     }
 
-    /// Ends every wait at an endpoint.
-    pub(crate) fn empty_endpoint(
+    /// Seals an endpoint and ends a few of the waits at it; yields whether that was all of them.
+    fn empty_endpoint(
         &self,
         hart: &mut Hart,
         held: &mut Held<'_, sync::Structure>,
         endpoint: Id<Endpoint>,
         error: Error,
-    ) {
-        let Some((mut body, mut held)) = self.lock(held, endpoint) else { return };
-        loop {
+    ) -> bool {
+        let Some((mut body, mut held)) = self.lock(held, endpoint) else { return true };
+        body.seal();
+        for _ in 0..WAITS_A_STEP {
             let caller = body.callers.first(&self.memory);
             if let Some(caller) = caller {
                 self.remove_caller(&mut body, caller);
             }
-            let Some(id) = caller.or_else(|| body.pop_any(&self.memory)) else { break };
-            if let Some((mut thread, _)) = self.lock(&mut held, id) {
-                self.thaw(&mut thread);
-                thread.wait_sequence += 1;
-                self.wake(hart, id, &mut thread, Err(error));
+            if let Some(id) = caller.or_else(|| body.pop_any(&self.memory)) {
+                if let Some((mut thread, _)) = self.lock(&mut held, id) {
+                    self.thaw(&mut thread);
+                    thread.wait_sequence += 1;
+                    self.wake(hart, id, &mut thread, Err(error));
+                }
+            } else if let Some(post) = body.posts.pop_front(&self.memory) {
+                if let Some((guard, mut inner)) = self.lock(&mut held, post) {
+                    let via = guard.via;
+                    self.destroy(&mut inner, post, guard);
+                    self.return_credit(via);
+                }
+            } else {
+                return true;
             }
         }
-        while let Some(post) = body.posts.pop_front(&self.memory) {
-            if let Some((guard, mut inner)) = self.lock(&mut held, post) {
-                let via = guard.via;
-                self.destroy(&mut inner, post, guard);
-                self.return_credit(via);
+        false
+    }
+
+    /// One step of the end of an endpoint. While more are needed it is on the list of those that end.
+    pub(crate) fn end_endpoint(
+        &self,
+        hart: &mut Hart,
+        structure: &mut StructureState,
+        held: &mut Held<'_, sync::Structure>,
+        id: Id<Endpoint>,
+    ) {
+        let is_cleared = self.clear_endpoint(hart, held, id);
+        let Some((guard, mut inner)) = self.lock(held, id) else { return };
+        let is_listed = Ending::links(guard.shared()).linked();
+        match (is_cleared, is_listed) {
+            (false, true) => {}
+            (false, false) => {
+                structure.ending.push_back(&self.memory, id);
+                self.begin_reclaiming();
+            }
+            (true, _) => {
+                if is_listed {
+                    structure.ending.remove(&self.memory, id);
+                }
+                self.destroy(&mut inner, id, guard);
             }
         }
+    }
+
+    /// One step of what comes before an endpoint's end: nobody waits there any more, and no end of a badge. Yields
+    /// whether that is so.
+    fn clear_endpoint(
+        &self,
+        hart: &mut Hart,
+        held: &mut Held<'_, sync::Structure>,
+        id: Id<Endpoint>,
+    ) -> bool {
+        if !self.empty_endpoint(hart, held, id, Error::PeerGone) {
+            return false;
+        }
+        let Some((mut guard, mut inner)) = self.lock(held, id) else { return true };
+        for _ in 0..WAITS_A_STEP {
+            let Some(session) = guard.gone.pop_front(&self.memory) else { return true };
+            if let Some((session_guard, mut leaf)) = self.lock(&mut inner, session) {
+                self.destroy(&mut leaf, session, session_guard);
+            }
+        }
+        false
     }
 }

@@ -116,6 +116,7 @@ impl<A: Arch> Kernel<A> {
     pub(crate) fn map(&self, held: &mut Held<'_, Nothing>, wanted: &Wanted) -> Result<(), Error> {
         let protection = Protection::user(wanted.rights).ok_or(Error::WriteExecute)?;
         let (_structure, mut held) = self.structure(held);
+        self.memory.derivations(wanted.parent)?;
         let tables = tables_for(wanted.base, wanted.bytes);
         let mapping = Mapping {
             process: wanted.process,
@@ -168,14 +169,11 @@ impl<A: Arch> Kernel<A> {
         base: u64,
         end: u64,
     ) -> Result<Option<Id<Mapping>>, Error> {
-        for id in process.regions.iter(&self.memory) {
-            let other = self.memory.shared_at::<Mapping>(id.granule());
-            if other.end() <= base {
-                continue;
-            }
-            return if other.base() < end { Err(Error::Overlap) } else { Ok(Some(id)) };
+        let next = process.regions.find(&self.memory, |other| base < other.end());
+        match next.map(|next| self.memory.shared_at::<Mapping>(next.granule()).base()) {
+            Some(other) if other < end => Err(Error::Overlap),
+            _ => Ok(next),
         }
-        Ok(None)
     }
 
     pub(super) fn vmo_unmap(&self, mut request: Request<'_, '_, '_>) -> Outcome {
@@ -308,16 +306,9 @@ impl<A: Arch> Kernel<A> {
         let shared = self.memory.shared_at::<Mapping>(id.granule());
         let (base, end) = (shared.base(), shared.end());
         let Some((mut body, _)) = self.lock(held, process) else { return };
-        let neighbours = body.regions.iter(&self.memory).filter(|&other| other != id);
-        let (mut below, mut above) = (0, u64::MAX);
-        for other in neighbours {
-            let other = self.memory.shared_at::<Mapping>(other.granule());
-            if other.end() <= base {
-                below = other.end();
-            } else {
-                above = above.min(other.base());
-            }
-        }
+        let shared_of = |id: Id<Mapping>| self.memory.shared_at::<Mapping>(id.granule());
+        let below = body.regions.before(&self.memory, id).map_or(0, |other| shared_of(other).end());
+        let above = body.regions.after(&self.memory, id).map_or(u64::MAX, |other| shared_of(other).base());
         if !self.is_torn_down(process) {
             let released = self.release_tables(body.page_table, (base, end), (below, above));
             body.account.populated -= released;

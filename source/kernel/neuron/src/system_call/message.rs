@@ -106,7 +106,7 @@ impl<A: Arch> Kernel<A> {
         (thread.message.session, thread.message.lease_count) = (session, 0);
         match header.capabilities() {
             0 => Ok(()),
-            count => self.freeze(&mut held, &mut thread, count),
+            count => self.freeze(request.caller.thread, &mut thread, count),
         }
     }
 
@@ -136,6 +136,9 @@ impl<A: Arch> Kernel<A> {
     fn call_once(&self, request: &mut Request<'_, '_, '_>, endpoint: Id<Endpoint>) -> Outcome {
         let (mut body, mut held) = self.lock(request.held, endpoint).ok_or(Error::StaleHandle)?;
         let caller = request.caller.thread;
+        if !self.pass_over_the_ended(&mut held, &mut body) {
+            return Err(Stop::Again);
+        }
         let Some(receiver) = body.receivers.first(&self.memory) else {
             return self.queue_call(request.hart, &mut held, body, endpoint, caller);
         };
@@ -196,6 +199,7 @@ impl<A: Arch> Kernel<A> {
         let class = thread.shared().urgency();
         body.shared().count(class);
         body.callers.push_back(&self.memory, caller);
+        self.memory.join_users(thread.message.via, caller);
         self.arm(hart, caller, &mut thread, deadline);
         drop(thread);
         let server = body.shared().server.load(Relaxed);

@@ -275,7 +275,11 @@ impl Machine {
             tally.populated += 1;
             for granule in Memory::first_granule(frame)..Memory::first_granule(frame) + GRANULES {
                 let slot = memory.capability_slot(granule);
-                assert_eq!(slot.owner(), process.granule(), "whose entry {granule:x} is");
+                let owner = match slot.frozen() {
+                    true => memory.shared_at::<Thread>(slot.owner()).process.load(Relaxed),
+                    false => slot.owner(),
+                };
+                assert_eq!(owner, process.granule(), "whose entry {granule:x} is");
                 match slot.read(granule) {
                     Some(capability) => {
                         found.capability(memory, slot, &capability);
@@ -524,7 +528,7 @@ impl Found {
         if capability.kind == Kind::Reply {
             *self.replies.entry((capability.object, capability.badge)).or_default() += 1;
         }
-        self.credit.insert((granule, slot.generation()), slot.posts().load(Relaxed));
+        self.credit.insert((granule, slot.generation()), slot.posts());
     }
 }
 

@@ -33,6 +33,10 @@ refusals! {
         s.fill_table(s.me);
         s.call(SystemCall::CapDup, &[s.vmo, 0])
     };
+    test_reject_copy_that_derives_from_too_many: CapDup, NoSlots => |s| {
+        let last = s.derive_as_far_as_may_be(s.vmo, READ);
+        s.call(SystemCall::CapDup, &[last, READ])
+    };
     test_reject_copy_of_what_is_being_revoked: CapDup, Revoked => |s| {
         s.begin_revoking(s.vmo, READ);
         s.call(SystemCall::CapDup, &[s.vmo, READ])
@@ -76,6 +80,10 @@ refusals! {
         s.fill_table(s.me);
         s.call(SystemCall::AuthorityNarrow, &[s.processes, 1, 2])
     };
+    test_reject_narrowing_what_derives_from_too_many: AuthorityNarrow, NoSlots => |s| {
+        let last = s.derive_as_far_as_may_be(s.processes, Rights::CREATE.bits().into());
+        s.call(SystemCall::AuthorityNarrow, &[last, 1, 2])
+    };
     test_reject_narrowing_what_is_being_revoked: AuthorityNarrow, Revoked => |s| {
         s.begin_revoking(s.processes, Rights::CREATE.bits().into());
         s.call(SystemCall::AuthorityNarrow, &[s.processes, 1, 2])
@@ -109,6 +117,10 @@ refusals! {
         let child = Actor { process: s.child_id(), ..s.me };
         s.fill_table(child);
         s.call(SystemCall::CapTransferTo, &[s.child, s.vmo, 0])
+    };
+    test_reject_transfer_of_what_derives_from_too_many: CapTransferTo, NoSlots => |s| {
+        let last = s.derive_as_far_as_may_be(s.vmo, READ);
+        s.call(SystemCall::CapTransferTo, &[s.child, last, READ])
     };
     test_reject_transfer_of_what_is_being_revoked: CapTransferTo, Revoked => |s| {
         s.begin_revoking(s.vmo, READ);

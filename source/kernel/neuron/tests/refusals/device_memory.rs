@@ -44,6 +44,14 @@ refusals! {
         s.begin_revoking(s.device, map);
         s.call(SystemCall::DmaCreate, &[s.device, PAGE])
     };
+    test_reject_device_memory_of_what_derives_from_too_many: DmaCreate, NoSlots => |s| {
+        let last = s.derive_as_far_as_may_be(s.device, nexus_abi::Rights::MAP.bits().into());
+        s.call(SystemCall::DmaCreate, &[last, PAGE])
+    };
+    test_reject_the_window_of_what_is_being_revoked: MmioMap, Revoked => |s| {
+        s.begin_revoking(s.device, nexus_abi::Rights::MAP.bits().into());
+        s.call(SystemCall::MmioMap, &[s.device, HOLE, 0, PAGE, READ])
+    };
     test_reject_device_memory_for_a_retired_device: DmaCreate, Sealed => |s| {
         s.make(SystemCall::DmaRelease, &[s.device, 1]);
         s.call(SystemCall::DmaCreate, &[s.device, PAGE])

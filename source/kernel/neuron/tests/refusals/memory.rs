@@ -6,6 +6,10 @@ use neuron::testing::{PAGE, SCRATCH};
 const BEYOND: u64 = 0x40_0000_0000;
 
 refusals! {
+    test_reject_map_of_what_is_being_revoked: VmoMap, Revoked => |s| {
+        s.begin_revoking(s.vmo, READ);
+        s.call(SystemCall::VmoMap, &[0, s.vmo, HOLE, 0, PAGE, READ])
+    };
     test_reject_memory_of_no_bytes: VmoCreate, InvalidArgument => |s| s.call(SystemCall::VmoCreate, &[0, 0]);
     test_reject_memory_above_the_largest: VmoCreate, TooLarge => |s| {
         s.call(SystemCall::VmoCreate, &[0, (1 << 30) + 1])

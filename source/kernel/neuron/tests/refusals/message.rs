@@ -1,6 +1,6 @@
 //! What messages, endpoints and notifications refuse.
 
-use crate::stage::{BUFFERS, CALL, HOLE, POST, forever, header};
+use crate::stage::{BUFFERS, CALL, HOLE, POST, READ, forever, header};
 use neuron::testing::{PAGE, Step};
 use nexus_abi::message::{CapabilityTransfer, Registers};
 use nexus_abi::{Handle, Rights};
@@ -56,6 +56,22 @@ impl Stage {
     }
 }
 
+/// A message of `me` that copies a capability.
+fn with_a_copy(stage: &mut Stage, capability: u64) -> Registers {
+    stage.put_buffers(stage.me, &[CapabilityTransfer::copy(Handle(capability), Rights::READ)]);
+    Registers { header: header(0, 1), buffers: BUFFERS, ..forever() }
+}
+
+/// A message of `me` that moves a copy of the endpoint through which another thread's call waits.
+fn others_wait_through_a_copy(stage: &mut Stage) -> Registers {
+    let copy = stage.make(SystemCall::CapDup, &[stage.endpoint, CALL]);
+    let other = stage.machine.thread(stage.me.process);
+    let call = Registers { target: copy, ..forever() };
+    assert_eq!(stage.machine.message(other, SystemCall::Call, &call), Step::Waits);
+    stage.put_buffers(stage.me, &[CapabilityTransfer::moved(Handle(copy), Rights::CALL)]);
+    Registers { header: header(0, 1), buffers: BUFFERS, ..forever() }
+}
+
 refusals! {
     test_reject_call_with_five_capabilities: Call, InvalidArgument => |s| {
         s.send(SystemCall::Call, &Registers { target: s.endpoint, header: header(0, 5), ..forever() })
@@ -99,6 +115,23 @@ refusals! {
         let other = s.machine.thread(s.me.process);
         s.machine.call(other, SystemCall::CapRevoke, &[s.endpoint])?;
         s.outcome()
+    };
+    test_reject_call_that_moves_what_others_wait_through: Call, Busy => |s| {
+        let moved = others_wait_through_a_copy(s);
+        let message = Registers { target: s.endpoint, ..moved };
+        s.send(SystemCall::Call, &message)
+    };
+    test_reject_call_with_a_copy_of_what_is_being_revoked: Call, Revoked => |s| {
+        s.begin_revoking(s.vmo, READ);
+        s.serve();
+        let message = Registers { target: s.endpoint, ..with_a_copy(s, s.vmo) };
+        s.send(SystemCall::Call, &message)
+    };
+    test_reject_call_with_a_copy_that_derives_from_too_many: Call, NoSlots => |s| {
+        let last = s.derive_as_far_as_may_be(s.vmo, READ);
+        s.serve();
+        let message = Registers { target: s.endpoint, ..with_a_copy(s, last) };
+        s.send(SystemCall::Call, &message)
     };
     test_reject_call_whose_deadline_is_over: Call, TimedOut => |s| {
         s.send(SystemCall::Call, &Registers { target: s.endpoint, ..Registers::default() })
@@ -187,6 +220,31 @@ refusals! {
         let refused = s.send(SystemCall::Reply, &message);
         assert!(s.machine.waits(caller), "the call stays open");
         refused
+    };
+    test_reject_reply_that_moves_what_others_wait_through: Reply, Busy => |s| {
+        let (_, reply) = s.owe_answer(true);
+        let moved = others_wait_through_a_copy(s);
+        s.send(SystemCall::Reply, &Registers { reply: Handle(reply), ..moved })
+    };
+    test_reject_reply_recv_that_moves_what_others_wait_through: ReplyReceive, Busy => |s| {
+        let (_, reply) = s.owe_answer(true);
+        let moved = others_wait_through_a_copy(s);
+        let message = Registers { target: s.own, reply: Handle(reply), ..moved };
+        s.send(SystemCall::ReplyReceive, &message)
+    };
+    test_reject_reply_with_a_copy_of_what_is_being_revoked: Reply, Revoked => |s| {
+        let (caller, reply) = s.owe_answer(true);
+        s.begin_revoking(s.vmo, READ);
+        let message = Registers { reply: Handle(reply), ..with_a_copy(s, s.vmo) };
+        let refused = s.send(SystemCall::Reply, &message);
+        assert!(s.machine.waits(caller), "the call stays open");
+        refused
+    };
+    test_reject_reply_recv_with_a_copy_of_what_is_being_revoked: ReplyReceive, Revoked => |s| {
+        let (_, reply) = s.owe_answer(true);
+        s.begin_revoking(s.vmo, READ);
+        let message = Registers { target: s.own, reply: Handle(reply), ..with_a_copy(s, s.vmo) };
+        s.send(SystemCall::ReplyReceive, &message)
     };
     test_reject_reply_to_a_caller_that_died: Reply, PeerGone => |s| {
         let (caller, reply) = s.owe_answer(false);
@@ -336,6 +394,10 @@ refusals! {
     test_reject_badge_in_a_full_table: EndpointMint, NoSlots => |s| {
         s.fill_table(s.me);
         s.call(SystemCall::EndpointMint, &[s.endpoint, 7, CALL])
+    };
+    test_reject_badge_of_an_endpoint_that_derives_from_too_many: EndpointMint, NoSlots => |s| {
+        let last = s.derive_as_far_as_may_be(s.endpoint, CALL | u64::from(Rights::MINT.bits()));
+        s.call(SystemCall::EndpointMint, &[last, 7, CALL])
     };
     test_reject_badge_of_an_endpoint_that_is_revoked: EndpointMint, Revoked => |s| {
         s.begin_revoking(s.endpoint, CALL);

@@ -6,7 +6,7 @@ use neuron::object::{Capability, Process};
 use neuron::testing::{Actor, Machine, PAGE, SCRATCH, Step};
 use nexus_abi::calls::{Argument, SYSTEM_CALLS};
 use nexus_abi::capability::Qos;
-use nexus_abi::limits::FOREVER;
+use nexus_abi::limits::{DERIVATIONS_MAX, FOREVER};
 use nexus_abi::message::{Buffers, CapabilityTransfer, Header, Lease, Registers};
 use nexus_abi::records::ProcessParameters;
 use nexus_abi::{Error, Handle, Kind, Rights, SystemCall};
@@ -265,6 +265,11 @@ impl Stage {
         }
         let other = self.machine.thread(self.me.process);
         assert_eq!(self.machine.start_once(other, SystemCall::CapRevoke, &[capability]), None);
+    }
+
+    /// A copy of a copy, and so on: one that derives from as many as it may.
+    pub fn derive_as_far_as_may_be(&mut self, capability: u64, rights: u64) -> u64 {
+        (0..DERIVATIONS_MAX).fold(capability, |last, _| self.make(SystemCall::CapDup, &[last, rights]))
     }
 
     /// Arguments with which the call's handles are all as they should be.

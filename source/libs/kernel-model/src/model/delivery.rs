@@ -1,6 +1,6 @@
 //! How a message comes from one thread to another.
 
-use super::{Answer, CREDIT, CapId, Message, Model, Object, Post, Sent, Wait};
+use super::{Answer, CREDIT, CapId, Message, Model, Object, Post, Sent, Thread, Wait};
 use alloc::vec::Vec;
 use nexus_abi::capability::Qos;
 use nexus_abi::{Error, Rights};
@@ -109,7 +109,10 @@ impl Model {
                 if cap.frozen || copied_reply || answered == Some(one.cap) {
                     return Err(Error::InvalidArgument);
                 }
-                if cap.rights.contains(one.rights) { Ok(()) } else { Err(Error::NotPermitted) }
+                if !cap.rights.contains(one.rights) {
+                    return Err(Error::NotPermitted);
+                }
+                if one.moved && self.is_waited_through(one.cap) { Err(Error::Busy) } else { Ok(()) }
             });
             if let Err(error) = checked {
                 self.thaw(&sent[..index]);
@@ -118,6 +121,12 @@ impl Model {
             self.cap(one.cap).frozen = true;
         }
         Ok(())
+    }
+
+    /// Whether calls that came through a capability wait to be received.
+    fn is_waited_through(&self, cap: CapId) -> bool {
+        let waits = |thread: &Thread| matches!(thread.wait, Wait::Calling { via, .. } if via == cap);
+        self.threads.iter().any(waits)
     }
 
     pub(super) fn thaw(&mut self, sent: &[Sent]) {
@@ -144,6 +153,9 @@ impl Model {
         let from = self.threads[sender].process;
         if message.caps.iter().any(|one| self.would_be_owed_upwards(self.caps[&one.cap].object, to)) {
             return Err(Refused::Sender(Error::WouldDeadlock));
+        }
+        for copied in message.caps.iter().filter(|one| !one.moved) {
+            self.check_depth(copied.cap).map_err(Refused::Sender)?;
         }
         if self.processes[to].used + message.caps.len() as u32 > self.processes[to].used_max {
             return Err(Refused::Receiver(Error::NoSlots));

@@ -1,6 +1,7 @@
 //! How things end: capabilities, calls, endpoints, notifications, processes, time.
 
 use super::{Answer, CapId, Model, Object, Wait};
+use alloc::collections::BTreeSet;
 use nexus_abi::{Error, Rights};
 
 impl Model {
@@ -198,10 +199,12 @@ impl Model {
                 }
             }
         }
+        let mut received_from = BTreeSet::new();
         for cap in order {
             let Some(held) = self.caps.get(cap) else { continue };
             if let Object::Endpoint(endpoint) = held.object
                 && held.rights.contains(Rights::RECEIVE)
+                && received_from.insert(endpoint)
             {
                 self.endpoints[endpoint].generation += 1;
             }

@@ -1,7 +1,7 @@
 //! Rings in the test's own memory.
 
 use nexus_log::Memory;
-use nexus_log::memory::{Counters, Place, Progress};
+use nexus_log::memory::{Counters, Kept, Place, Progress};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Words of a ring as init creates it.
@@ -25,6 +25,7 @@ impl Parts {
         for reader in &parts.counters.places {
             reader.tail.store(place, Ordering::Relaxed);
         }
+        parts.counters.kept.seen.store(place, Ordering::Relaxed);
         parts
     }
 
@@ -33,7 +34,12 @@ impl Parts {
         let place = || Place { tail: AtomicU32::new(tail), ..Place::default() };
         let written =
             Progress { head: AtomicU32::new(head), dropped: AtomicU32::new(dropped), ..Progress::default() };
-        let counters = Counters { written, places: [place(), place()], readers: AtomicU32::new(u32::MAX) };
+        let counters = Counters {
+            written,
+            places: [place(), place()],
+            readers: AtomicU32::new(u32::MAX),
+            kept: Kept::default(),
+        };
         Parts { counters, words: words.into_iter().map(AtomicU32::new).collect() }
     }
 

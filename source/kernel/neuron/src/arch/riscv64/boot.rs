@@ -32,7 +32,7 @@ use nexus_abi::records::RingLevel;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 /// How long a hart may take from its start to its first word.
-const START_SECONDS: u64 = 10;
+const START_SECONDS: u64 = 60;
 /// Physical addresses that the coarse tables map: 64 GiB.
 const COARSE_GIB: u64 = 64;
 
