@@ -92,7 +92,7 @@ fn store(environment: &Environment, due: Deadline) {
     let Ok(endpoint) = environment.to_call("state") else { return };
     let client = state::Client::new(endpoint);
     let key = |name: &str| format!("{FOLDER}/{name}");
-    let (mut value, large) = (vec![7; 100], vec![0; VALUE_BYTES_MAX + 1]);
+    let (mut value, large) = (vec![0x7f; 100], vec![0; VALUE_BYTES_MAX + 1]);
     let put = |name: &str, bytes: usize, expect, lent: &[u8]| {
         let request = Put { key: name.into(), bytes: bytes as u32, expect, operation: None };
         client.put(&request, [Lent::read(lent)], due)
@@ -121,7 +121,7 @@ fn store(environment: &Environment, due: Deadline) {
     told("not-mine", get("/state/keystore/device".into(), &mut value).map(drop));
     let delete = Delete { key: key("nothing"), expect: None, operation: None };
     told("delete", client.delete(&delete, due).map(drop));
-    told("no-batch", batch(&[0xff; 20]).map(drop));
+    told("no-batch", batch(&value[..20]).map(drop));
     told("empty-batch", batch(&changes(0, false)).map(drop));
     told("same-batch", batch(&changes(2, true)).map(drop));
     told("many-batch", batch(&too_many).map(drop));

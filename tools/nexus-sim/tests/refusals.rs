@@ -34,8 +34,18 @@ fn member(name: &str, call: &str) -> String {
     format!("{head}limits = {{ memory_pages = 256 }}\n[service.calls]\n{call}\n")
 }
 
-fn built(manifest: Manifest) -> Built {
+/// The system without whatever other boot arguments are for: who reads everybody's rings is handed one of each service,
+/// and has no room for those of all and of a crowd.
+fn built(mut manifest: Manifest) -> Built {
     let files = nx::policy::entries(&root(), &manifest).unwrap();
+    manifest.services.retain(|service| {
+        service.binary == "crowd" || (service.condition.is_none() && !service.name.starts_with("unfit"))
+    });
+    let served: Vec<String> =
+        manifest.services.iter().flat_map(|service| &service.endpoints).map(|e| e.name.clone()).collect();
+    for service in &mut manifest.services {
+        service.calls.retain(|call| call.endpoint == "init" || served.contains(&call.endpoint));
+    }
     assemble(manifest, files).unwrap()
 }
 

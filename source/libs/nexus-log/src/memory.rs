@@ -225,7 +225,8 @@ impl<'a> Memory<'a> {
 /// The bits of who had read everything.
 #[inline(never)]
 fn rung(console: bool, journal: bool) -> u32 {
-    (u32::from(console) * Reader::Console.bit()) | (u32::from(journal) * Reader::Journal.bit())
+    let bit = |had_all: bool, reader: Reader| if had_all { reader.bit() } else { 0 };
+    bit(console, Reader::Console) | bit(journal, Reader::Journal)
 }
 
 /// Where the next words of the stream go: what is written yields where those behind it go. `None`: there is no place for
