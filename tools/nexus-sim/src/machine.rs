@@ -208,6 +208,8 @@ impl Arch for Machine {
         }
     }
 
+    fn rest(&self, _: u64) {}
+
     fn last_line(&self) -> u32 {
         31
     }

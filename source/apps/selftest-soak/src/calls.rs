@@ -6,7 +6,7 @@ use alloc::format;
 use alloc::string::String;
 use nexus_abi::limits::{FOREVER, PAGE_SIZE, REGISTER_BYTES};
 use nexus_abi::message::{Buffers, CapabilityTransfer, Header, Registers};
-use nexus_abi::{Handle, Kind, Rights, system};
+use nexus_abi::{Error, Handle, Kind, Rights, system};
 use nexus_rt::{Environment, error, info};
 
 /// A message without bytes that carries one capability.
@@ -26,9 +26,18 @@ pub fn peer(environment: &Environment) -> u64 {
     // SAFETY: the buffers name no memory but themselves, here and below.
     let mut outcome = unsafe { system::recv(endpoint, &mut registers, Some(&mut buffers), FOREVER) };
     loop {
-        if let Err(error) = outcome {
-            error!("soak: FAIL the peer: {error}");
-            return 1;
+        match outcome {
+            Ok(_) => {}
+            // Whoever asked was killed meanwhile: nothing was received.
+            Err(Error::PeerGone) => {
+                // SAFETY: as above.
+                outcome = unsafe { system::recv(endpoint, &mut registers, Some(&mut buffers), FOREVER) };
+                continue;
+            }
+            Err(error) => {
+                error!("soak: FAIL the peer: {error}");
+                return 1;
+            }
         }
         if registers.header.label() == TELL {
             sums.add(&registers.words);

@@ -6,7 +6,7 @@
 //! other hart is inside: nothing that it takes away can be in somebody's hands. Harts that run user code are
 //! outside. Which is which, and what it costs: ADR 0008.
 
-use crate::{AtomicU32, LockWord, Ordering, wait_until};
+use crate::{AtomicU32, LockWord, Ordering, wait_resting};
 use nexus_abi::limits::HARTS_MAX;
 
 /// A hart's own door into the kernel, on a cache line of its own.
@@ -85,11 +85,16 @@ impl Entrance {
 
     /// Waits until nobody else is inside, and comes in alone.
     pub fn enter_alone(&self) {
+        self.enter_alone_resting(|| {});
+    }
+
+    /// As [`Entrance::enter_alone`]; `rest` is called now and then while it waits long.
+    pub fn enter_alone_resting(&self, rest: impl Fn()) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        wait_until(|| self.turn.load(Ordering::Acquire) == number);
+        wait_resting(|| self.turn.load(Ordering::Acquire) == number, &rest);
         let harts = self.harts.load(Ordering::Relaxed);
         for door in &self.doors[..harts as usize] {
-            door.word.acquire();
+            door.word.acquire_resting(&rest);
         }
         self.taken.store(harts, Ordering::Relaxed);
     }

@@ -44,13 +44,24 @@ use std::thread::yield_now as spin_loop;
 
 /// Looks at a lock after which it must have been released: longer means a kernel bug.
 const PATIENCE: u64 = 1 << 36;
+/// More looks than whoever is inside needs to come out, if it runs at all: on an emulated machine with fewer processors
+/// than harts it may not, and then the one that waits is in its way.
+const LOOKS_BEFORE_A_REST: u64 = 1 << 13;
 
 /// Looks at something until it holds.
 fn wait_until(holds: impl Fn() -> bool) {
+    wait_resting(holds, || {});
+}
+
+/// Looks at something until it holds, and rests after each [`LOOKS_BEFORE_A_REST`] looks.
+fn wait_resting(holds: impl Fn() -> bool, rest: impl Fn()) {
     let mut looks = 0u64;
     while !holds() {
         spin_loop();
         looks += 1;
+        if looks.is_multiple_of(LOOKS_BEFORE_A_REST) {
+            rest();
+        }
         assert!(looks < PATIENCE, "a lock was never released");
     }
 }

@@ -1,6 +1,6 @@
 //! The lock of one object.
 
-use crate::{AtomicU32, Ordering, wait_until};
+use crate::{AtomicU32, Ordering, wait_resting, wait_until};
 
 /// 0, or 1 while held.
 #[derive(Default)]
@@ -28,6 +28,13 @@ impl LockWord {
     #[cfg(loom)]
     pub fn try_acquire(&self) -> bool {
         self.0.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    /// As [`LockWord::acquire`], and rests now and then while it waits long.
+    pub(crate) fn acquire_resting(&self, rest: impl Fn()) {
+        if !self.try_acquire() {
+            wait_resting(|| self.0.load(Ordering::Relaxed) == 0 && self.try_acquire(), rest);
+        }
     }
 
     /// Looks without writing until the lock is free, so that whoever has it is not slowed down.

@@ -70,7 +70,7 @@ impl<A: Arch> Kernel<A> {
         if self.arch.quiet() {
             self.harts[hart.index].taken.fetch_add(1, Relaxed);
         }
-        self.entrance.enter_alone();
+        self.entrance.enter_alone_resting(|| self.arch.rest(hart.timer));
         self.alone.store(hart.index as u32, Relaxed);
         self.harts[hart.index].stands_on.store(0, Relaxed);
         if self.online() > 1 {

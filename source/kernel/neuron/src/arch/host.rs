@@ -54,6 +54,10 @@ impl Arch for Host {
         std::thread::yield_now();
     }
 
+    fn rest(&self, _: u64) {
+        std::thread::yield_now();
+    }
+
     fn last_line(&self) -> u32 {
         31
     }

@@ -29,6 +29,8 @@ pub trait Arch {
     fn interrupt_pending(&self) -> bool;
     /// Waits until an interrupt is pending.
     fn wait_for_interrupt(&self);
+    /// Leaves the processor to others for a moment, if it has others; `timer` is what the timer is set to.
+    fn rest(&self, timer: u64);
 
     /// Highest interrupt line.
     fn last_line(&self) -> u32;

@@ -37,6 +37,9 @@ pub struct Riscv64 {
 /// Whether the console is this hart's: set by a kernel bug, after which nobody else prints.
 pub static STOPPED: AtomicBool = AtomicBool::new(false);
 
+/// A rest is this part of a second: short beside a turn, long beside what a computer needs to have another hart run.
+const RESTS_A_SECOND: u64 = 5_000;
+
 impl Arch for Riscv64 {
     fn now(&self) -> u64 {
         read!("time")
@@ -64,6 +67,16 @@ impl Arch for Riscv64 {
             // SAFETY: with interrupts off `wfi` only waits; it changes neither registers nor memory.
             unsafe { asm!("wfi", options(nomem, nostack, preserves_flags)) };
         }
+    }
+
+    fn rest(&self, timer: u64) {
+        let end = self.now() + self.ticks_per_second / RESTS_A_SECOND;
+        self.set_timer(timer.min(end));
+        if !self.interrupt_pending() {
+            // SAFETY: with interrupts off `wfi` only waits; it changes neither registers nor memory.
+            unsafe { asm!("wfi", options(nomem, nostack, preserves_flags)) };
+        }
+        self.set_timer(timer);
     }
 
     fn last_line(&self) -> u32 {
