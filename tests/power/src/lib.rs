@@ -14,5 +14,5 @@ mod look;
 mod round;
 pub mod writer;
 
-pub use boots::{Boots, Life};
+pub use boots::{Boots, Fault, Life};
 pub use round::{Machine, Mutant, Round};

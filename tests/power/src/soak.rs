@@ -2,12 +2,12 @@
 //! seed of its machine. With `--machine` it is one in QEMU that boots what build/image holds. `power-soak writer` is
 //! the program whose power is cut without QEMU.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
-use nx::image::{Built, last_built};
+use nx::image::{last_built, last_built_with_mutants};
 use nx::project::Project;
-use nx_disk::{Ended, Flush};
-use power_proofs::{Boots, Machine, Mutant, writer};
+use nx_disk::Ended;
+use power_proofs::{Boots, Fault, Machine, Mutant, writer};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,10 @@ use std::time::{Duration, Instant};
 const ROUNDS: u64 = 50;
 /// The reader in Python, which takes its time, looks after one cut in so many.
 const PYTHON_EACH: u64 = 10;
-/// Lives of a machine in QEMU within which a disk that does not flush is found.
+/// Lives of a machine in QEMU within which each deliberate fault is found.
 const FOUND_WITHIN: u64 = 20;
+/// Seeds with which each is looked for.
+const SEEDS: u64 = 3;
 /// Where the files of machines in QEMU are.
 const FOLDER: &str = "build/qemu/power";
 
@@ -37,9 +39,9 @@ struct Arguments {
     /// Boot the whole system in QEMU
     #[arg(long)]
     machine: bool,
-    /// Tell after how many lives of a machine a disk that does not flush is found
+    /// Tell after how many lives of a machine each deliberate fault is found; the image is that with planted faults
     #[arg(long, requires = "machine")]
-    lying_disk: bool,
+    faults: bool,
 }
 
 #[derive(Subcommand)]
@@ -63,7 +65,7 @@ fn main() -> Result<()> {
             let mutant = if acknowledges_early { Mutant::AcknowledgedBeforeFlush } else { Mutant::None };
             writer::run(&socket, seed, mutant)
         }
-        None if arguments.lying_disk => lying_disk(&arguments),
+        None if arguments.faults => faults(&arguments),
         None => soak(&arguments),
     }
 }
@@ -120,16 +122,11 @@ fn lives(seed: u64, seen: &mut Seen) -> Result<()> {
     Ok(())
 }
 
-fn built() -> Result<(Project, Built)> {
-    let project = Project::find()?;
-    let built = last_built(&project)?;
-    Ok((project, built))
-}
-
 /// Lives of one machine in QEMU.
 fn boots(seed: u64, seen: &mut Seen, is_over: &impl Fn(&Seen) -> bool) -> Result<()> {
-    let (project, built) = built()?;
-    let mut boots = Boots::new(&built, &project.path(FOLDER), seed, Flush::Honest)?;
+    let project = Project::find()?;
+    let built = last_built(&project)?;
+    let mut boots = Boots::new(&built, &project.path(FOLDER), seed, None)?;
     for _ in 0..ROUNDS {
         let life = boots.life(seen.lives.is_multiple_of(PYTHON_EACH))?;
         seen.lives += 1;
@@ -143,14 +140,24 @@ fn boots(seed: u64, seen: &mut Seen, is_over: &impl Fn(&Seen) -> bool) -> Result
     Ok(())
 }
 
-fn lying_disk(arguments: &Arguments) -> Result<()> {
-    let (project, built) = built()?;
-    let mut boots = Boots::new(&built, &project.path(FOLDER), arguments.seed, Flush::DoesNothing)?;
-    for life in 1..=FOUND_WITHIN {
-        if let Err(finding) = boots.life(false) {
-            println!("a disk that does not flush is found in life {life}: {finding:#}");
-            return Ok(());
+/// Looks for each fault with several seeds; the same image without one is no finding, which one seed shows.
+fn faults(arguments: &Arguments) -> Result<()> {
+    let project = Project::find()?;
+    let built = last_built_with_mutants(&project)?;
+    let mut missed = 0;
+    for fault in [None].into_iter().chain(Fault::ALL.map(Some)) {
+        let about = fault.map_or("no fault", Fault::about);
+        for seed in arguments.seed..arguments.seed + fault.map_or(1, |_| SEEDS) {
+            let mut boots = Boots::new(&built, &project.path(FOLDER), seed, fault)?;
+            let found =
+                (1..=FOUND_WITHIN).find_map(|life| boots.life(false).err().map(|finding| (life, finding)));
+            match &found {
+                Some((life, finding)) => println!("{about}, seed {seed}: found in life {life}: {finding:#}"),
+                None => println!("{about}, seed {seed}: not found in {FOUND_WITHIN} lives"),
+            }
+            missed += u64::from(found.is_some() != fault.is_some());
         }
     }
-    bail!("a disk that does not flush was not found in {FOUND_WITHIN} lives")
+    ensure!(missed == 0, "{missed} times a fault was not found, or one that is none");
+    Ok(())
 }

@@ -56,14 +56,19 @@ impl Medium {
         static MADE: OnceLock<Medium> = OnceLock::new();
         let make = || {
             let mut medium = Medium::with_partitions();
-            let mut state = medium.state();
-            let shape = Geometry::for_device(statefs::BlockDevice::length(&state), 4096);
-            let made = shape.and_then(|shape| Store::format(&mut state, shape, Entropy([1, 2, 3, 4])));
+            let made = medium.format_state();
             // The layout of the simulated disk is a constant: it has room or none ever has.
             assert!(made.is_ok(), "the simulated disk has no room for a store: {made:?}");
             medium
         };
         MADE.get_or_init(make).clone()
+    }
+
+    /// Makes an empty store on `state`, whatever was there; the other partitions stay as they are.
+    pub fn format_state(&mut self) -> Result<(), statefs::Error> {
+        let mut state = self.state();
+        let shape = Geometry::for_device(statefs::BlockDevice::length(&state), 4096)?;
+        Store::format(&mut state, shape, Entropy([1, 2, 3, 4]))
     }
 
     /// What the store on `state` holds, looked at from outside.

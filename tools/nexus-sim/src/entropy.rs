@@ -70,13 +70,27 @@ pub struct Entropy {
     pub astray: u64,
     /// Whether it goes on as before when it is reset.
     pub stuck: bool,
+    /// Whether it gives the same byte again and again.
+    pub repeats: bool,
+    /// Whether it never gives back what it has.
+    pub silent: bool,
 }
 
 impl Entropy {
     /// A device that was reset.
     pub fn new(ram: DeviceRam, seed: u64) -> Self {
         let chance = Random::new(seed);
-        Entropy { ram, registers: BTreeMap::new(), used: 0, due: None, chance, astray: 0, stuck: false }
+        Entropy {
+            ram,
+            registers: BTreeMap::new(),
+            used: 0,
+            due: None,
+            chance,
+            astray: 0,
+            stuck: false,
+            repeats: false,
+            silent: false,
+        }
     }
 
     /// Lets what is due happen.
@@ -123,6 +137,7 @@ impl Entropy {
                 (self.used, self.due) = (0, None);
                 return;
             }
+            register::QUEUE_NOTIFY if self.silent => {}
             register::QUEUE_NOTIFY => self.due = Some(self.due.unwrap_or(now + TICKS_A_BUFFER)),
             register::INTERRUPT_ACKNOWLEDGE => {
                 let status = self.register(register::INTERRUPT_STATUS) & !value;
@@ -161,7 +176,7 @@ impl Entropy {
         let buffer = u64::from_le_bytes(self.ram.read(descriptor)?);
         let bytes = u32::from_le_bytes(self.ram.read(descriptor + 8)?);
         for offset in 0..u64::from(bytes) {
-            let byte = (self.chance.number() >> 32) as u8;
+            let byte = if self.repeats { 0 } else { (self.chance.number() >> 32) as u8 };
             self.ram.write(buffer + offset, &[byte])?;
         }
         self.ram.write(device + 4 + 8 * place, &u32::from(head).to_le_bytes())?;

@@ -21,9 +21,12 @@ pub type Program = (&'static str, fn(&Environment) -> u64);
 /// Every program that can be simulated.
 pub const PROGRAMS: &[Program] = &[
     ("nexus-init", nexus_init::start::run),
+    ("bench-disk", bench_disk::run),
     ("bench-peer", bench_peer::run),
     ("consoled", consoled::run),
+    ("crowd", crate::crowd::run),
     ("faulty", faulty::run),
+    ("keystored", keystored::run),
     ("lockstep", lockstep::run),
     ("logd", logd::run),
     ("nexus-shell", nexus_shell::run),

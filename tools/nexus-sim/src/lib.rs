@@ -17,6 +17,7 @@
 
 pub mod block;
 pub mod campaign;
+pub mod crowd;
 pub mod door;
 pub mod entropy;
 pub mod faults;

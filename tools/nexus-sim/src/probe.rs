@@ -13,7 +13,7 @@ pub const DELEGATE: &str = "rngd";
 /// The name of init.
 pub const INIT: &str = nexus_abi::image::INIT;
 /// What is asked about: every resource of the shipped policy, and such as none of its lines covers.
-pub const RESOURCES: [&str; 18] = [
+pub const RESOURCES: [&str; 21] = [
     "",
     "ns16550a",
     "virtio:entropy",
@@ -22,6 +22,8 @@ pub const RESOURCES: [&str; 18] = [
     "google,goldfish-rtc",
     "/state/",
     "/state/app/",
+    "/state/bounded/",
+    "/state/bounded/x",
     "/state/log/",
     "/state/log/00",
     "/state/selftest/",
@@ -31,6 +33,7 @@ pub const RESOURCES: [&str; 18] = [
     "/state/user/x",
     "/state/keystore/",
     "/state/keystore/device",
+    "/state/keystore/device.signing",
     "pong",
 ];
 /// Time that an answer may take.

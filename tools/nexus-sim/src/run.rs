@@ -69,7 +69,12 @@ impl<'a> Run<'a> {
 
     /// Waits until this stands on the terminal, behind whatever was waited for before.
     pub fn until_shown(&mut self, text: &str) -> Result<()> {
-        let mut limit = Limit::new(&self.system, format!("`{text}`"));
+        self.until_shown_within(text, PATIENCE)
+    }
+
+    /// As [`Run::until_shown`], for what may take longer in virtual time than anything else.
+    pub fn until_shown_within(&mut self, text: &str, patience: Duration) -> Result<()> {
+        let mut limit = Limit::new(&self.system, format!("`{text}`"), patience.max(PATIENCE));
         let mut looked = self.read;
         loop {
             let turn = self.system.step()?;
@@ -98,7 +103,7 @@ impl<'a> Run<'a> {
 
     /// So many turns pass, or fewer if the system comes to rest.
     pub fn turns(&mut self, count: u64) -> Result<()> {
-        let mut limit = Limit::new(&self.system, "turns".into());
+        let mut limit = Limit::new(&self.system, "turns".into(), PATIENCE);
         for _ in 0..count {
             let turn = self.system.step()?;
             if rests(&self.system, turn) {
@@ -111,7 +116,7 @@ impl<'a> Run<'a> {
 
     /// Waits until nothing will happen any more by itself for long.
     pub fn settle(&mut self) -> Result<()> {
-        let mut limit = Limit::new(&self.system, "rest".into());
+        let mut limit = Limit::new(&self.system, "rest".into(), PATIENCE);
         loop {
             let turn = self.system.step()?;
             if rests(&self.system, turn) {
@@ -124,7 +129,7 @@ impl<'a> Run<'a> {
 
     /// Waits until the machine is reset; yields whether it is to start again.
     pub fn until_reset(&mut self) -> Result<bool> {
-        let mut limit = Limit::new(&self.system, "a reset".into());
+        let mut limit = Limit::new(&self.system, "a reset".into(), PATIENCE);
         loop {
             match self.system.step()? {
                 Turn::Reset(reboot) => return Ok(reboot),
@@ -197,12 +202,13 @@ fn ticks(duration: Duration) -> u64 {
 struct Limit {
     what: String,
     turns: u64,
+    patience: Duration,
     end: u64,
 }
 
 impl Limit {
-    fn new(system: &System, what: String) -> Self {
-        Limit { what, turns: TURNS_MAX, end: system.now() + ticks(PATIENCE) }
+    fn new(system: &System, what: String, patience: Duration) -> Self {
+        Limit { what, turns: TURNS_MAX, patience, end: system.now() + ticks(patience) }
     }
 
     /// Goes on after a turn, to the next event if everybody sleeps, or says that it was too much.
@@ -215,7 +221,7 @@ impl Limit {
             Turn::Reset(_) => bail!("the machine was reset while {what} was waited for{}", excerpt(system)),
             Turn::Sleeps(Some(event)) if event < self.end => system.sleep(),
             Turn::Sleeps(Some(_)) => {
-                bail!("{what} was waited for longer than {} s{}", PATIENCE.as_secs(), excerpt(system))
+                bail!("{what} was waited for longer than {} s{}", self.patience.as_secs(), excerpt(system))
             }
             Turn::Sleeps(None) => {
                 bail!("{what} was waited for, and nothing happens any more{}", excerpt(system))

@@ -1,15 +1,19 @@
-//! The scenarios: each is what must be true, told as a story, for any seed.
+//! The scenarios: each is what must be true, told as a story, for any seed. Long because each is told from its beginning to
+//! its end, and what they share is elsewhere already.
 
+mod identity;
 mod records;
 
 use crate::invariants::Rest;
 use crate::run::Run;
+use ::identity::RECORD_KEY;
 use anyhow::{Result, bail, ensure};
 use journal::segment::SEGMENT_PREFIX;
 use nexus_abi::SystemCall;
 use nexus_abi::records::STATE_EXITED;
 use selftest_soak::steps::{Steps, apply};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A story and its name.
 #[derive(Clone, Copy)]
@@ -85,6 +89,13 @@ pub const SCENARIOS: &[Scenario] = &[
         tell: hang,
     },
     Scenario {
+        name: "hang-services",
+        about: "A service that computes for ever in the middle of its work is missed, ended, and comes back; who asked it is told",
+        arguments: "",
+        is_bare: false,
+        tell: hang_services,
+    },
+    Scenario {
         name: "journal",
         about: "Lines and decisions in a storm, journal and console killed at any moment: each decision is there or counted, and so is each line",
         arguments: "soak logs=6",
@@ -139,6 +150,13 @@ pub const SCENARIOS: &[Scenario] = &[
         arguments: "soak losses=8",
         is_bare: false,
         tell: losses,
+    },
+    Scenario {
+        name: "identity",
+        about: "A device's identity is made while everything dies and the power fails, and stays one; another machine refuses it, and its loss is no reason for another",
+        arguments: identity::HERE,
+        is_bare: false,
+        tell: identity::tell,
     },
     Scenario {
         name: "power-cut",
@@ -255,6 +273,38 @@ fn hang(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
     run.until_shown("blk: virtio-blk up")?;
     run.until_shown("init: up virtioblkd")?;
     until_selftest_ends(run)
+}
+
+/// Services that are missed when they hang: what each calls last in its work, what makes it work, and for how long it
+/// may say nothing.
+const MISSED: [(&str, SystemCall, &str, u32); 4] = [
+    ("policyd", SystemCall::ReplyReceive, "run ping", 4_000),
+    ("logd", SystemCall::Receive, "log 1", 4_000),
+    ("consoled", SystemCall::Receive, "ps", 4_000),
+    ("statefsd", SystemCall::Receive, "state ls /state/", 40_000),
+];
+
+fn hang_services(run: &mut Run<'_>, before: &Rest) -> Result<()> {
+    run.until_prompt()?;
+    run.restless();
+    for _ in 0..2 {
+        let (name, call, command, patience) = MISSED[run.draw(MISSED.len() as u64) as usize];
+        let turns = run.draw(100);
+        run.turns(turns)?;
+        run.system().hang_at(name, call);
+        run.types(command);
+        for line in [
+            format!("init: {name} gave no sign of life within {patience} ms"),
+            format!("init: ended {name}"),
+            format!("init: up {name}"),
+        ] {
+            run.until_shown_within(&line, 2 * Duration::from_millis(patience.into()))?;
+        }
+        run.settle()?;
+    }
+    run.calm();
+    run.nobody_waits_too_long()?;
+    run.is_well(before)
 }
 
 fn journal(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
@@ -447,7 +497,9 @@ fn acknowledged(shown: &str) -> usize {
 }
 
 /// Demands that what is stored is what it was after some step, none before the last that was acknowledged.
-fn is_among_states(found: Stored, mut state: Stored, acknowledged: usize) -> Result<Stored> {
+fn is_among_states(mut found: Stored, mut state: Stored, acknowledged: usize) -> Result<Stored> {
+    // That is not the writer's.
+    found.remove(RECORD_KEY);
     let mut steps = Steps::new(STATE_SEED).take(STATE_STEPS);
     for number in 0..=STATE_STEPS {
         if number >= acknowledged && state == found {

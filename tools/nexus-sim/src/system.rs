@@ -293,6 +293,8 @@ impl System {
         let (is_init, pid) = (process.name == INIT, process.number);
         if self.to_hang.take_if(|(name, kind)| process.name == *name && call == *kind).is_some() {
             self.hangs = Some(pid);
+            // Whoever misses it ends it.
+            self.harmed.insert(pid, Harm::Kill);
         }
         if self.hangs == Some(pid) {
             self.clock.set(self.clock.get() + TURN_TICKS);

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use corosensei::stack::{Stack, StackPointer};
 use corosensei::{Coroutine, CoroutineResult};
 use nexus_abi::start_page::StartPage;
-use nexus_abi::system::host::{process_word, set_process_word};
+use nexus_abi::system::host::{ProcessWords, process_words, set_process_words};
 use nexus_rt::Heap;
 use nexus_rt::thread::Beginning;
 use std::cell::{Cell, RefCell};
@@ -32,7 +32,7 @@ pub struct Process {
     pub asid: u16,
     /// Whether its space may lack what the kernel's tables promise.
     pub stale: bool,
-    word: usize,
+    words: ProcessWords,
     heap: Rc<Heap>,
     /// The start page with the host's addresses in it. The process refers to it for as long as it runs.
     page: Box<StartPage>,
@@ -45,7 +45,17 @@ impl Process {
         page.stack_base += space.base();
         let heap = Rc::new(Heap::new());
         let name = page.name().to_string();
-        Process { name, program, space, number, asid, stale: true, word: 0, heap, page: Box::new(page) }
+        Process {
+            name,
+            program,
+            space,
+            number,
+            asid,
+            stale: true,
+            words: ProcessWords::default(),
+            heap,
+            page: Box::new(page),
+        }
     }
 }
 
@@ -109,9 +119,9 @@ impl Task {
     /// Lets the thread go on until it asks for something.
     pub fn resume(&mut self, process: &mut Process, response: Response) -> Request {
         door::enter(Some(&self.inside));
-        set_process_word(process.word);
+        set_process_words(process.words);
         let asked = self.coroutine.resume(response);
-        process.word = process_word();
+        process.words = process_words();
         door::enter(None);
         match asked {
             CoroutineResult::Yield(request) => request,

@@ -39,22 +39,29 @@ pub struct Image {
 impl Image {
     /// Where the store is in the file, and how long.
     pub fn place(&self) -> Result<(u64, Option<u64>)> {
-        let name = || self.image.display().to_string();
         let given = (self.offset.unwrap_or(0), self.length);
         if self.offset.is_some() {
             return Ok(given);
         }
-        let file = File::open(&self.image).with_context(name)?;
-        let blocks = file.metadata().with_context(name)?.len() / BLOCK_BYTES as u64;
-        let read = |first: u64, to: &mut [u8]| {
-            file.read_exact_at(to, first * BLOCK_BYTES as u64).map_err(partitions::ReadError::Failed)
-        };
-        let Ok(table) = partitions::read(blocks, read) else { return Ok(given) };
-        let found = table.found.iter().find(|(partition, _)| *partition == Partition::State);
-        let (_, extent) = found.with_context(|| format!("{}: no usable partition `state`", name()))?;
-        let bytes = |blocks: u64| blocks * BLOCK_BYTES as u64;
-        Ok((bytes(extent.first), Some(self.length.unwrap_or(bytes(extent.blocks)))))
+        let Some((offset, length)) = partition(&self.image, Partition::State)? else { return Ok(given) };
+        Ok((offset, Some(self.length.unwrap_or(length))))
     }
+}
+
+/// Where a partition is in a disk image, and how long, in bytes; `None` for a file without a partition table.
+pub fn partition(image: &Path, wanted: Partition) -> Result<Option<(u64, u64)>> {
+    let name = || image.display().to_string();
+    let file = File::open(image).with_context(name)?;
+    let blocks = file.metadata().with_context(name)?.len() / BLOCK_BYTES as u64;
+    let read = |first: u64, to: &mut [u8]| {
+        file.read_exact_at(to, first * BLOCK_BYTES as u64).map_err(partitions::ReadError::Failed)
+    };
+    let Ok(table) = partitions::read(blocks, read) else { return Ok(None) };
+    let found = table.found.iter().find(|(partition, _)| *partition == wanted);
+    let (_, extent) =
+        found.with_context(|| format!("{}: no usable partition `{}`", name(), wanted.name()))?;
+    let bytes = |blocks: u64| blocks * BLOCK_BYTES as u64;
+    Ok(Some((bytes(extent.first), bytes(extent.blocks))))
 }
 
 /// What to do with it.
@@ -157,7 +164,8 @@ fn entropy() -> Result<Entropy> {
     Ok(Entropy(words))
 }
 
-fn open(image: &Image, writable: bool) -> Result<Store<FileDevice>> {
+/// Opens the store; one that is to be written begins a new incarnation, as a boot does. Damage is told on standard error.
+pub fn open(image: &Image, writable: bool) -> Result<Store<FileDevice>> {
     let name = || image.image.display().to_string();
     let (offset, length) = image.place()?;
     let device = FileDevice::open(&image.image, offset, length, writable).with_context(name)?;

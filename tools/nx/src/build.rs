@@ -54,13 +54,27 @@ fn package(project: &Project, name: &str) -> Result<()> {
     bail!("no package `{name}`; there are: kernel, userland, {}", known.join(", "))
 }
 
+/// Compiles every program anew that has planted faults, for the proof that the proofs find them.
+pub fn with_mutants(project: &Project) -> Result<()> {
+    let names = MUTANTS.map(str::to_string);
+    let features = MUTANTS.map(|name| format!("{name}/mutants")).join(",");
+    programs_with(project, &names, &["--features", &features])
+}
+
+/// Programs with planted faults, which a boot argument chooses.
+pub const MUTANTS: [&str; 2] = ["statefsd", "virtioblkd"];
+
 /// Compiles the programs of these packages, in one call of cargo.
 pub fn programs(project: &Project, names: &[String]) -> Result<()> {
+    programs_with(project, names, &[])
+}
+
+fn programs_with(project: &Project, names: &[String], more: &[&str]) -> Result<()> {
     if names.is_empty() {
         return Ok(());
     }
     let mut command = project.device_cargo("build");
-    command.arg("--release");
+    command.arg("--release").args(more);
     for name in names {
         command.args(["--package", name]);
     }

@@ -5,8 +5,8 @@ use crate::drift::Doors;
 use crate::gates::{self, Gate};
 use crate::project::Project;
 use crate::{
-    architecture, bench, build, dependencies, disk, drift, figures, fuzz, image, interactive, os_test,
-    policy, run, setup, simulation,
+    architecture, bench, build, dependencies, disk, drift, figures, fuzz, identity, image, interactive,
+    os_test, policy, run, setup, simulation,
 };
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -56,6 +56,9 @@ enum Command {
     Policy(policy::Arguments),
     /// List, read, write, check and dump a state partition from outside
     Statefs(nx_statefs::Arguments),
+    /// Tell whose identity a disk image holds, or give it up
+    #[command(subcommand)]
+    Identity(identity::Arguments),
     /// Write every page that is printed from the sources (abi, limits, ladder, messages, services, unsafe)
     Pages(documents::Arguments),
     /// Write docs/abi.md from the tables of nexus-abi
@@ -116,6 +119,7 @@ pub fn run() -> Result<()> {
         Command::Fuzz(arguments) => fuzz::run(project, &arguments),
         Command::Policy(arguments) => policy::run(project, &arguments),
         Command::Statefs(arguments) => nx_statefs::run(&arguments, &mut std::io::stdout().lock()),
+        Command::Identity(arguments) => identity::run(&arguments, &mut std::io::stdout().lock()),
         Command::Pages(arguments) => {
             Page::ALL.iter().try_for_each(|page| documents::run(project, *page, &arguments))
         }

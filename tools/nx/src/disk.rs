@@ -3,7 +3,9 @@
 //! `build/disk.img` is made where there is none, and never written to again by any tool: what a person stores there
 //! stays. Runs of the tests have disks of their own, made anew each time.
 
+use crate::identity::ImagePlaces;
 use crate::project::Project;
+use ::identity::{Failure, MachineId, Places};
 use anyhow::{Context, Result, ensure};
 use partitions::{BLOCK_BYTES, Partition, lay_out};
 use std::fs::{File, OpenOptions};
@@ -86,6 +88,10 @@ pub enum Condition {
     BlankState,
     /// The partition `state` holds something that is no store.
     ForeignState,
+    /// It was in another machine, whose identity it holds.
+    ForeignIdentity,
+    /// It holds the anchor of this machine's identity, and the key is gone.
+    LostIdentity,
     /// An acknowledged value on the partition `state`, that of `/state/user/damaged`, has a flipped bit.
     DamagedValue,
 }
@@ -114,6 +120,17 @@ pub fn of_test(directory: &Path, condition: Condition) -> Result<PathBuf> {
             make_store(&path)?;
             damage_value(&path)?;
         }
+        Condition::ForeignIdentity => {
+            make_store(&path)?;
+            ::identity::open(&mut ImagePlaces::of(&path)?, crate::identity::machine_id("elsewhere")?)
+                .map_err(no_identity)?;
+        }
+        Condition::LostIdentity => {
+            make_store(&path)?;
+            let mut places = ImagePlaces::of(&path)?;
+            ::identity::open(&mut places, MachineId::NONE).map_err(no_identity)?;
+            places.forget_record()?;
+        }
         Condition::Empty => std::fs::write(&path, vec![0; mebibytes(1) as usize * BLOCK_BYTES])?,
         Condition::Tiny => std::fs::write(&path, vec![0; 64 * BLOCK_BYTES])?,
         Condition::FirstCopyDamaged => {
@@ -126,6 +143,13 @@ pub fn of_test(directory: &Path, condition: Condition) -> Result<PathBuf> {
         }
     }
     Ok(path)
+}
+
+fn no_identity(failure: Failure<anyhow::Error>) -> anyhow::Error {
+    match failure {
+        Failure::Place(error) => error,
+        Failure::Refused(refusal) => anyhow::anyhow!("no identity on a new disk: {refusal:?}"),
+    }
 }
 
 /// The disk as `nx statefs` sees it.

@@ -19,6 +19,10 @@ use zerocopy::IntoBytes;
 /// Who exists in the system.
 pub const RECIPE_FILE: &str = "recipes/system.toml";
 
+/// Where the files of a boot are, and those with planted faults, which nothing else boots.
+const FOLDER: &str = "build/image";
+const MUTANTS_FOLDER: &str = "build/image-mutants";
+
 /// The files that a boot needs.
 #[derive(Clone, Debug)]
 pub struct Built {
@@ -38,7 +42,16 @@ pub struct Entry {
 
 /// What the last build left.
 pub fn last_built(project: &Project) -> Result<Built> {
-    let built = locations(project);
+    left_in(project, FOLDER)
+}
+
+/// What the last build with planted faults left.
+pub fn last_built_with_mutants(project: &Project) -> Result<Built> {
+    left_in(project, MUTANTS_FOLDER)
+}
+
+fn left_in(project: &Project, folder: &str) -> Result<Built> {
+    let built = locations(project, folder);
     for path in [&built.kernel, &built.image] {
         ensure!(path.is_file(), "{} is missing; run `nx image`", path.display());
     }
@@ -65,20 +78,32 @@ pub fn build_with(project: &Project, arguments: &Arguments) -> Result<Built> {
         true => build::userland(project)?,
         false => build::programs(project, &arguments.only)?,
     }
-    let built = locations(project);
+    assemble(project, FOLDER, &arguments.only)
+}
+
+/// Compiles what is stale and writes both files into a folder of their own, with programs that have planted faults.
+pub fn build_with_mutants(project: &Project) -> Result<Built> {
+    build::everything(project)?;
+    build::with_mutants(project)?;
+    assemble(project, MUTANTS_FOLDER, &[])
+}
+
+fn assemble(project: &Project, folder: &str, only: &[String]) -> Result<Built> {
+    let built = locations(project, folder);
     let kernel = elf_file::flatten(&device_file(project, KERNEL)?)
         .with_context(|| format!("{KERNEL} cannot be made flat"))?;
     write_file(&built.kernel, &kernel)?;
     let recipe = compile_recipe(project)?;
-    let mut entries = entries(project, &recipe, &arguments.only)?;
+    let mut entries = entries(project, &recipe, only)?;
     entries.extend(policy::entries(project.root(), &recipe.manifest)?);
     let image = write(&entries, recipe.manifest.init.rank)?;
     write_file(&built.image, &image)?;
     Ok(built)
 }
 
-fn locations(project: &Project) -> Built {
-    Built { kernel: project.path("build/image/neuron.bin"), image: project.path("build/image/initial.img") }
+fn locations(project: &Project, folder: &str) -> Built {
+    let path = |name: &str| project.path(&format!("{folder}/{name}"));
+    Built { kernel: path("neuron.bin"), image: path("initial.img") }
 }
 
 /// Prints the bytes of the kernel and of each file in the image.

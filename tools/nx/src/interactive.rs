@@ -158,6 +158,11 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// What a step kept under this name.
+    pub fn kept(&self, name: &str) -> Option<String> {
+        self.kept.get(name).cloned()
+    }
+
     /// Boots a machine; its console is kept in `directory`.
     pub(crate) fn start(machine: &Machine, directory: &Path, verbose: bool) -> Result<Self> {
         Ok(Session {

@@ -29,6 +29,8 @@ pub mod figures;
 pub mod fuzz;
 pub mod gates;
 pub mod guest;
+pub mod identity;
+pub mod identity_campaign;
 pub mod image;
 pub mod interactive;
 pub mod judge;

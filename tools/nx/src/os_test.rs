@@ -77,7 +77,7 @@ pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
     let machine = Machine {
         harts: arguments.smp,
         memory: arguments.memory.clone(),
-        append: "selftest drill console.origin=1".to_string(),
+        append: "selftest drill machine=ladder console.origin=1".to_string(),
         disk: Some(disk::of_test(&project.path(&directory), disk::Condition::New)?),
         devices: vec!["virtio-rng-device".to_string(); 2],
         extra: vec!["-no-reboot".to_string()],

@@ -2,7 +2,7 @@
 
 use crate::project::{Project, execute};
 use crate::qemu::Machine;
-use crate::{disk, image};
+use crate::{disk, identity, image};
 use anyhow::Result;
 use std::process::Stdio;
 
@@ -35,7 +35,7 @@ pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
     let machine = Machine {
         harts: arguments.smp,
         memory: arguments.memory.clone(),
-        append: arguments.append.clone(),
+        append: format!("{} {}", identity::argument_of_person(project)?, arguments.append),
         count_instructions: arguments.icount,
         disk: Some(disk::of_person(project)?),
         extra: arguments.qemu.clone(),

@@ -1,7 +1,7 @@
 //! The doors to the simulator, `tools/nexus-sim`: `nx sim`, `nx test e2e`, `nx soak`.
 
 use crate::project::{Project, execute};
-use crate::{coverage, driver_campaign, image, storm_campaign};
+use crate::{coverage, driver_campaign, identity_campaign, image, storm_campaign};
 use anyhow::{Result, bail};
 use std::process::{Command, Stdio};
 
@@ -16,7 +16,7 @@ pub struct Arguments {
 /// A campaign without a fixed end.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Soak {
-    /// `sim`, `statefs`, `power`, `drivers` or `storm`
+    /// `sim`, `statefs`, `power`, `drivers`, `identity` or `storm`
     pub what: String,
     /// How long
     pub minutes: u64,
@@ -44,6 +44,9 @@ pub fn soak(project: &Project, soak: &Soak) -> Result<()> {
     if soak.what == "drivers" {
         return driver_campaign::run(project, soak.minutes);
     }
+    if soak.what == "identity" {
+        return identity_campaign::run(project, soak.minutes);
+    }
     if soak.what == "storm" {
         return storm_campaign::run(project, soak.minutes, &soak.rest);
     }
@@ -56,12 +59,17 @@ pub fn soak(project: &Project, soak: &Soak) -> Result<()> {
         }
         "statefs" => campaign(project, "host", "statefs-proofs", "statefs-soak"),
         "power" => {
-            if soak.rest.iter().any(|word| word == "--machine") {
-                image::build(project)?;
+            let asks = |word: &str| soak.rest.iter().any(|other| other == word);
+            match (asks("--machine"), asks("--faults")) {
+                (_, true) => drop(image::build_with_mutants(project)?),
+                (true, _) => drop(image::build(project)?),
+                _ => {}
             }
             campaign(project, "host", "power-proofs", "power-soak")
         }
-        other => bail!("`{other}` cannot be soaked; `sim`, `statefs`, `power`, `drivers` and `storm` can"),
+        other => bail!(
+            "`{other}` cannot be soaked; `sim`, `statefs`, `power`, `drivers`, `identity` and `storm` can"
+        ),
     };
     execute(command.arg("--minutes").arg(minutes).args(&soak.rest))
 }

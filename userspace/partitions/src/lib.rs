@@ -77,7 +77,8 @@ impl Partition {
     pub const fn blocks_min(self) -> u64 {
         match self {
             Partition::BootA | Partition::BootB => 2 * 1024 * 1024 / BLOCK_BYTES as u64,
-            Partition::Bootctl => 8 * 1024 / BLOCK_BYTES as u64,
+            // Two stretches of 64 KiB at its end are for the anchor of the device's identity.
+            Partition::Bootctl => 256 * 1024 / BLOCK_BYTES as u64,
             Partition::State => 1024 * 1024 / BLOCK_BYTES as u64,
             Partition::Scratch => 64 * 1024 / BLOCK_BYTES as u64,
         }

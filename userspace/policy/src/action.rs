@@ -74,6 +74,14 @@ actions! {
     PolicyDelegate = 17, "policy.delegate", ordinary;
     /// Pushes a signed overlay.
     PolicyAdmin = 18, "policy.admin", sensitive;
+    /// Learns the device's public key.
+    DevicePubkeyRead = 19, "device.pubkey.read", ordinary;
+    /// Has the device's key read again from where it is stored.
+    DeviceKeyReload = 20, "device.key.reload", sensitive;
+    /// Has a new key made in the place of one that is lost, damaged or of another machine.
+    DeviceKeygen = 21, "device.keygen", sensitive;
+    /// Is given the device's private key. It is refused whatever the policy says; the question has it recorded.
+    DeviceKeyExport = 22, "device.key.export", sensitive;
 }
 
 impl Action {

@@ -303,6 +303,19 @@ fn test_reject_overlays_at_or_below_the_last_sequence() {
 }
 
 #[test]
+fn test_reject_a_kept_overlay_that_was_changed() {
+    let (mut trail, whole) = (trail(99), signed("sequence = 5\n"));
+    let mut successor = Judge::new(table(), 3, TICKS, &mut trail);
+    for place in 0..whole.len() {
+        let mut damaged = whole.clone();
+        damaged[place] ^= 1;
+        assert_eq!(successor.restore(&damaged), Err(OverlayError::BadSignature), "byte {place}");
+    }
+    assert_eq!(successor.restore(&[]), Err(OverlayError::Malformed));
+    assert_eq!((successor.epoch(), successor.table()), (3, &table()));
+}
+
+#[test]
 fn test_reject_overlays_about_the_policy_itself() {
     for line in ["policy.admin", "policy.delegate"] {
         let text = format!("sequence = 5\n[allow]\nconsoled = [\"{line}\"]\n");

@@ -34,11 +34,14 @@ fn allowed(key: &str, writes: bool) -> Vec<String> {
 
 #[test]
 fn test_reject_unauthorized_keystore_access() {
-    for key in ["/state/keystore/device.signing", "/state/keystore/", "/state/boot/bootctl.a"] {
-        for writes in [false, true] {
+    let keys =
+        ["/state/keystore/device.signing2", "/state/keystore/", "/state/keystore/x", "/state/boot/bootctl.a"];
+    for writes in [false, true] {
+        for key in keys {
             let nobody: [&str; 0] = [];
             assert_eq!(allowed(key, writes), nobody, "{key}, writes: {writes}");
         }
+        assert_eq!(allowed("/state/keystore/device.signing", writes), ["keystored"], "writes: {writes}");
     }
 }
 

@@ -18,6 +18,7 @@ use nexus_abi::{Error, Handle, Kind, Rights, system};
 use nexus_ipc::CallError;
 use nexus_proto::console::Client as Console;
 use nexus_proto::init::{Client as Init, InitError, Run, ServiceState, Target};
+use nexus_proto::keystore::Client as Keystore;
 use nexus_proto::log::Client as Log;
 use nexus_proto::policy::Client as Policy;
 use nexus_proto::pong::{Client as Pong, Ping};
@@ -44,6 +45,8 @@ pub struct Shell<'a> {
     pub console: Console,
     /// The supervisor.
     pub init: Init,
+    /// The device's identity.
+    pub keystore: Keystore,
     /// The journal.
     pub log: Log,
     /// Who may do what.
@@ -107,6 +110,12 @@ pub const COMMANDS: &[Command] = &[
     ),
     command("policy", crate::policy::USAGE, "says who may do what, and by which line", crate::policy::run),
     command("state", crate::state::USAGE, "reads and writes what outlives the machine", crate::state::run),
+    command(
+        "identity",
+        crate::identity::USAGE,
+        "says who this device is; makes it another if that is lost",
+        crate::identity::run,
+    ),
     command("ping", "", "calls the service `pong`", ping),
     command("mem", "", "shows the machine's memory", mem),
     command("uptime", "", "shows how long the machine has run", uptime),

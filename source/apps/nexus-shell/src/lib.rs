@@ -8,6 +8,7 @@ extern crate alloc;
 
 mod commands;
 mod format;
+mod identity;
 mod log;
 mod policy;
 mod state;
@@ -50,6 +51,7 @@ fn converse(environment: &Environment) -> Result<(), SetupError> {
         control: environment.needed("system", Kind::SystemControl)?,
         console: Console::new(environment.to_call("console")?),
         init: init::Client::new(environment.to_call("init")?),
+        keystore: nexus_proto::keystore::Client::new(environment.to_call("keystore")?),
         log: nexus_proto::log::Client::new(environment.to_call("log")?),
         policy: nexus_proto::policy::Client::new(environment.to_call("policy")?),
         pong: pong::Client::new(environment.to_call("pong")?),
@@ -126,6 +128,9 @@ fn candidates(shell: &Shell<'_>, before: &str) -> Vec<String> {
         && !rest.contains(char::is_whitespace)
     {
         return state::WORDS.iter().copied().map(String::from).collect();
+    }
+    if first == "identity" {
+        return identity::WORDS.iter().copied().map(String::from).collect();
     }
     let last =
         before.trim_end_matches(|character: char| !character.is_whitespace()).split_whitespace().last();

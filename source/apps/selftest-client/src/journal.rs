@@ -21,12 +21,15 @@ const CORE: [(&str, &str); 5] = [
     ("pong", "pong: ready"),
     ("nexus-shell", "nexus-shell: ready"),
 ];
-/// Services, an endpoint of each, and an operation of it that takes nothing or more than one byte.
-const SERVED: [(&str, &str, u16); 6] = [
+/// Services, an endpoint of each, and an operation of it for which the byte 255 is no message.
+const SERVED: [(&str, &str, u16); 9] = [
     ("policyd", "policy", 1),
     ("logd", "log", 3),
     ("rngd", "rng", 1),
     ("virtioblkd", "block", 6),
+    ("statefsd", "state", 7),
+    ("keystored", "keystore", 1),
+    ("consoled", "console", 3),
     ("nexus-init", "init", 1),
     ("pong", "pong", 1),
 ];
@@ -59,8 +62,8 @@ pub fn core_services(subject: &Subject<'_>) -> Result<(), String> {
 pub fn query(subject: &Subject<'_>) -> Result<(), String> {
     let own = subject.environment.page().service_id;
     let before = trying("figures", subject.log.stats(&(), subject.deadline()))?;
-    let fields = [("number", Value::Unsigned(42)), ("below", Value::Signed(-1)), ("word", Value::Text(b"x"))];
-    let fields = fields.map(|(key, value)| (Key::new(key), value));
+    let [number, below, word] = ["number", "below", "word"].map(Key::new);
+    let fields = [(&number, Value::Unsigned(42)), (&below, Value::Signed(-1)), (&word, Value::Text(b"x"))];
     write_record(Level::Warning, "proof", "through the ring", &fields);
     let records =
         found(subject, &Query { level: Level::Warning as u8, ..written_by(own, "through the ring") })?;
@@ -135,6 +138,8 @@ pub fn malformed_told(subject: &Subject<'_>) -> Result<(), String> {
     for (service, endpoint, operation) in SERVED {
         let endpoint = trying(endpoint, subject.environment.to_call(endpoint))?;
         let mut registers = Registers { header: Header::new(operation, 1, 0), ..Registers::default() };
+        // The beginning of a number that goes on behind it.
+        registers.words[0] = 0xff;
         // SAFETY: there are no buffers.
         match unsafe { system::call(endpoint, &mut registers, None, subject.deadline().ticks()) } {
             // Its machine has no device for it.

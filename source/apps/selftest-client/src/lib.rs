@@ -14,6 +14,7 @@ mod drills;
 mod figures;
 mod interrupts;
 mod journal;
+mod keys;
 mod memory;
 mod messages;
 mod policy;
@@ -26,7 +27,7 @@ use alloc::string::String;
 use core::time::Duration;
 use nexus_abi::Handle;
 use nexus_ipc::Deadline;
-use nexus_proto::{block, drill, init, log, peer, pong, rng};
+use nexus_proto::{block, drill, init, keystore, log, peer, pong, rng};
 use nexus_rt::{Environment, SetupError, error, info};
 
 /// Time that anything here may take before it counts as failed.
@@ -99,6 +100,14 @@ const DISK_PROOFS: &[Proof] = &[
     ("statefs persist", state::persist),
 ];
 
+/// The proofs of a machine with an identity, behind those.
+const KEY_PROOFS: &[Proof] = &[
+    ("device key pubkey", keys::pubkey),
+    ("device key private export rejected", keys::private_export),
+    ("keystored v1", keys::v1),
+    ("device key persist", keys::persist),
+];
+
 /// The proofs of a machine with a second entropy device, behind those.
 const DRILL_PROOFS: &[Proof] = &[("driver stall contained", drills::stall), ("driver hang", drills::hang)];
 
@@ -111,6 +120,7 @@ struct Subject<'a> {
     policy: nexus_proto::policy::Client,
     pong: pong::Client,
     init: init::Client,
+    keystore: keystore::Client,
     log: log::Client,
     rng: rng::Client,
     block: block::Client,
@@ -146,6 +156,7 @@ fn subject(environment: &Environment) -> Result<Subject<'_>, SetupError> {
         policy: nexus_proto::policy::Client::new(policy_endpoint),
         pong: pong::Client::new(environment.to_call("pong")?),
         init: init::Client::new(environment.to_call("init")?),
+        keystore: keystore::Client::new(environment.to_call("keystore")?),
         log: log::Client::new(environment.to_call("log")?),
         rng: rng::Client::new(environment.to_call("rng")?),
         block: block::Client::new(environment.to_call("block")?),
@@ -182,11 +193,13 @@ fn prove(subject: &Subject<'_>) -> u64 {
     };
     let entropy = proofs_with("rng", devices::has_entropy(subject), ENTROPY_PROOFS);
     let disk = proofs_with("blk", disk::has_disk(subject), DISK_PROOFS);
+    let key = proofs_with("key", keys::has_key(subject), KEY_PROOFS);
     let drill = proofs_with("drill", drills::has_driver(subject), DRILL_PROOFS);
-    for (name, proof) in POLICY_PROOFS.iter().chain(entropy).chain(disk).chain(drill).chain(PROOFS) {
+    let devices = entropy.iter().chain(disk).chain(key).chain(drill);
+    for (name, proof) in POLICY_PROOFS.iter().chain(devices).chain(PROOFS) {
         match proof(subject) {
             // What is a refusal says so itself.
-            Ok(()) if name.ends_with("rejected") => info!("SELFTEST: {name}"),
+            Ok(()) if name.ends_with("access rejected") => info!("SELFTEST: {name}"),
             Ok(()) => info!("SELFTEST: {name} ok"),
             Err(reason) => {
                 failures += 1;

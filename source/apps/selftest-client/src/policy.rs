@@ -76,9 +76,9 @@ fn allowed_once(subject: &Subject<'_>) -> Result<(), String> {
 }
 
 /// Asks until it is denied for asking too often; yields how often it was allowed before.
-fn until_too_often(subject: &Subject<'_>, action: Action) -> Result<u64, String> {
+fn until_too_often(subject: &Subject<'_>, action: Action, resource: &str) -> Result<u64, String> {
     for allowed in 0..TOO_MANY {
-        let verdict = check(subject, action, "")?;
+        let verdict = check(subject, action, resource)?;
         if verdict.decision != ALLOWED {
             expect(&format!("{action}"), (verdict.decision, verdict.why), (DENIED, Why::TooOften as u32))?;
             return Ok(allowed);
@@ -90,11 +90,11 @@ fn until_too_often(subject: &Subject<'_>, action: Action) -> Result<u64, String>
 /// What no line allows is denied, each for its own reason, and recorded.
 pub fn deny(subject: &Subject<'_>) -> Result<(), String> {
     let before = stats(subject)?;
-    is_denied(subject, Action::CryptoSign, "", Why::NoLine)?;
+    is_denied(subject, Action::DeviceKeygen, "", Why::NoLine)?;
     is_denied(subject, Action::StatefsRead, "/state/keystore/device", Why::Denied)?;
     is_denied(subject, Action::StatefsRead, "/state/selftestx", Why::OtherResource)?;
     is_denied(subject, Action::StatefsRead, "", Why::OtherResource)?;
-    let allowed = until_too_often(subject, Action::CryptoVerify)?;
+    let allowed = until_too_often(subject, Action::StatefsRead, "/state/bounded/x")?;
     expect("whether as many as the line says were allowed", allowed >= BOUND, true)?;
     let after = stats(subject)?;
     expect("how many were denied", after.denied - before.denied, 5)?;
@@ -184,7 +184,7 @@ pub fn overlay(subject: &Subject<'_>) -> Result<(), String> {
     let has_store = disk::has_disk(subject)?;
     expect("whether its record is durable", taken.durable, has_store.into())?;
     expect("what was kept", may(subject), Err(Denial::Denied(Some(Why::Denied))))?;
-    is_allowed(subject, Action::CryptoSign, "")?;
+    is_allowed(subject, Action::DeviceKeygen, "")?;
     is_denied(subject, Action::StatefsRead, "/state/selftest/x", Why::OtherResource)?;
     if devices::has_entropy(subject)? {
         let refused = Err(CallError::Service(RngError::Denied));
@@ -194,7 +194,7 @@ pub fn overlay(subject: &Subject<'_>) -> Result<(), String> {
 
     announce_restart("policyd");
     trying("killing policyd", subject.init.kill(&Target::Name("policyd".into()), subject.deadline()))?;
-    is_allowed(subject, Action::CryptoSign, "")?;
+    is_allowed(subject, Action::DeviceKeygen, "")?;
     is_denied(subject, Action::IpcCore, "", Why::Denied)?;
     expect("pushing it again", push(&overlay), Err(CallError::Service(PolicyError::Replayed)))?;
     let taken = trying("pushing the next", push(&next))?;
@@ -202,7 +202,7 @@ pub fn overlay(subject: &Subject<'_>) -> Result<(), String> {
     expect("what is asked then", may(subject), Ok(()))?;
     let older = push(&overlay);
     expect("pushing the one before", older, Err(CallError::Service(PolicyError::Replayed)))?;
-    is_denied(subject, Action::CryptoSign, "", Why::NoLine)
+    is_denied(subject, Action::DeviceKeygen, "", Why::NoLine)
 }
 
 /// Who is denied again and again is recorded once at once and then together: each is counted, and nobody else's
@@ -211,7 +211,7 @@ pub fn denials_merged(subject: &Subject<'_>) -> Result<(), String> {
     let stats = || trying("the journal's figures", subject.log.stats(&(), subject.deadline()));
     let before = stats()?;
     for _ in 0..DENIALS {
-        is_denied(subject, Action::CryptoSign, "", Why::NoLine)?;
+        is_denied(subject, Action::DeviceKeygen, "", Why::NoLine)?;
     }
     for _ in 0..OTHERS {
         is_allowed(subject, Action::ProcSpawn, "pong")?;

@@ -10,13 +10,14 @@ use alloc::vec;
 use core::convert::Infallible;
 use core::time::Duration;
 use nexus_abi::Error;
-use nexus_ipc::{Answer, Bytes, Caller, Deadline, Event, Leases};
+use nexus_ipc::{Answer, Bytes, CallError, Caller, Deadline, Event, Leases};
 use nexus_proto::helper::{self, Number};
+use nexus_proto::keystore::{self, KeyError};
 use nexus_proto::peer::{self, ECHO_BYTES_MAX, Identity};
 use nexus_rt::{Environment, SetupError, error, info};
 
-/// Time that a call of its own may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Time that a call of its own may take: less than the simulator waits for a system to come to rest.
+const PATIENCE: Duration = Duration::from_secs(25);
 /// Bytes of lent memory that it looks at at a time.
 const PART_BYTES: usize = 32 * 1024;
 
@@ -40,7 +41,8 @@ fn says_that_it_is_ready(environment: &Environment) {
 fn serve(environment: &Environment) -> Result<Infallible, SetupError> {
     let mut receiver = environment.to_serve(peer::REFERENCE.endpoint, peer::MAX_BYTES)?;
     let helper = helper::Client::new(environment.to_call(helper::REFERENCE.endpoint)?);
-    let mut server = Peer { environment, helper, held: None, kept: None };
+    let keystore = keystore::Client::new(environment.to_call(keystore::REFERENCE.endpoint)?);
+    let mut server = Peer { environment, helper, keystore, held: None, kept: None };
     says_that_it_is_ready(environment);
     loop {
         if let Event::Call(call) = receiver.next(Deadline::NEVER)? {
@@ -52,6 +54,7 @@ fn serve(environment: &Environment) -> Result<Infallible, SetupError> {
 struct Peer<'a> {
     environment: &'a Environment,
     helper: helper::Client,
+    keystore: keystore::Client,
     held: Option<Answer<(), ()>>,
     kept: Option<Answer<(), ()>>,
 }
@@ -133,5 +136,13 @@ impl peer::Server for Peer<'_> {
 
     fn work(&mut self, _caller: Caller, request: Number) -> Result<(), ()> {
         self.helper.work(&request, self.deadline()).map_err(drop)
+    }
+
+    fn sign(&mut self, _caller: Caller, (): ()) -> Result<Number, ()> {
+        match self.keystore.sign(&Bytes(vec![0x5a]), self.deadline()) {
+            Ok(_) => Ok(Number { number: 0 }),
+            Err(CallError::Service(KeyError::Denied)) => Ok(Number { number: 1 }),
+            Err(_) => Err(()),
+        }
     }
 }

@@ -2,16 +2,16 @@
 //! process (`soak-child` with the argument `draw`) never stops asking it.
 
 use crate::chance::Chance;
-use crate::{PATIENCE, endless};
+use crate::{PATIENCE, endless, kill};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 use nexus_abi::{Error, Handle, system};
-use nexus_ipc::CallError;
+use nexus_ipc::{Bytes, CallError};
 use nexus_proto::drill::Client as Drill;
-use nexus_proto::init::{Client as Init, InitError, Run, Target};
-use nexus_proto::rng::{Client as Rng, ENTROPY_BYTES_MAX, Request};
+use nexus_proto::init::{Client as Init, Run};
+use nexus_proto::rng::{Client as Rng, ENTROPY_BYTES_MAX, Request, RngError};
 use nexus_rt::{Environment, error};
 
 const DRIVER: &str = "rngd";
@@ -20,8 +20,6 @@ const CHILD: &str = "soak-child";
 const APART_MIN: Duration = Duration::from_millis(45);
 /// Kills are up to so much apart, so that they meet it during and after its start.
 const APART_MAX: Duration = Duration::from_millis(90);
-/// Kills in a row that the policy may give no answer about.
-const UNANSWERED_MAX: u32 = 3;
 /// In one of so many rounds a client waits for bytes.
 const ASK_EVERY: u64 = 4;
 /// Requests in a row: enough for the driver to want fresh entropy, so that its device is under way at the next kill.
@@ -36,15 +34,27 @@ pub fn draw_without_end(environment: &Environment) -> u64 {
             return 1;
         }
     };
-    let request = Request { bytes: ENTROPY_BYTES_MAX as u64 };
     loop {
-        match rng.entropy(&request, environment.deadline(PATIENCE)) {
+        match draw(environment, &rng) {
             Ok(bytes) if bytes.0.len() == ENTROPY_BYTES_MAX => {}
             Err(CallError::Kernel(Error::PeerGone)) => {}
             other => {
                 error!("soak: FAIL the child was answered {other:?}");
                 return 1;
             }
+        }
+    }
+}
+
+/// Draws as many bytes as one may. On a computer that is too busy the policy's answer may be late, and late is no: then
+/// they are drawn again, for it proves nothing here.
+fn draw(environment: &Environment, rng: &Rng) -> Result<Bytes<ENTROPY_BYTES_MAX>, CallError<RngError>> {
+    let request = Request { bytes: ENTROPY_BYTES_MAX as u64 };
+    let end = environment.deadline(PATIENCE);
+    loop {
+        match rng.entropy(&request, environment.deadline(PATIENCE)) {
+            Err(CallError::Service(RngError::NoPolicy)) if !end.has_passed() => {}
+            outcome => return outcome,
         }
     }
 }
@@ -58,8 +68,6 @@ pub struct Drivers<'a> {
     drill: Drill,
     chance: Chance,
     last: Vec<u8>,
-    /// Kills in a row that the policy gave no answer about.
-    unanswered: u32,
 }
 
 impl<'a> Drivers<'a> {
@@ -69,16 +77,7 @@ impl<'a> Drivers<'a> {
     pub fn new(environment: &'a Environment, control: Handle, init: Init, seed: u64) -> Result<Self, String> {
         let rng = Rng::new(environment.to_call("rng").map_err(|error| format!("{error}"))?);
         let drill = Drill::new(environment.to_call("drill").map_err(|error| format!("{error}"))?);
-        Ok(Drivers {
-            environment,
-            control,
-            init,
-            rng,
-            drill,
-            chance: Chance::new(seed),
-            last: Vec::new(),
-            unanswered: 0,
-        })
+        Ok(Drivers { environment, control, init, rng, drill, chance: Chance::new(seed), last: Vec::new() })
     }
 
     /// Kills the driver so many times. Whoever asks is answered by a successor, and then its device's memory is in
@@ -98,8 +97,10 @@ impl<'a> Drivers<'a> {
         }
         self.ask()?;
         // It is there to be killed, so nothing ended it before.
-        let killed = self.init.kill(&Target::Name(CHILD.into()), self.environment.deadline(PATIENCE));
-        killed.map_err(|error| format!("the child that asked without end: {error}"))
+        match kill(self.environment, &self.init, CHILD)? {
+            true => Ok(()),
+            false => Err("the child that asked without end is gone".into()),
+        }
     }
 
     /// Kills a driver and has it fault so many times each, and has it hang so many times, always with its device under
@@ -122,8 +123,10 @@ impl<'a> Drivers<'a> {
     fn kill_at_work(&self) -> Result<(), String> {
         let deadline = || self.environment.deadline(PATIENCE);
         self.drill.stall(&(), deadline()).map_err(|error| format!("stalling: {error}"))?;
-        let killed = self.init.kill(&Target::Name("selftest-driver".into()), deadline());
-        killed.map_err(|error| format!("{error}"))
+        match kill(self.environment, &self.init, "selftest-driver")? {
+            true => Ok(()),
+            false => Err("it is gone".into()),
+        }
     }
 
     fn fault(&self) -> Result<(), String> {
@@ -150,27 +153,12 @@ impl<'a> Drivers<'a> {
         let clock = self.environment.clock();
         let pause = APART_MIN + clock.duration(self.chance.below(clock.ticks(APART_MAX - APART_MIN)));
         self.environment.sleep(pause);
-        match self.init.kill(&Target::Name(DRIVER.into()), self.environment.deadline(PATIENCE)) {
-            Ok(()) => {
-                self.unanswered = 0;
-                Ok(true)
-            }
-            // Between two lives there is nobody.
-            Err(CallError::Service(InitError::NotRunning)) => Ok(false),
-            // On a computer that is too busy the policy's answer may be late, which is a no.
-            Err(CallError::Service(InitError::NoPolicy)) if self.unanswered < UNANSWERED_MAX => {
-                self.unanswered += 1;
-                Ok(false)
-            }
-            Err(error) => Err(format!("{error}")),
-        }
+        kill(self.environment, &self.init, DRIVER)
     }
 
     fn ask(&mut self) -> Result<(), String> {
-        let request = Request { bytes: ENTROPY_BYTES_MAX as u64 };
         for _ in 0..REQUESTS {
-            let answer = self.rng.entropy(&request, self.environment.deadline(PATIENCE));
-            let bytes = answer.map_err(|error| format!("{error}"))?.0;
+            let bytes = draw(self.environment, &self.rng).map_err(|error| format!("{error}"))?.0;
             if bytes.len() != ENTROPY_BYTES_MAX || bytes == self.last {
                 return Err(format!("{} bytes came, or the same as before", bytes.len()));
             }

@@ -43,7 +43,7 @@ pub fn storm(environment: &Environment, bursts: u64) -> Result<(), String> {
             asked.kept += 1;
         }
         for line in 0..LINES {
-            let number = [(LINE, Value::Unsigned(burst * LINES + line))];
+            let number = [(&LINE, Value::Unsigned(burst * LINES + line))];
             write_record(Level::Info, "soak", "storm", &number);
         }
         environment.sleep(PAUSE);

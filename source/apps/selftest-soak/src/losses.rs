@@ -1,7 +1,7 @@
 //! The store and its driver, killed again and again while two processes write: nothing that was acknowledged may be
 //! lost, and both go on by themselves.
 
-use crate::{PATIENCE, endless};
+use crate::{PATIENCE, endless, kill};
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 use nexus_abi::system;
 use nexus_ipc::CallError;
-use nexus_proto::init::{Client as Init, InitError, Run, Target};
+use nexus_proto::init::{Client as Init, Run};
 use nexus_rt::{Environment, error};
 use nexus_state::State;
 
@@ -128,17 +128,14 @@ pub fn rounds(environment: &Environment, init: Init, count: u64, seed: u64) -> R
         let pause = chance % environment.clock().ticks(APART_MAX);
         system::thread_sleep(environment.clock().now().saturating_add(pause));
         let victim = if chance & 1 << 40 == 0 { VICTIMS[0] } else { VICTIMS[1] };
-        match init.kill(&Target::Name(victim.into()), environment.deadline(PATIENCE)) {
-            // Between two lives there is nobody to kill.
-            Ok(()) | Err(CallError::Service(InitError::NotRunning)) => {}
-            Err(error) => return Err(format!("kill {round} of {victim}: {error}")),
-        }
+        kill(environment, &init, victim).map_err(|reason| format!("kill {round} of {victim}: {reason}"))?;
         writer.go_on().map_err(|reason| format!("after kill {round}, of {victim}: {reason}"))?;
     }
     writer.look_at_all()?;
     // It is there to be killed, so nothing ended it before.
-    let killed = init.kill(&Target::Name(CHILD.into()), environment.deadline(PATIENCE));
-    killed.map_err(|error| format!("the child that wrote without end: {error}"))?;
+    if !kill(environment, &init, CHILD)? {
+        return Err("the child that wrote without end is gone".into());
+    }
     until_it_ended(environment, init)
 }
 

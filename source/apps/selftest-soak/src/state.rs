@@ -5,69 +5,62 @@ use crate::PATIENCE;
 use crate::steps::{Step, Steps};
 use alloc::format;
 use alloc::string::String;
-use alloc::vec;
 use alloc::vec::Vec;
-use nexus_abi::{Error, Handle, system};
+use core::time::Duration;
+use nexus_abi::Error;
 use nexus_ipc::CallError;
+use nexus_proto::init::{Client as Init, Run};
 use nexus_rt::{Environment, error, info};
 use nexus_state::{Change, Refusal, State, StateFailure};
 
+/// Who is the second writer, and time after which nobody waits any longer for its end.
+const CHILD: &str = "soak-child";
+const SHORT: Duration = Duration::from_millis(20);
 /// Times that one step is tried, each of which outlives several deaths of the service or its driver.
 const ATTEMPTS: u32 = 8;
 
-/// Bytes of a value whose way to the disk is measured.
-const MEASURED_BYTES: usize = 128;
-
-/// Tells what a durable put costs from the call to its answer, on a machine where an instruction takes a nanosecond:
-/// the time of all processes together, for while the disk works nobody computes.
-pub fn measure(environment: &Environment, control: Handle, puts: u64) -> Result<(), String> {
-    let mut state = State::open(environment).map_err(|error| format!("{error}"))?;
-    let value = vec![0x5a; MEASURED_BYTES];
-    let mut put = || {
-        let outcome = state.put("/state/selftest/figure", &value, None, environment.deadline(PATIENCE));
-        outcome.map(drop).map_err(|failure| format!("a put: {failure}"))
-    };
-    // The first rounds touch pages and fill slabs.
-    for _ in 0..8 {
-        put()?;
+/// Makes so many steps of a seed, with a second writer beside it if there are to be two.
+pub fn write(
+    environment: &Environment,
+    init: Init,
+    seed: u64,
+    count: u64,
+    writers: u64,
+) -> Result<(), String> {
+    if writers > 1 {
+        let arguments = format!("second state={seed} steps={count}");
+        // Whoever runs a program waits for its end; this one goes on by itself.
+        match init.run(&Run { name: CHILD.into(), arguments }, environment.deadline(SHORT)) {
+            Ok(_) | Err(CallError::Kernel(Error::TimedOut)) => {}
+            other => return Err(format!("running the second writer: {other:?}")),
+        }
     }
-    let before = busy_ticks(control)?;
-    for _ in 0..puts {
-        put()?;
-    }
-    let all = environment.clock().duration(busy_ticks(control)?.saturating_sub(before));
-    let instructions = all.as_nanos() / u128::from(puts);
-    info!("BENCH: state/put/{MEASURED_BYTES}/durable {instructions} instructions");
-    info!("soak: puts are measured");
-    Ok(())
+    make_all(environment, Steps::new(seed), count, "state")
 }
 
-/// Time that all processes have computed so far, in ticks.
-fn busy_ticks(control: Handle) -> Result<u64, String> {
-    let (mut all, mut after) = (0u64, 0);
-    loop {
-        match system::process_list(control, after) {
-            Ok(status) => {
-                all = all.saturating_add(status.cpu_ticks);
-                after = status.process_id;
-            }
-            Err(Error::WouldBlock) => return Ok(all),
-            Err(error) => return Err(format!("the list of processes: {error}")),
+/// The second writer; its value is the exit code.
+pub fn write_beside(environment: &Environment, seed: u64, count: u64) -> u64 {
+    match make_all(environment, Steps::second(seed), count, "second") {
+        Ok(()) => 0,
+        Err(reason) => {
+            error!("soak: FAIL the second writer: {reason}");
+            1
         }
     }
 }
 
-/// Makes so many steps of a seed. A store that is gone for good ends it, and is no failure of the store.
-pub fn write(environment: &Environment, seed: u64, count: u64) -> Result<(), String> {
+/// Makes so many steps and says after each that it was acknowledged. A store that is gone for good ends it, and is no
+/// failure of the store.
+fn make_all(environment: &Environment, steps: Steps, count: u64, writer: &str) -> Result<(), String> {
     let mut state = State::open(environment).map_err(|error| format!("{error}"))?;
-    for (step, number) in Steps::new(seed).zip(1..=count) {
+    for (step, number) in steps.zip(1..=count) {
         if let Err(failure) = make(environment, &mut state, &step) {
-            error!("soak: state ended behind {}: {failure}", number - 1);
+            error!("soak: {writer} ended behind {}: {failure}", number - 1);
             return Ok(());
         }
-        info!("soak: state {number}");
+        info!("soak: {writer} {number}");
     }
-    info!("soak: state is written");
+    info!("soak: {writer} is written");
     Ok(())
 }
 

@@ -15,26 +15,38 @@ const LARGE: u64 = 20_000;
 /// Changes that happen together: several keys and their new values, or one key that is deleted.
 pub type Step = BTreeMap<String, Option<Vec<u8>>>;
 
+/// Where a writer's keys are: writers that work side by side change different ones.
+pub const FOLDERS: [&str; 2] = ["/state/selftest/", "/state/selftest/second/"];
+
 /// The steps of one seed, without end.
 #[derive(Clone, Debug)]
-pub struct Steps(u64);
+pub struct Steps {
+    state: u64,
+    folder: &'static str,
+}
 
 impl Steps {
-    /// The steps of this seed.
+    /// The steps of this seed, in the first writer's folder.
     pub fn new(seed: u64) -> Self {
-        Steps(seed)
+        Steps { state: seed, folder: FOLDERS[0] }
+    }
+
+    /// The steps that the second writer makes beside those of this seed.
+    pub fn second(seed: u64) -> Self {
+        Steps { state: !seed, folder: FOLDERS[1] }
     }
 
     /// A number below a bound (SplitMix64).
     fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.state ^ self.state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         (mixed ^ mixed >> 31) % bound
     }
 
     fn key(&mut self) -> String {
-        format!("/state/selftest/{:02}", self.below(KEYS))
+        let number = self.below(KEYS);
+        format!("{}{number:02}", self.folder)
     }
 
     fn value(&mut self) -> Vec<u8> {
@@ -77,5 +89,13 @@ mod tests {
         assert_eq!(steps(3), steps(3));
         assert_ne!(steps(3), steps(4));
         assert!(steps(3).iter().all(|step| !step.is_empty()));
+    }
+
+    #[test]
+    fn two_writers_of_a_seed_change_no_key_of_each_other() {
+        let keys = |steps: Steps| steps.take(50).flat_map(|step| step.into_keys()).collect::<Vec<_>>();
+        let (first, second) = (keys(Steps::new(3)), keys(Steps::second(3)));
+        assert!(first.iter().all(|key| key.starts_with(FOLDERS[0]) && !second.contains(key)));
+        assert!(second.iter().all(|key| key.starts_with(FOLDERS[1])));
     }
 }

@@ -80,6 +80,8 @@ pub fn open(
     number: u32,
     dma_pages: usize,
 ) -> Result<(MmioTransport, Line), KitError> {
+    // Before anything of the second is touched.
+    memory::expect_none()?;
     let window = environment.needed(&format!("device.mmio.{name}"), Kind::DeviceMmio)?;
     let irq = environment.needed(&format!("device.irq.{name}"), Kind::Irq)?;
     let (registers, bytes) = environment.map_device(window)?;

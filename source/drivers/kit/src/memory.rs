@@ -18,7 +18,7 @@ struct Row {
     taken: AtomicUsize,
 }
 
-/// The row of this process.
+/// The row of this process, given once.
 #[cfg(target_os = "none")]
 mod row {
     use super::Row;
@@ -26,70 +26,42 @@ mod row {
 
     static ROW: Once<Row> = Once::new();
 
-    /// Whether there was none before.
-    pub(super) fn is_first() -> bool {
-        !ROW.is_completed()
-    }
-
     pub(super) fn set(row: Row) {
         ROW.call_once(|| row);
     }
 
-    pub(super) fn with<T>(act: impl FnOnce(&Row) -> Option<T>) -> Option<T> {
-        ROW.get().and_then(act)
+    pub(super) fn get() -> Option<&'static Row> {
+        ROW.get()
     }
 }
 
-/// On a host a thread simulates several processes in turn: each has a row, by the word that is its own. No heap
-/// holds them, for what runs here has that of its process.
+/// The row of the simulated process that runs now, given once.
 #[cfg(not(target_os = "none"))]
 mod row {
     use super::Row;
-    use nexus_abi::system::host::process_word;
-    use std::cell::RefCell;
-
-    /// Drivers that begin during the life of one, at the most: then its row makes place.
-    const ROWS_MAX: usize = 256;
-
-    struct Rows {
-        rows: [Option<(usize, Row)>; ROWS_MAX],
-        next: usize,
-    }
-
-    std::thread_local! {
-        static ROWS: RefCell<Rows> = const { RefCell::new(Rows { rows: [const { None }; ROWS_MAX], next: 0 }) };
-    }
-
-    /// A process that begins where one ended has its word: its row is a new one.
-    pub(super) fn is_first() -> bool {
-        true
-    }
+    use nexus_abi::system::host::{DEVICE_WORD, process_words, set_process_word};
+    use std::boxed::Box;
 
     pub(super) fn set(row: Row) {
-        let own = process_word();
-        ROWS.with_borrow_mut(|rows| {
-            let same =
-                rows.rows.iter().position(|place| place.as_ref().is_some_and(|(word, _)| *word == own));
-            let place = same.unwrap_or(rows.next % ROWS_MAX);
-            rows.rows[place] = Some((own, row));
-            rows.next = if same.is_none() { place + 1 } else { rows.next };
-        });
+        let row = core::ptr::from_ref(Box::leak(Box::new(row)));
+        set_process_word(DEVICE_WORD, row.expose_provenance());
     }
 
-    pub(super) fn with<T>(act: impl FnOnce(&Row) -> Option<T>) -> Option<T> {
-        let own = process_word();
-        ROWS.with_borrow(|rows| {
-            let found = rows.rows.iter().flatten().find(|(word, _)| *word == own);
-            found.and_then(|(_, row)| act(row))
-        })
+    pub(super) fn get() -> Option<&'static Row> {
+        let row = core::ptr::with_exposed_provenance::<Row>(process_words()[DEVICE_WORD]);
+        // SAFETY: the word is 0 or was set above in the same process, and what it names is never freed while that
+        // process runs.
+        unsafe { row.as_ref() }
     }
 }
 
-/// Creates and maps the memory of the process's device.
+/// Whether this process has no device yet.
+pub(crate) fn expect_none() -> Result<(), KitError> {
+    if row::get().is_none() { Ok(()) } else { Err(KitError::SecondDevice) }
+}
+
+/// Creates and maps the memory of the process's device, which [`expect_none`] has found to be the first.
 pub(crate) fn provide(environment: &Environment, window: Handle, pages: usize) -> Result<(), KitError> {
-    if !row::is_first() {
-        return Err(KitError::SecondDevice);
-    }
     let bytes = pages.saturating_mul(PAGE_SIZE);
     let memory = system::dma_create(window, bytes)?;
     let address = system::dma_address(memory)?;
@@ -125,7 +97,7 @@ pub struct DeviceMemory;
 unsafe impl Hal for DeviceMemory {
     fn dma_alloc(pages: usize, _direction: BufferDirection) -> (PhysAddr, NonNull<u8>) {
         // The address 0 is how it is refused.
-        row::with(|row| row.take(pages)).unwrap_or((0, NonNull::dangling()))
+        row::get().and_then(|row| row.take(pages)).unwrap_or((0, NonNull::dangling()))
     }
 
     // SAFETY: nothing is asked of the caller; the pages are given to nobody else.
@@ -142,7 +114,7 @@ unsafe impl Hal for DeviceMemory {
 
     // SAFETY: the caller's, that the buffer is alive; its address is only compared.
     unsafe fn share(buffer: NonNull<[u8]>, _direction: BufferDirection) -> PhysAddr {
-        match row::with(|row| row.address_of(buffer)) {
+        match row::get().and_then(|row| row.address_of(buffer)) {
             Some(address) => address,
             // A device that is told another address writes into someone else's memory.
             None => panic!("a buffer that the device cannot reach"),
@@ -193,6 +165,13 @@ mod tests {
         assert_eq!(row().address_of(buffer(0x3fff, 1)), None);
         assert_eq!(row().address_of(buffer(0x6fff, 2)), None);
         assert_eq!(row().address_of(buffer(0x4000, usize::MAX / 2)), None);
+    }
+
+    #[test]
+    fn test_reject_a_second_device_of_a_process() {
+        assert_eq!(expect_none(), Ok(()));
+        row::set(row());
+        assert_eq!(expect_none(), Err(KitError::SecondDevice));
     }
 
     #[test]

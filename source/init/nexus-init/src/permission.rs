@@ -21,8 +21,9 @@ use zerocopy::{FromBytes, IntoBytes};
 
 /// The bit of the deaths' notification that says that an answer is there: services have those below it.
 pub const ANSWER_BIT: u64 = 1 << 63;
-/// Time that `policyd` has for an answer.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Time that `policyd` has for an answer: more than a busy computer ever stood still for, and than it takes to miss a
+/// `policyd` that hangs and to start the next, which is then asked. Less than a person at the prompt waits.
+const PATIENCE: Duration = Duration::from_millis(4_500);
 /// Time that the journal and the store have to make the record of an answer durable.
 pub const RECORD_PATIENCE: Duration = Duration::from_millis(500);
 /// The bit by which the second thread hears of a question.

@@ -300,22 +300,25 @@ impl Receiver {
     /// Sends the answer that waits, if one does, and waits for what comes next.
     #[inline(always)]
     pub fn next(&mut self, deadline: Deadline) -> Result<Event<'_>, Error> {
-        let in_registers = self.max_bytes == 0 && !self.takes_capabilities && self.heartbeat.is_none();
+        let in_registers = self.max_bytes == 0 && !self.takes_capabilities;
         if !in_registers || self.pending.reply.is_none() || self.pending.header.bytes() > REGISTER_BYTES {
             return self.next_of_any_size(None, deadline);
         }
         // What travels in registers needs no buffers, and kernel and program are faster for it.
         let mut registers = self.pending.take();
-        let reply = registers.reply;
+        let (reply, until) = (registers.reply, self.sign_or(deadline));
         // SAFETY: there are no buffers.
-        let outcome = unsafe { system::reply_recv(self.endpoint, &mut registers, None, deadline.ticks()) };
+        let outcome = unsafe { system::reply_recv(self.endpoint, &mut registers, None, until.ticks()) };
         let is_call = registers.header.arrival() == Some(Arrival::Call);
         if outcome.is_err() || !is_call || !self.is_allowed(&registers) {
             let arrived = match outcome {
                 Ok(()) => Ok(registers),
-                Err(error) => self.after_refused(reply, error, None, deadline),
+                Err(error) => self.after_refused(reply, error, None, until),
             };
             return self.next_of_any_size(Some(arrived), deadline);
+        }
+        if let Some(heartbeat) = &mut self.heartbeat {
+            heartbeat.stir();
         }
         self.words = registers.words;
         Ok(self.call(registers.header, registers.reply, caller(&registers)))
@@ -329,7 +332,7 @@ impl Receiver {
         deadline: Deadline,
     ) -> Result<Event<'_>, Error> {
         loop {
-            let until = self.heartbeat.as_ref().map_or(deadline, |heartbeat| heartbeat.limit(deadline));
+            let until = self.sign_or(deadline);
             let arrived = arrived.take().unwrap_or_else(|| self.wait_with_buffers(until));
             if let Some(heartbeat) = &mut self.heartbeat {
                 if matches!(arrived, Err(Error::TimedOut)) && until < deadline && !deadline.has_passed() {
@@ -358,6 +361,12 @@ impl Receiver {
                 None => return Err(Error::Unsupported),
             }
         }
+    }
+
+    /// Until when to wait: until the next sign of life is due, if that is before the deadline.
+    #[inline(always)]
+    fn sign_or(&self, deadline: Deadline) -> Deadline {
+        self.heartbeat.as_ref().map_or(deadline, |heartbeat| heartbeat.limit(deadline))
     }
 
     /// Whether who called may ask for this operation.

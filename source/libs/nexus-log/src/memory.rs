@@ -176,28 +176,34 @@ impl<'a> Memory<'a> {
     /// Words in a row from this place of the stream on, before those that are unread; none if a reader is impossible.
     #[inline(always)]
     pub(crate) fn row(&self, head: u32, unread: u32) -> &'a [AtomicU32] {
-        // Nothing here can wrap: rings are small, and `words` is never empty.
         let (capacity, unread) = (self.words.len(), unread as usize);
-        let place = head as usize & capacity.wrapping_sub(1);
-        let end = place.wrapping_add(capacity).saturating_sub(unread);
-        self.words.get(place..end.min(capacity)).unwrap_or(&[])
+        // Nothing here can wrap: `words` is never empty, and what is beyond its capacity was refused.
+        // With its sign, which is masked away: the machine loads it so.
+        let place = head as i32 as usize & capacity.wrapping_sub(1);
+        if unread > capacity {
+            return &[];
+        }
+        let free = capacity.wrapping_sub(unread);
+        match self.words.get(place..) {
+            Some(row) => row.get(..free).unwrap_or(row),
+            None => &[],
+        }
     }
 
     /// Writes words from this place of the stream on, once around at the most.
     pub(crate) fn around(&self, place: u32) -> Around<'a> {
         let (before, from) = self.words.split_at(place as usize & (self.words.len() - 1));
-        Around { now: from.iter(), next: before.iter() }
+        Around { now: from, next: before }
     }
 
     /// Makes everything up to `head` readable; yields which of `readers` must be rung, since it had read all before.
     #[inline(always)]
     pub(crate) fn publish(&self, before: u32, head: u32, readers: u32) -> u32 {
         self.advance(head);
-        let rung = |reader: Reader| {
-            let had_all = self.place(reader).tail.load(Ordering::Relaxed) == before;
-            if had_all { readers & reader.bit() } else { 0 }
-        };
-        rung(Reader::Console) | rung(Reader::Journal)
+        let [console, journal] = [Reader::Console, Reader::Journal]
+            .map(|reader| self.place(reader).tail.load(Ordering::Relaxed) == before);
+        // Mostly the one before was not read yet, and nobody is to be rung.
+        if console || journal { rung(console, journal) & readers } else { 0 }
     }
 
     /// As [`Memory::publish`] of an audit ring: yields whether the journal must be rung, since it had taken all before.
@@ -214,6 +220,13 @@ impl<'a> Memory<'a> {
         // we see that it had read everything and ring.
         fence(Ordering::SeqCst);
     }
+}
+
+/// The bits of who had read everything.
+#[inline(never)]
+fn rung(console: bool, journal: bool) -> u32 {
+    let bit = |had_all: bool, reader: Reader| if had_all { reader.bit() } else { 0 };
+    bit(console, Reader::Console) | bit(journal, Reader::Journal)
 }
 
 /// Where the next words of the stream go: what is written yields where those behind it go. `None`: there is no place for
@@ -259,25 +272,32 @@ impl Writer for Straight<'_> {
     #[inline(always)]
     fn put<const N: usize>(self, values: [u32; N]) -> Option<Self> {
         let (words, rest) = self.0.split_first_chunk::<N>()?;
-        words.iter().zip(values).for_each(|(word, value)| word.store(value, Ordering::Relaxed));
+        for (word, value) in words.iter().zip(values) {
+            word.store(value, Ordering::Relaxed);
+        }
         Some(Straight(rest))
     }
 }
 
 /// Words of which some are at the end of the ring and the others at its beginning.
 pub(crate) struct Around<'a> {
-    now: core::slice::Iter<'a, AtomicU32>,
+    now: &'a [AtomicU32],
     /// What follows at the end of the ring: its beginning.
-    next: core::slice::Iter<'a, AtomicU32>,
+    next: &'a [AtomicU32],
 }
 
 impl Writer for Around<'_> {
     fn put<const N: usize>(mut self, values: [u32; N]) -> Option<Self> {
+        if let Some(Straight(now)) = Straight(self.now).put(values) {
+            return Some(Around { now, ..self });
+        }
         for value in values {
-            if self.now.as_slice().is_empty() {
+            if self.now.is_empty() {
                 self.now = core::mem::take(&mut self.next);
             }
-            self.now.next()?.store(value, Ordering::Relaxed);
+            let (word, now) = self.now.split_first()?;
+            word.store(value, Ordering::Relaxed);
+            self.now = now;
         }
         Some(self)
     }

@@ -1,7 +1,8 @@
 //! The writing side of a log ring.
 
-use crate::memory::{Memory, Ordering, Reader, Straight, Writer, halves, text_words};
+use crate::memory::{AtomicU32, Memory, Ordering, Reader, Straight, Writer, halves, text_words};
 use crate::{FIELD_WORDS_MAX, KEY_BYTES_MAX, Level, MESSAGE_BYTES_MAX, SCOPE_BYTES_MAX};
+use core::num::NonZero;
 use zerocopy::FromBytes;
 
 /// Words before the texts of a record: words and level, lengths, then the ticks.
@@ -10,6 +11,13 @@ pub(crate) const HEAD_WORDS: u32 = 4;
 pub(crate) const SIGNED: u32 = 1 << 8;
 /// In a field's first word, that its value is text; its bytes stand above it.
 pub(crate) const TEXT: u32 = 2 << 8;
+
+/// Words of a field that is a number, at the most: its first, its key and its value.
+const NUMBER_WORDS_MAX: usize = 1 + KEY_BYTES_MAX / 4 + 2;
+/// What [`Producer::write_plain`] yields beside readers: that it was written.
+const PLAIN: u64 = 1 << 32;
+/// So many numbers take no more than fields may have, whatever their keys.
+const PLAIN_FIELDS_MAX: usize = FIELD_WORDS_MAX as usize / NUMBER_WORDS_MAX;
 
 /// The value of a field, unformatted: whoever reads the record renders it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +61,18 @@ impl Value<'_> {
 pub struct Key {
     words: [u32; KEY_BYTES_MAX / 4],
     bytes: u32,
+    count: Count,
+}
+
+/// How many words a key has. A type of its own, so that a place behind them is known to be within a field's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+enum Count {
+    Zero = 0,
+    One = 1,
+    Two = 2,
+    Three = 3,
+    Four = 4,
 }
 
 impl Key {
@@ -63,18 +83,25 @@ impl Key {
             words[place / 4] |= (text[place] as u32) << (8 * (place % 4));
             place += 1;
         }
-        Key { words, bytes: place as u32 }
+        let count = match place {
+            0 => Count::Zero,
+            1..=4 => Count::One,
+            5..=8 => Count::Two,
+            9..=12 => Count::Three,
+            _ => Count::Four,
+        };
+        Key { words, bytes: place as u32, count }
     }
 
     #[inline(always)]
     fn put<W: Writer>(&self, writer: W) -> Option<W> {
         let [first, second, third, fourth] = self.words;
-        match self.bytes {
-            0 => Some(writer),
-            1..=4 => writer.put([first]),
-            5..=8 => writer.put([first, second]),
-            9..=12 => writer.put([first, second, third]),
-            _ => writer.put([first, second, third, fourth]),
+        match self.count {
+            Count::Zero => Some(writer),
+            Count::One => writer.put([first]),
+            Count::Two => writer.put([first, second]),
+            Count::Three => writer.put([first, second, third]),
+            Count::Four => writer.put([first, second, third, fourth]),
         }
     }
 }
@@ -108,27 +135,61 @@ impl<'a> Producer<'a> {
 
     /// Appends a record. Text beyond [`SCOPE_BYTES_MAX`] and [`MESSAGE_BYTES_MAX`] is cut; fields that do not
     /// fit [`FIELD_WORDS_MAX`] are left out.
+    #[inline(always)]
     pub fn write(
         &mut self,
         level: Level,
         ticks: u64,
         scope: &[u8],
         message: &[u8],
-        fields: &[(Key, Value<'_>)],
+        fields: &[(&Key, Value<'_>)],
     ) -> Written {
-        // Most records are plain and fit in a row behind what is there, which shows when they stand there.
-        let begins_a_word = message.as_ptr().addr().is_multiple_of(size_of::<u32>());
-        if begins_a_word && scope.is_empty() && message.len() <= MESSAGE_BYTES_MAX {
-            let lengths = (message.len() << 8) as u32;
-            let put = |to: Straight<'a>| put_plain(to.put(texts_head(lengths, ticks))?, message);
-            if let Some(readers) = self.write_in_a_row(level, put, fields, put_number) {
-                return Written::Kept(readers);
-            }
+        // Most records are plain. What else may come is kept by who calls, so that this one keeps nothing.
+        if scope.is_empty()
+            && begins_a_word(message)
+            && message.len() <= MESSAGE_BYTES_MAX
+            && fields.len() <= PLAIN_FIELDS_MAX
+            && let Some(kept) = self.write_plain((level as u32) << 16, ticks, message, fields)
+        {
+            return Written::Kept((kept.get() & !PLAIN) as u32);
         }
         self.write_any(level, ticks, scope, message, fields)
     }
 
-    /// As [`Producer::write`], of any record that fits in a row.
+    /// Writes a record without a scope, of a message that begins a word and of few fields, if these are numbers and all of
+    /// it fits in a row behind what is there; `level` is at its place of the first word. Yields whom to ring, and [`PLAIN`]; `None`: nothing was written.
+    #[inline(never)]
+    fn write_plain(
+        &mut self,
+        level: u32,
+        ticks: u64,
+        message: &[u8],
+        fields: &[(&Key, Value<'_>)],
+    ) -> Option<NonZero<u64>> {
+        let memory = self.memory;
+        let head = memory.counters.written.head.load(Ordering::Relaxed);
+        let readers = memory.counters.readers.load(Ordering::Relaxed);
+        let row = memory.row(head, memory.unread_by_any(head, readers));
+        let (whole, rest) = message.as_chunks::<4>();
+        let (beginning, behind) = row.split_at_checked(HEAD_WORDS as usize + whole.len())?;
+        let ([first, lengths, low, high], places) = beginning.split_first_chunk()?;
+        lengths.store((message.len() << 8) as u32, Ordering::Relaxed);
+        low.store(ticks as u32, Ordering::Relaxed);
+        high.store((ticks >> 32) as u32, Ordering::Relaxed);
+        put_words(places, <[u32]>::ref_from_bytes(whole.as_flattened()).ok()?);
+        let mut to = Straight(behind);
+        if !rest.is_empty() {
+            to = to.put_rest(rest)?;
+        }
+        for field in fields {
+            to = put_number(to, field)?;
+        }
+        let words = row.len().wrapping_sub(to.0.len()) as u32;
+        first.store(words | level, Ordering::Relaxed);
+        NonZero::new(PLAIN | u64::from(memory.publish(head, head.wrapping_add(words), readers)))
+    }
+
+    /// As [`Producer::write`], of any record. One that is plain was tried before, and does not fit in a row.
     #[inline(never)]
     fn write_any(
         &mut self,
@@ -136,11 +197,13 @@ impl<'a> Producer<'a> {
         ticks: u64,
         scope: &[u8],
         message: &[u8],
-        fields: &[(Key, Value<'_>)],
+        fields: &[(&Key, Value<'_>)],
     ) -> Written {
-        if scope.len() <= SCOPE_BYTES_MAX && message.len() <= MESSAGE_BYTES_MAX {
+        let has_text = fields.iter().any(|(_, value)| matches!(value, Value::Text(_)));
+        let is_plain = scope.is_empty() && begins_a_word(message) && !has_text;
+        if !is_plain && scope.len() <= SCOPE_BYTES_MAX && message.len() <= MESSAGE_BYTES_MAX {
             let put = |to: Straight<'a>| put_texts(to, ticks, scope, message);
-            if let Some(readers) = self.write_in_a_row(level, put, fields, put_field) {
+            if let Some(readers) = self.write_in_a_row(level, put, fields) {
                 return Written::Kept(readers);
             }
         }
@@ -151,12 +214,11 @@ impl<'a> Producer<'a> {
     /// they do not, or not all of it fits before the end of the ring, before what is unread, or into what fields may
     /// have.
     #[inline(always)]
-    fn write_in_a_row<'f, 'v>(
+    fn write_in_a_row(
         &mut self,
         level: Level,
         put_texts: impl FnOnce(Straight<'a>) -> Option<Straight<'a>>,
-        fields: &'f [(Key, Value<'v>)],
-        put_field: impl Fn(Straight<'a>, &'f (Key, Value<'v>)) -> Option<Straight<'a>>,
+        fields: &[(&Key, Value<'_>)],
     ) -> Option<u32> {
         let memory = self.memory;
         let head = memory.counters.written.head.load(Ordering::Relaxed);
@@ -173,7 +235,6 @@ impl<'a> Producer<'a> {
     }
 
     /// Cuts what is too long and counts what fits; then writes that, around the end of the ring if need be.
-    #[cold]
     #[inline(never)]
     fn write_carefully(
         &mut self,
@@ -181,7 +242,7 @@ impl<'a> Producer<'a> {
         ticks: u64,
         scope: &[u8],
         message: &[u8],
-        fields: &[(Key, Value<'_>)],
+        fields: &[(&Key, Value<'_>)],
     ) -> Written {
         let memory = &self.memory;
         let scope = &scope[..scope.len().min(SCOPE_BYTES_MAX)];
@@ -207,32 +268,32 @@ impl<'a> Producer<'a> {
     }
 }
 
-/// What stands before the texts of a record, behind its first word.
-#[inline(always)]
-fn texts_head(lengths: u32, ticks: u64) -> [u32; 3] {
-    let [low, high] = halves(ticks);
-    [lengths, low, high]
-}
-
 /// All that stands between a record's first word and its fields.
 fn put_texts<W: Writer>(writer: W, ticks: u64, scope: &[u8], message: &[u8]) -> Option<W> {
-    let writer = writer.put(texts_head((scope.len() | message.len() << 8) as u32, ticks))?;
+    let [low, high] = halves(ticks);
+    let writer = writer.put([(scope.len() | message.len() << 8) as u32, low, high])?;
     writer.put_text(scope)?.put_text(message)
 }
 
-/// A message that begins a word.
+/// Whether words can be read from there.
 #[inline(always)]
-fn put_plain<'a>(writer: Straight<'a>, message: &[u8]) -> Option<Straight<'a>> {
-    let (whole, rest) = message.as_chunks::<4>();
-    let words = <[u32]>::ref_from_bytes(whole.as_flattened()).ok()?;
-    let (groups, words) = words.as_chunks::<4>();
-    let writer = groups.iter().try_fold(writer, |to, group| to.put(group.map(u32::from_le)))?;
-    let writer = words.iter().try_fold(writer, |to, word| to.put([u32::from_le(*word)]))?;
-    writer.put_rest(rest)
+fn begins_a_word(message: &[u8]) -> bool {
+    message.as_ptr().addr().is_multiple_of(size_of::<u32>())
+}
+
+/// Writes words to as many places, four at a time: who writes one at a time is busy with counting.
+#[inline(always)]
+fn put_words(places: &[AtomicU32], words: &[u32]) {
+    let ((groups, words), (group_places, places)) = (words.as_chunks::<4>(), places.as_chunks::<4>());
+    let put = |(place, word): (&AtomicU32, &u32)| place.store(u32::from_le(*word), Ordering::Relaxed);
+    for (places, words) in group_places.iter().zip(groups) {
+        places.iter().zip(words).for_each(put);
+    }
+    places.iter().zip(words).for_each(put);
 }
 
 /// The fields that fit, and their words.
-fn fitting<'f, 'v>(fields: &'f [(Key, Value<'v>)]) -> (&'f [(Key, Value<'v>)], u32) {
+fn fitting<'f, 'v>(fields: &'f [(&'f Key, Value<'v>)]) -> (&'f [(&'f Key, Value<'v>)], u32) {
     let mut words = 0;
     for (place, (key, value)) in fields.iter().enumerate() {
         let value_words = match value {
@@ -248,19 +309,41 @@ fn fitting<'f, 'v>(fields: &'f [(Key, Value<'v>)]) -> (&'f [(Key, Value<'v>)], u
     (fields, words)
 }
 
-fn put_field<W: Writer>(writer: W, field: &(Key, Value<'_>)) -> Option<W> {
-    let (key, Value::Text(text)) = field else { return put_number(writer, field) };
-    let writer = writer.put([key.bytes | TEXT | (text.len() as u32) << 16])?;
-    key.put(writer)?.put_text(text)
+fn put_field<W: Writer>(writer: W, field: &(&Key, Value<'_>)) -> Option<W> {
+    let (key, value) = field;
+    let (kind, number) = match value {
+        Value::Unsigned(number) => (0, *number),
+        Value::Signed(number) => (SIGNED, *number as u64),
+        Value::Text(text) => {
+            let writer = writer.put([key.bytes | TEXT | (text.len() as u32) << 16])?;
+            return key.put(writer)?.put_text(text);
+        }
+    };
+    key.put(writer.put([key.bytes | kind])?)?.put(halves(number))
 }
 
 /// A field that is a number.
 #[inline(always)]
-fn put_number<W: Writer>(writer: W, (key, value): &(Key, Value<'_>)) -> Option<W> {
+fn put_number<'a>(writer: Straight<'a>, (key, value): &(&Key, Value<'_>)) -> Option<Straight<'a>> {
     let (kind, number) = match value {
         Value::Unsigned(number) => (0, *number),
         Value::Signed(number) => (SIGNED, *number as u64),
         Value::Text(_) => return None,
     };
-    key.put(writer.put([key.bytes | kind])?)?.put(halves(number))
+    let [low, high] = halves(number);
+    // Words of the key that it does not need come to stand where the value goes, before that does.
+    let words = writer.0.first_chunk::<NUMBER_WORDS_MAX>()?;
+    words[0].store(key.bytes | kind, Ordering::Relaxed);
+    words[1].store(key.words[0], Ordering::Relaxed);
+    words[2].store(key.words[1], Ordering::Relaxed);
+    let count = key.count as usize;
+    if count > 2 {
+        words[3].store(key.words[2], Ordering::Relaxed);
+        words[4].store(key.words[3], Ordering::Relaxed);
+    }
+    let behind = writer.0.get(count..)?;
+    let ([_, first, second], behind) = behind.split_first_chunk()?;
+    first.store(low, Ordering::Relaxed);
+    second.store(high, Ordering::Relaxed);
+    Some(Straight(behind))
 }

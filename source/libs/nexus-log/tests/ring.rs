@@ -91,13 +91,9 @@ fn scope_message_and_unformatted_fields_come_out_as_they_went_in() {
         ("who", Value::Text(b"\xffme")),
         ("of sixteen bytes", Value::Text(b"")),
     ];
-    Producer::new(parts.memory()).write(
-        Level::Error,
-        9,
-        b"scope",
-        b"message",
-        &fields.map(|(key, value)| (Key::new(key), value)),
-    );
+    let keys = fields.map(|(key, _)| Key::new(key));
+    let written: Vec<_> = keys.iter().zip(fields.map(|(_, value)| value)).collect();
+    Producer::new(parts.memory()).write(Level::Error, 9, b"scope", b"message", &written);
     let Some(Item::Record(record)) = console(&parts).read() else { panic!("a record was written") };
     assert_eq!(
         (record.scope(), record.message(), record.level),
@@ -125,7 +121,8 @@ fn fields_that_do_not_fit_are_left_out_and_the_record_is_kept() {
     let parts = ring(0);
     let long = [b'x'; 4 * FIELD_WORDS_MAX as usize];
     let fields = [("a", Value::Unsigned(1)), ("b", Value::Text(&long)), ("c", Value::Unsigned(2))];
-    let fields = fields.map(|(key, value)| (Key::new(key), value));
+    let keys = fields.map(|(key, _)| Key::new(key));
+    let fields: Vec<_> = keys.iter().zip(fields.map(|(_, value)| value)).collect();
     Producer::new(parts.memory()).write(Level::Info, 0, &long, b"m", &fields);
     let Some(Item::Record(record)) = console(&parts).read() else { panic!("a record was written") };
     assert_eq!(record.scope().len(), SCOPE_BYTES_MAX);
@@ -252,6 +249,41 @@ fn test_reject_an_impossible_tail() {
 }
 
 proptest! {
+    /// Also at its end, with keys of every length, and with more than fit.
+    #[test]
+    fn numbers_of_any_keys_come_back_at_any_place_of_the_ring(
+        start in any::<u32>(),
+        message in 0usize..40,
+        fields in prop::collection::vec(("[a-z]{0,16}", any::<u64>(), any::<bool>()), 0..24),
+    ) {
+        let parts = ring(start);
+        let keys: Vec<Key> = fields.iter().map(|(key, ..)| Key::new(key)).collect();
+        let value = |number, is_signed| match is_signed {
+            true => Value::Signed(number as i64),
+            false => Value::Unsigned(number),
+        };
+        let values = fields.iter().map(|&(_, number, is_signed)| value(number, is_signed));
+        let written: Vec<_> = keys.iter().zip(values).collect();
+        let words = [u32::from_le_bytes(*b"text"); 10];
+        let bytes = &zerocopy::IntoBytes::as_bytes(&words)[..message];
+        prop_assert!(matches!(
+            Producer::new(parts.memory()).write(Level::Info, 5, b"", bytes, &written),
+            Written::Kept(_)
+        ));
+        let Some(Item::Record(record)) = console(&parts).read() else { panic!("it was written") };
+        prop_assert_eq!(record.message(), bytes);
+        let (mut expected, mut used) = (Vec::new(), 0);
+        for (key, number, is_signed) in &fields {
+            used += 1 + key.len().div_ceil(4) + 2;
+            if used > FIELD_WORDS_MAX as usize {
+                break;
+            }
+            expected.push((key.as_bytes(), value(*number, *is_signed)));
+        }
+        prop_assert_eq!(record.fields().collect::<Vec<_>>(), expected);
+        prop_assert!(console(&parts).read().is_none());
+    }
+
     /// Wherever texts begin in memory, and wherever the record ends in the ring.
     #[test]
     fn texts_of_any_place_and_length_come_out_as_they_went_in(
@@ -263,7 +295,8 @@ proptest! {
     ) {
         let parts = ring(start);
         let part = |(skew, length): (usize, usize)| &bytes[skew..skew + length];
-        let fields = [(Key::new(&key), Value::Text(part(value))), (Key::new("n"), Value::Unsigned(number))];
+        let keys = [Key::new(&key), Key::new("n")];
+        let fields = [(&keys[0], Value::Text(part(value))), (&keys[1], Value::Unsigned(number))];
         let written =
             Producer::new(parts.memory()).write(Level::Info, number, part(scope), part(message), &fields);
         prop_assert!(matches!(written, Written::Kept(_)));

@@ -22,6 +22,7 @@ pub mod gale;
 pub mod gust;
 pub mod helper;
 pub mod init;
+pub mod keystore;
 pub mod log;
 pub mod meter;
 pub mod peer;
@@ -44,6 +45,7 @@ pub const SERVICES: &[&nexus_ipc::ServiceReference] = &[
     &gust::REFERENCE,
     &helper::REFERENCE,
     &init::REFERENCE,
+    &keystore::REFERENCE,
     &log::REFERENCE,
     &meter::REFERENCE,
     &peer::REFERENCE,

@@ -46,4 +46,6 @@ nexus_ipc::service! {
     deferred once forward(Number) -> Number = 10;
     /// Has the helper give its turn away so many times.
     immediate once work(Number) -> () = 11;
+    /// Asks for a signature of the device in its own name; yields 1 if it is denied, 0 if it is given.
+    immediate idempotent sign(()) -> Number = 12;
 }

@@ -3,7 +3,7 @@
 
 use nexus_abi::Handle;
 use nexus_ipc::{Bytes, Call, Caller, Message, MessageError, Pending, Status};
-use nexus_proto::{block, console, init, log, peer, policy, pong, rng, state};
+use nexus_proto::{block, console, init, keystore, log, peer, policy, pong, rng, state};
 use proptest::prelude::*;
 
 fn comes_back<M: Message + PartialEq + std::fmt::Debug>(message: M) {
@@ -37,9 +37,9 @@ fn entry() -> impl Strategy<Value = init::ServiceEntry> {
 
 fn log_entry() -> impl Strategy<Value = log::Entry> {
     let texts = ("\\PC{0,16}", "\\PC{0,64}", "\\PC{0,64}");
-    let times = (any::<u64>(), any::<u64>());
-    (any::<u64>(), times, any::<u8>(), any::<u64>(), any::<Option<u64>>(), texts).prop_map(
-        |(id, (boot, ticks), level, service_id, subject, (scope, message, fields))| log::Entry {
+    let places = (any::<u64>(), any::<u64>(), any::<u64>());
+    (places, any::<u8>(), any::<u64>(), any::<Option<u64>>(), texts).prop_map(
+        |((id, boot, ticks), level, service_id, subject, (scope, message, fields))| log::Entry {
             id,
             boot,
             ticks,
@@ -87,6 +87,33 @@ proptest! {
         let _ = state::Space::decode(&bytes);
         let _ = state::StateError::decode(&bytes);
         let _ = state::Changes::from_bytes(&bytes);
+    }
+
+    #[test]
+    fn the_keystores_messages_come_back_as_they_went(
+        key in any::<[u8; 32]>(),
+        message in prop::collection::vec(any::<u8>(), 0..=keystore::SIGNED_BYTES_MAX),
+        machine in "[!-~]{0,64}",
+        is_wrapped in any::<bool>(),
+    ) {
+        let store = keystore::NoIdentity::NoStore(state::NoStore::Blank);
+        comes_back(keystore::PublicKey { bytes: key });
+        comes_back(keystore::Signature { bytes: [key, key].as_flattened().try_into().unwrap() });
+        comes_back(keystore::Signed { key, signature: [key; 2], message });
+        for identity in [Ok(()), Err(store), Err(keystore::NoIdentity::Unavailable)] {
+            comes_back(keystore::Status { identity, machine: machine.clone(), is_wrapped });
+        }
+        comes_back(keystore::KeyError::NoIdentity(store));
+        comes_back(keystore::KeyError::PrivateExport);
+    }
+
+    #[test]
+    fn any_bytes_are_decoded_or_refused_as_the_keystores(bytes in prop::collection::vec(any::<u8>(), 0..1300)) {
+        let _ = keystore::PublicKey::decode(&bytes);
+        let _ = keystore::Signature::decode(&bytes);
+        let _ = keystore::Signed::decode(&bytes);
+        let _ = keystore::Status::decode(&bytes);
+        let _ = keystore::KeyError::decode(&bytes);
     }
 
     #[test]

@@ -23,9 +23,9 @@ pub fn write_line(level: Level, arguments: Arguments<'_>) {
 /// ```
 /// use nexus_rt::{Key, Level, Value, write_record};
 /// const BLOCK: Key = Key::new("block");
-/// write_record(Level::Warning, "disk", "a block was read again", &[(BLOCK, Value::Unsigned(7))]);
+/// write_record(Level::Warning, "disk", "a block was read again", &[(&BLOCK, Value::Unsigned(7))]);
 /// ```
-pub fn write_record(level: Level, scope: &str, message: &str, fields: &[(Key, Value<'_>)]) {
+pub fn write_record(level: Level, scope: &str, message: &str, fields: &[(&Key, Value<'_>)]) {
     target::write_record(level, scope, message, fields);
 }
 
@@ -68,7 +68,7 @@ pub(crate) mod target {
         write_record(level, "", text, &[]);
     }
 
-    pub fn write_record(level: Level, scope: &str, text: &str, fields: &[(Key, Value<'_>)]) {
+    pub fn write_record(level: Level, scope: &str, text: &str, fields: &[(&Key, Value<'_>)]) {
         match get() {
             Some(Target::Ring { producer, doorbells }) => {
                 // Whoever holds the lock may be the very thread that panics now: its line is lost then.
@@ -118,14 +118,15 @@ mod place {
 #[cfg(not(target_os = "none"))]
 mod place {
     use super::target::Target;
-    use nexus_abi::system::host::{is_installed, process_word, set_process_word};
+    use nexus_abi::system::host::{LOGGER_WORD, is_installed, process_words, set_process_word};
 
     pub fn set(target: Target) {
-        set_process_word(core::ptr::from_ref(Box::leak(Box::new(target))).expose_provenance());
+        let target = core::ptr::from_ref(Box::leak(Box::new(target)));
+        set_process_word(LOGGER_WORD, target.expose_provenance());
     }
 
     pub fn get() -> Option<&'static Target> {
-        let target = core::ptr::with_exposed_provenance::<Target>(process_word());
+        let target = core::ptr::with_exposed_provenance::<Target>(process_words()[LOGGER_WORD]);
         // SAFETY: the word is 0 or was set above in the same process, and what it names is never freed
         // while that process runs.
         unsafe { target.as_ref() }

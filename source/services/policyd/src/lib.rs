@@ -305,6 +305,24 @@ mod tests {
     use super::*;
     use nexus_ipc::Message;
 
+    #[test]
+    fn test_reject_each_overlay_in_a_word_of_its_own() {
+        let overlay = PushError::Overlay;
+        let words = [
+            (PushError::NotAdmin(Reason::NoLine), PolicyError::NotAdmin),
+            (PushError::NotKept, PolicyError::NotKept),
+            (overlay(OverlayError::NoKey), PolicyError::NoKey),
+            (overlay(OverlayError::Malformed), PolicyError::BadOverlay),
+            (overlay(OverlayError::BadSignature), PolicyError::BadSignature),
+            (overlay(OverlayError::Replayed), PolicyError::Replayed),
+            (overlay(OverlayError::Forbidden), PolicyError::Forbidden),
+            (overlay(OverlayError::Table(TableError::OverLimit)), PolicyError::BadTable),
+        ];
+        for (error, word) in words {
+            assert_eq!(refused(error), word);
+        }
+    }
+
     /// What is allowed without a record could never be durable.
     #[test]
     fn what_is_critical_is_an_action_that_is_recorded_each_time() {

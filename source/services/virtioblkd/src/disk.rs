@@ -178,6 +178,11 @@ impl<'a> Disk<'a> {
         self.due
     }
 
+    /// Never, but in an image with planted faults.
+    fn completes_flushes_at_once(&self) -> bool {
+        cfg!(feature = "mutants") && self.environment.has_argument("mutant=early-flush")
+    }
+
     fn open(&mut self, partition: Partition) -> Result<Handle, BlockError> {
         let badge = self.doors.open(partition)?;
         let session =
@@ -257,7 +262,7 @@ impl Server for Disk<'_> {
 
     fn flush(&mut self, caller: Caller, (): (), answer: Answer<(), BlockError>) {
         let work = self.doors.may_write(caller.badge).map(|()| Work::Flush);
-        if work.is_ok() && !self.properties().has_cache {
+        if work.is_ok() && (!self.properties().has_cache || self.completes_flushes_at_once()) {
             // Every write that was answered is durable already. Whoever asked may have given up meanwhile.
             let _ = answer.send(Ok(()));
             return;

@@ -202,7 +202,7 @@ impl<'a> Director<'a> {
                 Level::Info,
                 "soak",
                 "before the storm",
-                &[(LINE, nexus_rt::Value::Unsigned(number))],
+                &[(&LINE, nexus_rt::Value::Unsigned(number))],
             );
             if number % 16 == 0 {
                 self.environment.sleep(Duration::from_millis(4));

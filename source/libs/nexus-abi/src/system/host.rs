@@ -19,7 +19,7 @@ pub trait Backend {
 
 std::thread_local! {
     static BACKEND: RefCell<Option<Rc<dyn Backend>>> = const { RefCell::new(None) };
-    static PROCESS_WORD: Cell<usize> = const { Cell::new(0) };
+    static PROCESS_WORDS_NOW: Cell<ProcessWords> = const { Cell::new([0; PROCESS_WORDS]) };
 }
 
 /// Installs the backend of the current thread and yields the one before.
@@ -27,15 +27,30 @@ pub fn install(backend: Option<Rc<dyn Backend>>) -> Option<Rc<dyn Backend>> {
     BACKEND.with(|cell| cell.replace(backend))
 }
 
-/// One word that belongs to the simulated process which runs now, as a static does on the machine. The
-/// simulator keeps one a process and swaps them; 0 where nothing was set.
-pub fn process_word() -> usize {
-    PROCESS_WORD.get()
+/// Words that belong to one simulated process, as statics do on the machine; 0 where nothing was set.
+pub type ProcessWords = [usize; PROCESS_WORDS];
+/// How many there are.
+pub const PROCESS_WORDS: usize = 2;
+/// The number of the word that says where a process's log lines go.
+pub const LOGGER_WORD: usize = 0;
+/// The number of the word that says where the memory of a driver's device is.
+pub const DEVICE_WORD: usize = 1;
+
+/// The words of the process which runs now. The simulator keeps them for each process and swaps them.
+pub fn process_words() -> ProcessWords {
+    PROCESS_WORDS_NOW.get()
 }
 
-/// Sets the word of [`process_word`].
-pub fn set_process_word(word: usize) {
-    PROCESS_WORD.set(word);
+/// Sets all of them.
+pub fn set_process_words(words: ProcessWords) {
+    PROCESS_WORDS_NOW.set(words);
+}
+
+/// Sets the one of this number, which is below [`PROCESS_WORDS`].
+pub fn set_process_word(number: usize, word: usize) {
+    let mut words = process_words();
+    words[number] = word;
+    set_process_words(words);
 }
 
 /// Whether calls of the current thread reach a backend.
