@@ -264,11 +264,12 @@ impl<A: Arch> Kernel<A> {
         thread.known_on.fetch_or(bit, Relaxed);
     }
 
-    /// The other harts than the one that is alone in the kernel that may use translations of a process's space. Of
-    /// one that has ended there are none: no hart loads it again, and the number's next user is new to each.
+    /// The other harts than the one that is alone in the kernel that may use translations of a process's space. Once the
+    /// last thread of one that has ended is gone there are none: no hart loads it again, and the number's next user is new
+    /// to each. Before that a hart may still run one of its threads, which it is called off.
     pub(crate) fn others_that_know(&self, process: &ProcessShared) -> u32 {
         let others = ((1u32 << self.online()) - 1) & !(1 << self.alone.load(Relaxed));
-        if process.has_ended() { 0 } else { process.harts.load(Relaxed) & others }
+        if process.is_without_threads() { 0 } else { process.harts.load(Relaxed) & others }
     }
 
     /// Has every hart that may use them forget all translations of a process's space.

@@ -123,7 +123,10 @@ impl<A: Arch> Kernel<A> {
         process: Id<Process>,
     ) -> Option<Teardown> {
         let any = self.lock(held, process)?.0.account.any::<Thread>(&self.memory);
-        let Some(thread) = any else { return Some(Teardown::Capabilities { next: 0 }) };
+        let Some(thread) = any else {
+            self.memory.shared(process)?.lose_its_threads();
+            return Some(Teardown::Capabilities { next: 0 });
+        };
         if self.call_off(hart, process) {
             // It goes on once those harts have come in. Nothing else would tell: on the fast path such a thread may have
             // given way to one of another process before.

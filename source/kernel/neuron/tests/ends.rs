@@ -296,3 +296,22 @@ fn what_comes_after_a_servers_end_waits_for_its_successor() {
     arrivals.sort_unstable();
     assert_eq!(arrivals, [0, 7], "the call and the post");
 }
+
+/// Between the end of a process and the end of its threads another hart may still run one: what is unmapped then was in
+/// use there, and pages went to others while it could still write to them.
+#[test]
+fn a_hart_that_runs_a_thread_of_the_ended_forgets_what_is_unmapped() {
+    let mut machine = Machine::with_harts(neuron::testing::FRAMES, 2);
+    let [me, client] = [(); 2].map(|()| machine.process());
+    let vmo = made(&mut machine, me, SystemCall::VmoCreate, &[0, PAGE]);
+    let given = machine.give_process(me, client.process);
+    let base = 0x4000_0000;
+    made(&mut machine, me, SystemCall::VmoMap, &[given, vmo, base, 0, PAGE, Rights::READ.bits().into()]);
+    machine.bytes(client, base, 1);
+    let shared = machine.kernel.memory.shared(client.process).expect("alive");
+    shared.harts.fetch_or(2, Relaxed);
+    machine.kill(client.process);
+    machine.kernel.arch.flushed.lock().unwrap().clear();
+    made(&mut machine, me, SystemCall::CapRevoke, &[vmo]);
+    assert_eq!(machine.kernel.arch.flushed.lock().unwrap().first(), Some(&2), "the other hart is told");
+}

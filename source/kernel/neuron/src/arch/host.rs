@@ -25,6 +25,8 @@ pub struct Host {
     pub reset: Mutex<Option<bool>>,
     /// Harts that were interrupted by others.
     pub interrupted: Mutex<BTreeSet<usize>>,
+    /// Harts that were told to forget translations of a space, one bit each, in the order in which they were.
+    pub flushed: Mutex<std::vec::Vec<u32>>,
     /// Whether every long copy finds an interrupt pending.
     pub always_interrupted: AtomicBool,
 }
@@ -91,7 +93,11 @@ impl Arch for Host {
     fn flush_page(&self, _: u16, _: u64) {}
     fn flush_space(&self, _: u16) {}
     fn flush_instructions(&self) {}
-    fn flush_space_of(&self, _: u32, _: u16) {}
+    fn flush_space_of(&self, harts: u32, _: u16) {
+        if harts != 0 {
+            self.flushed.lock().unwrap().push(harts);
+        }
+    }
     fn flush_instructions_of(&self, _: u32) {}
 
     fn interrupt(&self, hart: usize) {

@@ -134,7 +134,7 @@ pub struct ProcessShared {
     pub process_id: AtomicU64,
     /// Its place in the call order.
     pub rank: AtomicU32,
-    /// 1 once it has ended.
+    /// 1 once it has ended, [`WITHOUT_THREADS`] once none of its threads is left.
     pub ended: AtomicU32,
     /// [`BUDGET_NONE`], [`BUDGET_LEFT`] or [`BUDGET_USED_UP`].
     pub budget: AtomicU32,
@@ -156,10 +156,23 @@ pub struct ProcessShared {
     pub table_first: AtomicU32,
 }
 
+/// What `ended` says of a process none of whose threads is left.
+const WITHOUT_THREADS: u32 = 2;
+
 impl ProcessShared {
     /// Whether it has ended.
     pub fn has_ended(&self) -> bool {
         self.ended.load(Relaxed) != 0
+    }
+
+    /// None of its threads is left, on any hart.
+    pub fn lose_its_threads(&self) {
+        self.ended.store(WITHOUT_THREADS, Relaxed);
+    }
+
+    /// Whether it has ended and none of its threads is left: until then a hart may run one.
+    pub fn is_without_threads(&self) -> bool {
+        self.ended.load(Relaxed) == WITHOUT_THREADS
     }
 
     /// From here on no handle of its names anything.

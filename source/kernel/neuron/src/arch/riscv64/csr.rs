@@ -3,6 +3,10 @@
 
 use core::arch::asm;
 
+/// `sstatus.VS`: the state of the vector registers.
+pub const VECTOR_MASK: u64 = 3 << 9;
+/// `sstatus.XS`: the state of other extensions; it cannot be changed where there are none.
+pub const EXTENSION_MASK: u64 = 3 << 15;
 /// `sstatus.FS`: both bits.
 pub const FLOAT_MASK: u64 = 3 << 13;
 /// `sstatus.FS`: the registers are as they were loaded.

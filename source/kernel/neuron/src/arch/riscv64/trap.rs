@@ -111,13 +111,14 @@ global_asm!(
     ld t0, 24(tp)
     csrw sscratch, tp
     mv tp, t0
-    .irp number, 1,5,6,7,12,13,14,15,16,17,28,29,30,31
-    li x\number, 0
+    .irp cleared, 1,5,6,7,12,13,14,15,16,17,28,29,30,31
+    li x\cleared, 0
     .endr
     sret
     .endm
 
     .section .text
+    .option arch, +a
     .balign 4
     .globl __trap
     .globl __enter_message
@@ -210,6 +211,7 @@ __enter_message:
     sd a0, 8(tp)
     ld t0, 0(a0)
     csrw sepc, t0
+    sc.d t1, t0, (a0) # Whatever another thread reserved is reserved no more. It stores what is there, if it does.
     ld sp, 16(a0)
     ld gp, 24(a0)
     .irp number, 8,9,18,19,20,21,22,23,24,25,26,27
@@ -254,6 +256,7 @@ __enter_user:
     ld t0, 8(tp)
     ld t1, 0(t0)
     csrw sepc, t1
+    sc.d t2, t1, (t0) # As above.
     csrw sscratch, tp
     ld x1, 8(t0)
     ld x2, 16(t0)
@@ -305,7 +308,8 @@ pub fn install() {
     }
     write!("stvec", (__trap as *const ()).addr() as u64);
     write!("sscratch", 0);
-    clear!("sstatus", csr::FROM_SUPERVISOR | csr::FLOAT_MASK);
+    // What the kernel does not put away for a thread, no thread has.
+    clear!("sstatus", csr::FROM_SUPERVISOR | csr::FLOAT_MASK | csr::VECTOR_MASK | csr::EXTENSION_MASK);
     set!("sstatus", csr::INTERRUPTS_AFTER);
     // User code reads the clock (bit 1); nothing else.
     write!("scounteren", 1 << 1);
