@@ -42,8 +42,13 @@ const SESSION_BITS: u32 = 32;
 
 type ToAnswer = Answer<Done, StateError>;
 
+/// Bytes that the heap has from the beginning.
+const HEAP_BYTES: usize = 128 * 1024;
+
 /// The program; its value is the exit code.
 pub fn run(environment: &Environment) -> u64 {
+    // The heap takes now what it needs at most times: a program that is busier later need not find it missing.
+    drop(core::hint::black_box(Vec::<u8>::with_capacity(HEAP_BYTES)));
     let Err(reason) = serve(environment);
     error!("statefsd: {reason}");
     1
