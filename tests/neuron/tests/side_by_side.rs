@@ -7,7 +7,7 @@ fn harts_beside_each_other_leave_the_kernel_whole() {
     for (seed, harts) in [(1, 2), (2, 3), (3, 4)] {
         let made = run_side_by_side(seed, harts, 40_000);
         println!("{harts} harts: {made:?}");
-        assert!(made.calls > 20_000 * harts as u64 / 2, "{made:?}");
-        assert!(made.answered > 1_000 && made.fast > 100, "{made:?}");
+        assert!(made.calls > 4_000 * harts as u64, "{made:?}");
+        assert!(made.answered > 500 && made.fast > 20, "{made:?}");
     }
 }

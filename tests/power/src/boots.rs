@@ -195,6 +195,7 @@ impl Boots {
             let Some(place) = key.strip_prefix(SEGMENT_PREFIX) else { continue };
             segment::decode(place.parse()?, bytes).map_err(|refusal| anyhow!("{key}: {refusal}"))?;
         }
+        found.retain(|key, _| !key.starts_with(SEGMENT_PREFIX));
         let identity = found.remove(RECORD_KEY);
         ensure!(self.identity.is_none() || self.identity == identity, "the identity is gone, or another");
         self.identity = identity;

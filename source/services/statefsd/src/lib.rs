@@ -43,7 +43,7 @@ const SESSION_BITS: u32 = 32;
 type ToAnswer = Answer<Done, StateError>;
 
 /// Bytes that the heap has from the beginning.
-const HEAP_BYTES: usize = 128 * 1024;
+const HEAP_BYTES: usize = 1024 * 1024;
 
 /// The program; its value is the exit code.
 pub fn run(environment: &Environment) -> u64 {
