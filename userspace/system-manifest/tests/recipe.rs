@@ -92,8 +92,8 @@ fn the_shipped_recipe_names_everyone_of_this_stage() {
     assert_eq!((rng.compatible.as_str(), rng.virtio, rng.dma_pages), ("virtio,mmio", Some(4), 3));
     assert!(rng.optional && !clock.optional && clock.virtio.is_none());
     let quotas: u64 = manifest.services.iter().map(|service| u64::from(service.limits.memory_pages)).sum();
-    // The pages of the clock, the two sources of entropy and the disk, and the boards of policy and journal.
-    assert_eq!(manifest.memory_pages(|_| true), quotas + 16 + 2 * 3 + 63 + 3 + 1);
+    // The pages of the clock, two that drive entropy and two that drive a disk, and the boards of policy and journal.
+    assert_eq!(manifest.memory_pages(|_| true), quotas + 16 + 2 * 3 + 2 * 63 + 3 + 1);
     assert_eq!(manifest.service("selftest-client").unwrap().condition.as_deref(), Some("selftest"));
     assert_eq!(manifest.service("faulty").unwrap().start, StartPolicy::OnDemand);
     assert_eq!(manifest.service("faulty").unwrap().restart, Restart::Never);
