@@ -39,7 +39,7 @@ const BOOTS: [Boot; 5] = [
         counts_instructions: true,
     },
     Boot {
-        append: "soak signatures=100 puts=1000 console.origin=1",
+        append: "soak signatures=40 puts=1000 console.origin=1",
         end: "soak: puts are measured",
         disks: 1,
         counts_instructions: true,
