@@ -15,6 +15,7 @@ const MANY: usize = 50;
 /// At the most so many are ended by one step.
 const A_STEP: usize = 8;
 const CALL: u64 = Rights::CALL.bits() as u64;
+const READ: u64 = Rights::READ.bits() as u64;
 
 /// A machine on which every look finds an interrupt, a supervisor of rank 10 and a client of rank 20 with large tables.
 fn stage() -> (Machine, Actor, Actor) {
@@ -89,21 +90,32 @@ fn ends_few_a_step(threads: &[Actor]) -> impl FnMut(&mut Machine) + use<'_> {
     }
 }
 
-#[test]
-fn calls_through_a_revoked_capability_fail_a_few_a_step() {
+/// Many calls wait at an endpoint, and its owner makes a call that ends them: a few a step, with this error; one that comes
+/// meanwhile is refused with another.
+fn ends_all_that_wait(call: SystemCall, late: Error, ended: Error) {
     let (mut machine, me, client) = stage();
     let endpoint = endpoint_of(&mut machine, me);
     let target = machine.hand(me, endpoint, client, Rights::CALL);
     let threads = waiting_calls(&mut machine, client.process, target, MANY);
     let mut few = ends_few_a_step(&threads);
-    let outcome = by_steps(&mut machine, me, SystemCall::CapRevoke, &[endpoint], |machine| {
+    let outcome = by_steps(&mut machine, me, call, &[endpoint], |machine| {
         few(machine);
-        let late = machine.message(client, SystemCall::Call, &to(target));
-        assert_eq!(late, Step::Done(Err(Error::StaleHandle)), "a call that comes meanwhile");
+        let meanwhile = machine.message(client, SystemCall::Call, &to(target));
+        assert_eq!(meanwhile, Step::Done(Err(late)), "a call that comes meanwhile");
     });
     assert_eq!(outcome, Ok(0));
-    assert_eq!(outcomes(&mut machine, &threads), [Err(Error::Revoked); MANY]);
+    assert_eq!(outcomes(&mut machine, &threads), [Err(ended); MANY]);
     machine.audit();
+}
+
+#[test]
+fn calls_through_a_revoked_capability_fail_a_few_a_step() {
+    ends_all_that_wait(SystemCall::CapRevoke, Error::StaleHandle, Error::Revoked);
+}
+
+#[test]
+fn a_sealed_endpoint_is_emptied_a_few_a_step() {
+    ends_all_that_wait(SystemCall::EndpointSeal, Error::Sealed, Error::Sealed);
 }
 
 #[test]
@@ -132,23 +144,6 @@ fn to_receive(machine: &mut Machine, actor: Actor, target: u64) -> Registers {
     Registers { buffers: SCRATCH, ..to(target) }
 }
 
-#[test]
-fn a_sealed_endpoint_is_emptied_a_few_a_step() {
-    let (mut machine, me, client) = stage();
-    let endpoint = endpoint_of(&mut machine, me);
-    let target = machine.hand(me, endpoint, client, Rights::CALL);
-    let threads = waiting_calls(&mut machine, client.process, target, MANY);
-    let mut few = ends_few_a_step(&threads);
-    let outcome = by_steps(&mut machine, me, SystemCall::EndpointSeal, &[endpoint], |machine| {
-        few(machine);
-        let late = machine.message(client, SystemCall::Call, &to(target));
-        assert_eq!(late, Step::Done(Err(Error::Sealed)), "a call that comes meanwhile");
-    });
-    assert_eq!(outcome, Ok(0));
-    assert_eq!(outcomes(&mut machine, &threads), [Err(Error::Sealed); MANY]);
-    machine.audit();
-}
-
 /// With the last capability to an endpoint go the calls that wait there (through capabilities that were closed since)
 /// and the ends of badges that nobody received.
 #[test]
@@ -170,36 +165,38 @@ fn the_last_capability_to_an_endpoint_goes_in_steps() {
     machine.audit();
 }
 
-/// A capability from which much derives is handed over at once; what derives from it follows.
-#[test]
-fn a_capability_of_many_copies_moves_with_them() {
-    let (mut machine, me, client) = stage();
-    let endpoint = endpoint_of(&mut machine, client);
-    let served = machine.hand(client, endpoint, me, Rights::RECEIVE);
-    let vmo = made(&mut machine, client, SystemCall::VmoCreate, &[0, PAGE]);
-    let read = Rights::READ.bits().into();
-    let copies: Vec<u64> =
-        (0..MANY).map(|_| made(&mut machine, client, SystemCall::CapDup, &[vmo, read])).collect();
-    let used = |machine: &mut Machine, actor: Actor| {
-        machine.with(actor.process, |process| process.table.used).expect("alive")
-    };
-    let before = used(&mut machine, client);
-    let receive = to_receive(&mut machine, me, served);
-    assert_eq!(machine.message(me, SystemCall::Receive, &receive), Step::Waits);
+/// The client makes so many copies of a capability, and hands that over to whoever serves it; yields the copies, what it
+/// handed over, and the handle that came.
+fn hand_over(machine: &mut Machine, client: Actor, server: Actor, count: usize) -> (Vec<u64>, u64, u64) {
+    let endpoint = endpoint_of(machine, client);
+    let served = machine.hand(client, endpoint, server, Rights::RECEIVE);
+    let vmo = made(machine, client, SystemCall::VmoCreate, &[0, PAGE]);
+    let copies = (0..count).map(|_| made(machine, client, SystemCall::CapDup, &[vmo, READ])).collect();
+    let receive = to_receive(machine, server, served);
+    assert_eq!(machine.message(server, SystemCall::Receive, &receive), Step::Waits);
     let mut buffers = Buffers::default();
     buffers.send_capabilities[0] = CapabilityTransfer::moved(Handle(vmo), Rights::READ);
     machine.put(client, SCRATCH, &buffers);
     let call = Registers { header: Header::new(0, 0, 1), buffers: SCRATCH, ..to(endpoint) };
     assert_eq!(machine.message(client, SystemCall::Call, &call), Step::Waits);
-    let moved = machine.get::<Buffers>(me, SCRATCH).received_capabilities[0].0;
+    (copies, vmo, machine.get::<Buffers>(server, SCRATCH).received_capabilities[0].0)
+}
+
+/// A capability from which much derives is handed over at once; what derives from it follows.
+#[test]
+fn a_capability_of_many_copies_moves_with_them() {
+    let (mut machine, me, client) = stage();
+    let before = machine.with(client.process, |process| process.table.used).expect("alive");
+    let (copies, vmo, moved) = hand_over(&mut machine, client, me, MANY);
     let other = machine.thread(client.process);
-    assert_eq!(machine.call(other, SystemCall::CapDup, &[vmo, read]), Err(Error::StaleHandle), "it is gone");
-    assert_eq!(machine.call(other, SystemCall::CapDup, &[copies[0], read]).map(|_| ()), Ok(()));
+    assert_eq!(machine.call(other, SystemCall::CapDup, &[vmo, READ]), Err(Error::StaleHandle), "it is gone");
+    assert_eq!(machine.call(other, SystemCall::CapDup, &[copies[0], READ]).map(drop), Ok(()));
     machine.audit();
-    assert_eq!(used(&mut machine, client), before, "the entry came back, and one more copy was made");
+    let used = machine.with(client.process, |process| process.table.used).expect("alive");
+    assert_eq!(used as usize, before as usize + 1 + MANY + 1, "the endpoint, the copies, and one of a copy");
     made(&mut machine, me, SystemCall::CapRevoke, &[moved]);
     for copy in copies {
-        assert_eq!(machine.call(other, SystemCall::CapDup, &[copy, read]), Err(Error::StaleHandle));
+        assert_eq!(machine.call(other, SystemCall::CapDup, &[copy, READ]), Err(Error::StaleHandle));
     }
     machine.audit();
 }
@@ -209,21 +206,7 @@ fn a_capability_of_many_copies_moves_with_them() {
 fn copies_that_have_not_followed_end_with_whoever_ends() {
     for end in 0..3 {
         let (mut machine, me, client) = stage();
-        let endpoint = endpoint_of(&mut machine, client);
-        let served = machine.hand(client, endpoint, me, Rights::RECEIVE);
-        let vmo = made(&mut machine, client, SystemCall::VmoCreate, &[0, PAGE]);
-        let read = Rights::READ.bits().into();
-        for _ in 0..4 * MANY {
-            made(&mut machine, client, SystemCall::CapDup, &[vmo, read]);
-        }
-        let receive = to_receive(&mut machine, me, served);
-        assert_eq!(machine.message(me, SystemCall::Receive, &receive), Step::Waits);
-        let mut buffers = Buffers::default();
-        buffers.send_capabilities[0] = CapabilityTransfer::moved(Handle(vmo), Rights::READ);
-        machine.put(client, SCRATCH, &buffers);
-        let call = Registers { header: Header::new(0, 0, 1), buffers: SCRATCH, ..to(endpoint) };
-        assert_eq!(machine.message(client, SystemCall::Call, &call), Step::Waits);
-        let moved = machine.get::<Buffers>(me, SCRATCH).received_capabilities[0].0;
+        let (.., moved) = hand_over(&mut machine, client, me, 4 * MANY);
         match end {
             0 => machine.kill(client.process),
             1 => machine.kill(me.process),
