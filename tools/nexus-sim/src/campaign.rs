@@ -92,9 +92,15 @@ impl Stage {
         Run::boot(&self.built, Setup { arguments, seed, mutant, trace, is_bare, ..Setup::default() })
     }
 
-    /// Seeds from `first` on, each in every scenario, until as many were run or the time is over; each
+    /// Seeds from `first` on, each in these scenarios, until as many were run or the time is over; each
     /// eighth is run twice, and must go the same way.
-    pub fn campaign(&self, first: u64, seeds: u64, time: Option<Duration>) -> Report {
+    pub fn campaign(
+        &self,
+        scenarios: &[&Scenario],
+        first: u64,
+        seeds: u64,
+        time: Option<Duration>,
+    ) -> Report {
         let began = Instant::now();
         let next = AtomicU64::new(first);
         let runs = AtomicU64::new(0);
@@ -110,7 +116,7 @@ impl Stage {
                         if seed >= first.saturating_add(seeds) || over || enough.load(Relaxed) {
                             return;
                         }
-                        for scenario in SCENARIOS {
+                        for &scenario in scenarios {
                             runs.fetch_add(1, Relaxed);
                             let Err(finding) = self.once_or_twice(scenario, seed) else { continue };
                             let finding = format!("{finding:#}");

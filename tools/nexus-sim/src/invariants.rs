@@ -20,8 +20,8 @@ use system_manifest::{Manifest, Service};
 /// A system at rest, in figures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rest {
-    /// Capabilities and threads of each process, by service.
-    pub processes: BTreeMap<String, (u32, u32)>,
+    /// What each process holds, by service.
+    pub processes: BTreeMap<String, Holdings>,
     /// Pages that are in use and of no process.
     pub unaccounted_pages: u64,
     /// Threads in all.
@@ -30,17 +30,23 @@ pub struct Rest {
     pub all_processes: u64,
 }
 
+/// What a process holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holdings {
+    /// How many capabilities of each kind, with the same rights.
+    pub capabilities: BTreeMap<(String, u32), u32>,
+    /// How many threads.
+    pub threads: u32,
+}
+
 impl Rest {
     /// What differs from how it was, in words.
     pub fn compare(&self, before: &Rest) -> Result<()> {
         let missing = before.processes.keys().find(|name| !self.processes.contains_key(*name));
         ensure!(missing.is_none(), "{} is not up again", missing.map_or("", String::as_str));
-        for (name, (capabilities, threads)) in &self.processes {
+        for (name, now) in &self.processes {
             let was = before.processes.get(name);
-            ensure!(
-                was == Some(&(*capabilities, *threads)),
-                "{name} holds {capabilities} capabilities and {threads} threads, before it was {was:?}"
-            );
+            ensure!(was == Some(now), "{name} holds {now:?}, before it was {was:?}");
         }
         let (now, was) = (self.unaccounted_pages, before.unaccounted_pages);
         ensure!(now == was, "{now} pages are in use that no process accounts for, before it was {was}");
@@ -78,12 +84,13 @@ pub fn look(system: &mut System, manifest: &Manifest) -> Result<Rest> {
             "process {} is of a service that the manifest does not name",
             status.process_id
         );
-        if let Some(service) = service {
-            for capability in system.kernel().capabilities(id) {
-                given(service, &capability)?;
-            }
+        let mut holdings = Holdings { capabilities: BTreeMap::new(), threads: status.threads };
+        for capability in system.kernel().capabilities(id) {
+            service.map_or(Ok(()), |service| given(service, &capability))?;
+            let kind = u8::try_from(capability.kind).ok().and_then(Kind::from_number);
+            *holdings.capabilities.entry((format!("{kind:?}"), capability.rights)).or_default() += 1;
         }
-        let twice = processes.insert(name.to_string(), (status.capabilities, status.threads));
+        let twice = processes.insert(name.to_string(), holdings);
         ensure!(twice.is_none(), "two processes are {name}");
     }
     let totals = system.kernel().totals();

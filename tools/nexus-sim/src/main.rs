@@ -77,12 +77,13 @@ fn run() -> Result<()> {
     match arguments.command {
         Command::Test(test) if test.mutants => mutants(&stage),
         Command::Test(test) if test.seed.is_some() || test.trace.is_some() => one(&stage, &test),
-        Command::Test(test) => campaign(&stage, 0, test.seeds, None),
+        Command::Test(test) => campaign(&stage, &chosen(&test)?, 0, test.seeds, None),
         Command::Shell { append } => shell::run(&stage, &append),
         Command::Soak { minutes, seed } => {
             let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
             let first = seed.unwrap_or(clock.as_secs() << 16);
-            campaign(&stage, first, u64::MAX, Some(Duration::from_secs(60 * minutes)))
+            let time = Some(Duration::from_secs(60 * minutes));
+            campaign(&stage, &every(), first, u64::MAX, time)
         }
     }
 }
@@ -92,9 +93,15 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 /// Seeds within which every planted bug is found.
 const MUTANT_SEEDS_MAX: u64 = 100;
 
-fn campaign(stage: &Stage, first: u64, seeds: u64, time: Option<Duration>) -> Result<()> {
+fn campaign(
+    stage: &Stage,
+    scenarios: &[&Scenario],
+    first: u64,
+    seeds: u64,
+    time: Option<Duration>,
+) -> Result<()> {
     let began = Instant::now();
-    let Report { runs, failures } = stage.campaign(first, seeds, time);
+    let Report { runs, failures } = stage.campaign(scenarios, first, seeds, time);
     for failure in &failures {
         println!("FAILED {} with seed {:#x}: {}", failure.scenario, failure.seed, failure.finding);
         println!("replay: {}", failure.replay());
@@ -102,7 +109,7 @@ fn campaign(stage: &Stage, first: u64, seeds: u64, time: Option<Duration>) -> Re
     let seconds = began.elapsed().as_secs_f32();
     println!(
         "simulation: {runs} runs of {} scenarios in {seconds:.1} s, {} failed",
-        SCENARIOS.len(),
+        scenarios.len(),
         failures.len()
     );
     if failures.is_empty() { Ok(()) } else { bail!("the simulation found something") }
@@ -132,10 +139,14 @@ fn one(stage: &Stage, test: &TestArguments) -> Result<()> {
     if failed { bail!("the simulation found something") } else { Ok(()) }
 }
 
+fn every() -> Vec<&'static Scenario> {
+    SCENARIOS.iter().collect()
+}
+
 fn chosen(test: &TestArguments) -> Result<Vec<&'static Scenario>> {
     let Some(name) = &test.scenario else {
         let only = if test.trace.is_some() { 1 } else { SCENARIOS.len() };
-        return Ok(SCENARIOS.iter().take(only).collect());
+        return Ok(every().into_iter().take(only).collect());
     };
     let found = SCENARIOS.iter().find(|scenario| scenario.name == name);
     let names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();

@@ -170,12 +170,17 @@ impl<'a> Run<'a> {
         invariants::nobody_waits_too_long(&mut self.system)
     }
 
-    /// A typed `ping` is answered.
+    /// A typed `ping` is answered, and what is typed to be stored is stored.
     pub fn answers(&mut self) -> Result<()> {
         self.settle()?;
-        self.types("ping");
-        self.until_shown("pong answered")?;
-        self.settle()
+        for (command, answer) in
+            [("ping", "pong answered"), ("state put /state/user/well yes", "stored, version")]
+        {
+            self.types(command);
+            self.until_shown(answer)?;
+            self.settle()?;
+        }
+        Ok(())
     }
 
     /// The system at rest, when it answered.

@@ -74,10 +74,11 @@ impl OomHandler for Growing {
         let vmo = system::vmo_create(Handle::NONE, bytes).map_err(drop)?;
         let protection = Rights::READ.union(Rights::WRITE);
         // SAFETY: the range is the heap's alone and nothing of it was mapped before.
-        if unsafe { system::vmo_map(Handle::NONE, vmo, at, 0, bytes, protection) }.is_err() {
-            let _ = system::cap_close(vmo);
-            return Err(());
-        }
+        let mapped = unsafe { system::vmo_map(Handle::NONE, vmo, at, 0, bytes, protection) };
+        // What is mapped stays without its capability: nobody is to resize or hand over the heap, and a program holds as
+        // many capabilities however much memory it has needed so far.
+        let _ = system::cap_close(vmo);
+        mapped.map_err(drop)?;
         talc.oom_handler.next = next;
         let grown = Span::from_base_size(at as *mut u8, bytes);
         let old = talc.oom_handler.span;
