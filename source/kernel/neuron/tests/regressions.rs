@@ -633,7 +633,7 @@ fn answered_by(
 fn an_answer_of_a_server_that_waits_with_a_deadline_goes_the_fast_way() {
     let (mut machine, server, client, receive, target) = with_a_server_that_waits();
     let (early, late) = (machine.now() + 1_000, machine.now() + 2_000);
-    let mut answered_by =
+    let answered_by =
         |machine: &mut Machine, deadline| answered_by(machine, (server, client), &receive, target, deadline);
     assert_eq!(answered_by(&mut machine, early), (Step::Waits, 0), "the timer is told");
     assert_eq!(answered_by(&mut machine, late), (Step::Waits, 1), "it comes up early enough");
