@@ -80,7 +80,7 @@ impl<A: Arch> Kernel<A> {
             let process = structure.ended.first(&self.memory);
             let endpoint = structure.ending.first(&self.memory);
             if let Some(endpoint) = endpoint {
-                self.end_endpoint(hart, &mut structure, &mut held, endpoint);
+                self.ending_step(hart, &mut structure, &mut held, endpoint);
             }
             let vmo = structure.unreachable.first(&self.memory);
             if let Some(vmo) = vmo {

@@ -234,6 +234,22 @@ fn a_revocation_outlives_its_caller() {
     machine.audit();
 }
 
+/// So is a sealing (found by the fuzzer on the host: seed 9, call 2,660,000).
+#[test]
+fn a_sealing_outlives_its_caller() {
+    let (mut machine, me, client) = stage();
+    let endpoint = endpoint_of(&mut machine, me);
+    let target = machine.hand(me, endpoint, client, Rights::CALL);
+    let threads = waiting_calls(&mut machine, client.process, target, MANY);
+    let manager = machine.process_of_rank(15);
+    let managed = machine.hand(me, endpoint, manager, Rights::MANAGE);
+    assert_eq!(machine.start_once(manager, SystemCall::EndpointSeal, &[managed]), None, "more than a step");
+    machine.kill(manager.process);
+    machine.settle();
+    assert_eq!(outcomes(&mut machine, &threads), [Err(Error::Sealed); MANY]);
+    machine.audit();
+}
+
 #[test]
 fn a_process_that_may_receive_twice_ends_one_generation() {
     let (mut machine, me, client) = stage();

@@ -19,6 +19,8 @@ use nexus_abi::message::Header;
 const SEALED: u32 = 1;
 /// It takes more than what fits into registers.
 const LONG: u32 = 2;
+/// It was sealed, and who waits there has still to be told so.
+const SEALING: u32 = 4;
 
 /// What an endpoint is made of.
 pub struct Endpoint {
@@ -42,7 +44,7 @@ pub struct Endpoint {
     pub generation: u32,
     /// The receiver's process that died last.
     ended: Option<Id<Process>>,
-    /// [`SEALED`], [`LONG`].
+    /// [`SEALED`], [`LONG`], [`SEALING`].
     flags: u32,
     /// Which kind a receive looks at first next time: fairness between posts and calls.
     pub calls_first: bool,
@@ -91,6 +93,16 @@ impl Endpoint {
         self.flags |= SEALED;
     }
 
+    /// Whether it was sealed and somebody who waits there has still to be told.
+    pub fn is_sealing(&self) -> bool {
+        self.flags & SEALING != 0
+    }
+
+    /// Says whether somebody has still to be told that it was sealed.
+    pub fn set_sealing(&mut self, is_sealing: bool) {
+        self.flags = if is_sealing { self.flags | SEALING } else { self.flags & !SEALING };
+    }
+
     /// A receiver's process died: once, however many capabilities to receive it had. Generations that could not be told
     /// apart do not begin: then it is over for good.
     pub fn begin_generation(&mut self, ended: Id<Process>) {
@@ -126,7 +138,7 @@ pub struct EndpointShared {
     ending: Links,
 }
 
-/// The links of endpoints that nobody holds and that have still to be emptied.
+/// The links of endpoints that nobody holds, or that were sealed, and that have still to be emptied.
 pub struct Ending;
 impl LinksOf<Endpoint> for Ending {
     fn links(shared: &EndpointShared) -> &Links {

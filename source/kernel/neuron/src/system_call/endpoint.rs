@@ -207,10 +207,53 @@ impl<A: Arch> Kernel<A> {
         let endpoint: Id<Endpoint> =
             self.object(&request.caller, request.arguments[0], Kind::Endpoint, Rights::MANAGE)?;
         self.memory.shared(endpoint).ok_or(Error::StaleHandle)?;
-        if self.empty_endpoint(request.hart, &mut request.held.above(), endpoint, Error::Sealed) {
+        let (mut structure, mut held) = self.structure(request.held);
+        if self.seal_step(request.hart, &mut structure, &mut held, endpoint) {
             Ok(0)
         } else {
             Err(Stop::Again)
+        }
+    }
+
+    /// One step of what follows when an endpoint is sealed; yields whether it was the last. While more are needed it is on
+    /// the list of those that end, for whoever sealed it may end before that, or lose its capability.
+    fn seal_step(
+        &self,
+        hart: &mut Hart,
+        structure: &mut StructureState,
+        held: &mut Held<'_, sync::Structure>,
+        id: Id<Endpoint>,
+    ) -> bool {
+        let is_empty = self.empty_endpoint(hart, held, id, Error::Sealed);
+        let Some((mut guard, _)) = self.lock(held, id) else { return true };
+        let is_listed = Ending::links(guard.shared()).linked();
+        match (is_empty, is_listed) {
+            (false, false) => {
+                guard.set_sealing(true);
+                structure.ending.push_back(&self.memory, id);
+                self.begin_reclaiming();
+            }
+            (true, true) if guard.is_sealing() => {
+                guard.set_sealing(false);
+                structure.ending.remove(&self.memory, id);
+            }
+            _ => {}
+        }
+        is_empty
+    }
+
+    /// One step of whatever an endpoint is on the list of those that end for.
+    pub(crate) fn ending_step(
+        &self,
+        hart: &mut Hart,
+        structure: &mut StructureState,
+        held: &mut Held<'_, sync::Structure>,
+        id: Id<Endpoint>,
+    ) {
+        if self.lock(held, id).is_some_and(|(guard, _)| guard.is_sealing()) {
+            self.seal_step(hart, structure, held, id);
+        } else {
+            self.end_endpoint(hart, structure, held, id);
         }
     }
 
@@ -257,7 +300,8 @@ impl<A: Arch> Kernel<A> {
         id: Id<Endpoint>,
     ) {
         let is_cleared = self.clear_endpoint(hart, held, id);
-        let Some((guard, mut inner)) = self.lock(held, id) else { return };
+        let Some((mut guard, mut inner)) = self.lock(held, id) else { return };
+        guard.set_sealing(false);
         let is_listed = Ending::links(guard.shared()).linked();
         match (is_cleared, is_listed) {
             (false, true) => {}

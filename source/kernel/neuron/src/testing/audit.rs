@@ -51,8 +51,6 @@ struct Found {
     lost: u64,
     /// Each thread's state, by raw id.
     threads: BTreeMap<u64, State>,
-    /// Whether somebody's call is to be made again: it may be in the middle of sealing.
-    is_somebody_at_it: bool,
 }
 
 /// What one process has, told apart by who would have counted it.
@@ -113,7 +111,6 @@ impl Machine {
             credit: BTreeMap::new(),
             lost: 0,
             threads: BTreeMap::new(),
-            is_somebody_at_it: false,
         }
     }
 
@@ -139,7 +136,6 @@ impl Machine {
         for thread in self.objects_of::<Thread>(process) {
             let state = self.with(thread, |body| body.state).expect("it is alive");
             found.threads.insert(thread.raw(), state);
-            found.is_somebody_at_it |= self.repeats(Actor { process, thread });
         }
         found.lost += self.with(process, |body| body.account.lost).expect("it is on the list of all");
         let root = self.kernel.root;
@@ -434,10 +430,8 @@ impl Machine {
         assert!(!somebody || endpoint.posts.is_empty(), "a post misses who waits at {id:?}");
         assert!(!somebody || endpoint.gone.is_empty(), "a badge's end misses who waits at {id:?}");
         let quiet = endpoint.callers.is_empty() && endpoint.posts.is_empty() && !somebody;
-        assert!(
-            !endpoint.is_sealed() || quiet || found.is_somebody_at_it,
-            "somebody waits at the sealed {id:?}"
-        );
+        assert!(!endpoint.is_sealed() || quiet, "somebody waits at the sealed {id:?}");
+        assert!(!endpoint.is_sealing(), "{id:?} is being sealed for ever");
     }
 
     fn audit_notification(&mut self, id: Id<Notification>, found: &Found) {
