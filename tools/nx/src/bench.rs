@@ -144,7 +144,7 @@ fn measured(project: &Project, built: &Built, boot: &Boot, seconds: u64) -> Resu
     }
     if boot.disks > 1 {
         let second = disk::of_test(&directory.join("second"), disk::Condition::New)?;
-        let drive = format!("if=none,id=second,format=raw,file={}", second.display());
+        let drive = format!("if=none,id=second,format=raw,cache=unsafe,file={}", second.display());
         extra.extend(["-drive", &drive, "-device", "virtio-blk-device,drive=second"].map(str::to_string));
     }
     let machine = Machine {

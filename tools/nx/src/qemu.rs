@@ -23,6 +23,9 @@ pub struct Machine {
     pub image: Option<PathBuf>,
     /// The file of the disk; left out, the machine has none.
     pub disk: Option<PathBuf>,
+    /// Whether what is on the disk is to outlive this computer. Only then does a flush wait for the computer's own disk,
+    /// which takes as long as whatever else is written there.
+    pub keeps_disk: bool,
     /// More virtio devices, as QEMU calls them.
     pub devices: Vec<String>,
     /// Whether the virtio slots have the registers of before virtio 1.0.
@@ -42,6 +45,7 @@ impl Machine {
             kernel: built.kernel.clone(),
             image: Some(built.image.clone()),
             disk: None,
+            keeps_disk: false,
             devices: vec!["virtio-rng-device".to_string()],
             legacy_virtio: false,
             extra: Vec::new(),
@@ -58,7 +62,8 @@ impl Machine {
         if let Some(disk) = &self.disk {
             // A comma in a file's name is doubled.
             let file = disk.display().to_string().replace(',', ",,");
-            command.args(["-drive", &format!("if=none,id=disk,format=raw,file={file}")]);
+            let cache = if self.keeps_disk { "writeback" } else { "unsafe" };
+            command.args(["-drive", &format!("if=none,id=disk,format=raw,cache={cache},file={file}")]);
             command.args(["-device", "virtio-blk-device,drive=disk"]);
         }
         for device in &self.devices {

@@ -38,6 +38,7 @@ pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
         append: format!("{} {}", identity::argument_of_person(project)?, arguments.append),
         count_instructions: arguments.icount,
         disk: Some(disk::of_person(project)?),
+        keeps_disk: true,
         extra: arguments.qemu.clone(),
         ..Machine::new(&built)
     };

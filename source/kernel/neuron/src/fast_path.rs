@@ -160,11 +160,11 @@ impl<A: Arch> Kernel<A> {
         words: &mut [u64; REGISTER_WORDS],
     ) -> Option<Delivered> {
         let (me, memory) = (hart.current?, self.memory.view());
-        if sent.deadline != FOREVER {
-            return None;
-        }
         // SAFETY: this thread runs here, so it is this hart's, until it is seen to wait at the endpoint.
         let mut server = unsafe { memory.owned::<Thread>(me.granule()) };
+        if sent.deadline != FOREVER && self.needs_timer(&server, sent.deadline) {
+            return None;
+        }
         // Somebody else's Reply may change while it is looked at: that is the long way's.
         if server.owes.0 != sent.reply || server.bound.is_some() || server.reply_entry != 0 {
             return None;
@@ -209,7 +209,7 @@ impl<A: Arch> Kernel<A> {
         reply.renew_reservation();
         server.reply_entry = reply_granule;
         server.state = State::Receiving(endpoint_id);
-        server.deadline = FOREVER;
+        server.deadline = sent.deadline;
         server.wait_sequence = server.wait_sequence.wrapping_add(1);
         (server.serves, server.payer) = (Some(endpoint_id), server.process);
         from.set_urgency(server.qos);
@@ -222,6 +222,12 @@ impl<A: Arch> Kernel<A> {
         // From here on another hart may call the server, and go on with it.
         drop(endpoint);
         Some(Delivered { context, header: sent.header, reply: 0, badge: 0, service_id: 0, process_id: 0 })
+    }
+
+    /// Whether a wait until then has to be told to the timer, or is over.
+    #[inline(always)]
+    pub(crate) fn needs_timer(&self, thread: &Guard<'_, Thread>, deadline: u64) -> bool {
+        deadline < thread.shared().heap_key.load(Relaxed) || deadline <= self.arch.now()
     }
 
     /// Takes note of the sender's buffers, and copies a payload that is too long for registers. `None`: nothing was

@@ -104,7 +104,7 @@ impl<A: Arch> Kernel<A> {
         }
         // SAFETY: this thread runs, so it is alive.
         let mut thread = unsafe { self.memory.view().try_lock_live::<Thread>(me.granule()) }?;
-        if deadline < thread.shared().heap_key.load(Relaxed) || deadline <= self.arch.now() {
+        if self.needs_timer(&thread, deadline) {
             return None;
         }
         thread.state = State::Waiting(id, mask);

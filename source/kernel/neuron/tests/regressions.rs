@@ -607,3 +607,41 @@ fn an_answer_that_comes_too_late_opens_nothing() {
     assert_eq!(machine.message(server, SystemCall::ReplyReceive, &answer), Step::Done(Err(Error::PeerGone)));
     machine.audit();
 }
+
+/// A call, and its answer by a server that then waits until a deadline; yields how that went, and how many messages of it
+/// went the fast way.
+fn answered_by(
+    machine: &mut Machine,
+    (server, client): (Actor, Actor),
+    receive: &Registers,
+    target: u64,
+    deadline: u64,
+) -> (Step, u64) {
+    let call = Registers { target, deadline: FOREVER, ..Registers::default() };
+    assert_eq!(machine.message(client, SystemCall::Call, &call), Step::Waits);
+    let answer =
+        Registers { target: receive.target, reply: machine.registers(server).reply, deadline, ..call };
+    let before = machine.fast_messages();
+    let step = machine.message(server, SystemCall::ReplyReceive, &answer);
+    assert_eq!(machine.result(client), Ok(0));
+    (step, machine.fast_messages() - before)
+}
+
+/// A server that gives signs of life waits with a deadline: its answer goes the fast way once the timer knows of it, its
+/// wait ends when it is over, and one that is over already does not begin.
+#[test]
+fn an_answer_of_a_server_that_waits_with_a_deadline_goes_the_fast_way() {
+    let (mut machine, server, client, receive, target) = with_a_server_that_waits();
+    let (early, late) = (machine.now() + 1_000, machine.now() + 2_000);
+    let answered_by =
+        |machine: &mut Machine, deadline| answered_by(machine, (server, client), &receive, target, deadline);
+    assert_eq!(answered_by(&mut machine, early), (Step::Waits, 0), "the timer is told");
+    assert_eq!(answered_by(&mut machine, late), (Step::Waits, 1), "it comes up early enough");
+    machine.advance_to(early);
+    assert!(matches!(machine.state(server), Some(State::Receiving(_))), "that was the wait before");
+    machine.advance_to(late);
+    assert_eq!(machine.result(server), Err(Error::TimedOut));
+    assert_eq!(machine.message(server, SystemCall::Receive, &receive), Step::Waits);
+    assert_eq!(answered_by(&mut machine, early), (Step::Done(Err(Error::TimedOut)), 0), "it is over already");
+    machine.audit();
+}

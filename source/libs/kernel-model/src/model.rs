@@ -542,7 +542,16 @@ impl Model {
     /// A process may owe one more answer: the thread that waited longest for that receives anew.
     fn open_call_freed(&mut self, process: usize) {
         self.processes[process].open_calls -= 1;
-        let Some(thread) = self.processes[process].listeners.pop_front() else { return };
+        self.wake_listener(process);
+    }
+
+    /// The first that waited for a free open call receives anew, if there is one.
+    fn wake_listener(&mut self, process: usize) {
+        let state = &mut self.processes[process];
+        if state.open_calls == state.open_calls_max {
+            return;
+        }
+        let Some(thread) = state.listeners.pop_front() else { return };
         if let Wait::Listening(endpoint) = self.threads[thread].wait {
             self.leave(endpoint, thread);
         }

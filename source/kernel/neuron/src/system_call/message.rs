@@ -505,7 +505,9 @@ impl<A: Arch> Kernel<A> {
 
     pub(super) fn reply(&self, mut request: Request<'_, '_, '_>) -> Outcome {
         let [_, header, reply, buffers, ..] = request.arguments;
-        self.answer(&mut request, Header(header), reply, buffers)
+        let outcome = self.answer(&mut request, Header(header), reply, buffers);
+        self.open_call_freed(request.hart, request.held, request.caller.process);
+        outcome
     }
 
     pub(super) fn reply_recv(&self, mut request: Request<'_, '_, '_>) -> Outcome {
@@ -530,10 +532,13 @@ impl<A: Arch> Kernel<A> {
         }
         checked?;
         self.prepare_receive(request, endpoint)?;
+        // Another thread is told of the open call that the answer freed only if this one has not taken it again.
+        self.open_call_freed(request.hart, request.held, request.caller.process);
         self.receive(request, endpoint)
     }
 
-    /// Delivers the answer to the caller that a Reply stands for, and frees the Reply.
+    /// Delivers the answer to the caller that a Reply stands for, and frees the Reply; nobody is told that an open call is
+    /// free.
     fn answer(&self, request: &mut Request<'_, '_, '_>, header: Header, reply: u64, buffers: u64) -> Outcome {
         let caller = &request.caller;
         let capability = self.memory.capability(caller.shared, reply, Kind::Reply, Rights::empty())?;
@@ -551,7 +556,6 @@ impl<A: Arch> Kernel<A> {
         }
         if matches!(outcome, Ok(_) | Err(Stop::Error(Error::PeerGone))) {
             self.free_reply(request, capability.granule);
-            self.open_call_freed(request.hart, request.held, request.caller.process);
         }
         outcome
     }

@@ -233,15 +233,19 @@ impl Model {
         }
     }
 
-    fn receive(&mut self, thread: usize, endpoint: usize, deadline: u64) -> Result<(), Error> {
-        self.threads[thread].serves = Some(endpoint);
-        self.endpoints[endpoint].server = Some(thread);
-        self.fall_back(thread);
+    fn reserve_open_call(&mut self, thread: usize) {
         let process = &mut self.processes[self.threads[thread].process];
         if !self.threads[thread].reserved && process.open_calls < process.open_calls_max {
             process.open_calls += 1;
             self.threads[thread].reserved = true;
         }
+    }
+
+    fn receive(&mut self, thread: usize, endpoint: usize, deadline: u64) -> Result<(), Error> {
+        self.threads[thread].serves = Some(endpoint);
+        self.endpoints[endpoint].server = Some(thread);
+        self.fall_back(thread);
+        self.reserve_open_call(thread);
         if let Some(bound) = self.threads[thread].bound
             && self.notifications[bound].bits != 0
         {
@@ -335,6 +339,13 @@ impl Model {
     }
 
     pub(super) fn reply(&mut self, thread: usize, reply: CapId, message: &Message) -> Result<(), Error> {
+        let outcome = self.give_answer(thread, reply, message);
+        self.wake_listener(self.threads[thread].process);
+        outcome
+    }
+
+    /// Whoever waits for a free open call is not told: the thread may take it again at once.
+    fn give_answer(&mut self, thread: usize, reply: CapId, message: &Message) -> Result<(), Error> {
         let is_reply = |object: &Object| matches!(object, Object::Reply(..));
         let Object::Reply(caller, sequence) = self.usable(thread, reply, is_reply, Rights::empty())?.object
         else {
@@ -366,14 +377,30 @@ impl Model {
 
     fn drop_reply(&mut self, reply: CapId) {
         let Some(cap) = self.caps.remove(&reply) else { return };
+        let holder = &mut self.processes[cap.holder];
         if cap.open_call {
-            self.open_call_freed(cap.holder);
+            holder.open_calls -= 1;
         } else {
-            self.processes[cap.holder].used -= 1;
+            holder.used -= 1;
         }
     }
 
     pub(super) fn reply_receive(
+        &mut self,
+        thread: usize,
+        via: CapId,
+        reply: CapId,
+        message: &Message,
+        deadline: u64,
+    ) -> Result<(), Error> {
+        let outcome = self.answer_and_receive(thread, via, reply, message, deadline);
+        if outcome.is_err() {
+            self.wake_listener(self.threads[thread].process);
+        }
+        outcome
+    }
+
+    fn answer_and_receive(
         &mut self,
         thread: usize,
         via: CapId,
@@ -387,8 +414,10 @@ impl Model {
         if !matches!(checked, Ok(()) | Err(Error::Sealed)) {
             return checked;
         }
-        self.reply(thread, reply, message)?;
+        self.give_answer(thread, reply, message)?;
         checked?;
+        self.reserve_open_call(thread);
+        self.wake_listener(self.threads[thread].process);
         self.threads[thread].receives_via = via;
         self.receive(thread, endpoint, deadline)
     }
