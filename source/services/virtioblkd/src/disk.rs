@@ -3,7 +3,7 @@
 use crate::DEVICE_BIT;
 use crate::doors::Doors;
 use crate::failure::Failure;
-use crate::transfers::{Transfers, Work};
+use crate::transfers::{HALF, Transfers, Work};
 use core::time::Duration;
 use driver_kit::{DeviceMemory, Line, Look};
 use nexus_abi::{Error, Handle, Rights, system};
@@ -13,7 +13,7 @@ use nexus_proto::block::{
 };
 use nexus_rt::Environment;
 use partitions::Partition;
-use virtio_blk::{BlockDevice, Outcome, Properties, Request, SLOT_BYTES};
+use virtio_blk::{BlockDevice, Outcome, Properties, Request, SLOT_BYTES, SLOTS};
 
 /// Time in which a device that has requests finishes one of them, or counts as stuck.
 const DEVICE_PATIENCE: Duration = Duration::from_secs(10);
@@ -29,7 +29,6 @@ pub struct Disk<'a> {
     events: Handle,
     /// Where clients call; sessions are minted of it.
     endpoint: Handle,
-    doors: Doors,
     work: UnderWay,
     /// When a device that has requests counts as stuck.
     due: Deadline,
@@ -39,6 +38,9 @@ pub struct Disk<'a> {
 struct UnderWay {
     device: BlockDevice<DeviceMemory>,
     transfers: Transfers,
+    doors: Doors,
+    /// Requests that the device has finished so far.
+    finished: u64,
     /// How the request ended that is no client's.
     own: Option<Outcome>,
 }
@@ -52,10 +54,23 @@ impl Look for UnderWay {
 
     fn look(&mut self) -> Result<(), Failure> {
         while let Some((slot, outcome)) = self.device.take()? {
+            self.finished += 1;
             if !self.transfers.finished(&mut self.device, slot, outcome) {
                 self.own = Some(outcome);
             }
+            if self.device.count_under_way() + HALF <= SLOTS {
+                self.go_on()?;
+            }
         }
+        Ok(())
+    }
+}
+
+impl UnderWay {
+    /// Hands the device as much as it can take, and answers what is finished.
+    fn go_on(&mut self) -> Result<(), Failure> {
+        self.transfers.submit(&mut self.device)?;
+        self.transfers.answer_finished(|badge| self.doors.broken(badge));
         Ok(())
     }
 }
@@ -92,9 +107,9 @@ impl<'a> Disk<'a> {
         events: Handle,
         endpoint: Handle,
     ) -> Self {
-        let work = UnderWay { device, transfers: Transfers::default(), own: None };
-        let (doors, due) = (Doors::default(), Deadline::NEVER);
-        Disk { environment, line, events, endpoint, doors, work, due }
+        let (transfers, doors) = (Transfers::default(), Doors::default());
+        let work = UnderWay { device, transfers, doors, finished: 0, own: None };
+        Disk { environment, line, events, endpoint, work, due: Deadline::NEVER }
     }
 
     /// What there is to know of the device.
@@ -104,7 +119,7 @@ impl<'a> Disk<'a> {
 
     /// Serves these partitions from here on.
     pub fn set_partitions(&mut self, found: &[(Partition, partitions::Extent)]) {
-        self.doors = Doors::new(found, self.environment.page().generation);
+        self.work.doors = Doors::new(found, self.environment.page().generation);
     }
 
     /// Reads whole blocks and waits until they are there; only while nothing else is under way.
@@ -134,10 +149,10 @@ impl<'a> Disk<'a> {
 
     /// The device interrupted.
     pub fn hear(&mut self) -> Result<(), Failure> {
-        let before = self.work.device.count_under_way();
+        let before = self.work.finished;
         self.line.answer(&mut self.work)?;
         // An interrupt alone is no sign of life.
-        if self.work.device.count_under_way() < before {
+        if self.work.finished > before {
             self.due = Deadline::NEVER;
         }
         Ok(())
@@ -145,7 +160,7 @@ impl<'a> Disk<'a> {
 
     /// The client of this session is gone: what it asked for is not begun any more.
     pub fn client_gone(&mut self, badge: u64) {
-        self.doors.closing(badge);
+        self.work.doors.closing(badge);
         self.work.transfers.cancel(badge);
     }
 
@@ -154,17 +169,16 @@ impl<'a> Disk<'a> {
     pub fn go_on(&mut self) -> Result<(), Failure> {
         if self.due.has_passed() {
             // What was finished until now may wait for its interrupt to be heard.
-            let before = self.work.device.count_under_way();
+            let before = self.work.finished;
             self.work.look()?;
-            if self.work.device.count_under_way() == before {
+            if self.work.finished == before {
                 return Err(Failure::Stuck);
             }
             self.due = Deadline::NEVER;
         }
-        let UnderWay { device, transfers, .. } = &mut self.work;
-        transfers.submit(device)?;
-        transfers.answer_finished(|badge| self.doors.broken(badge));
-        self.doors.close(|badge| transfers.has(badge));
+        self.work.go_on()?;
+        let UnderWay { device, transfers, doors, .. } = &mut self.work;
+        doors.close(|badge| transfers.has(badge));
         match (device.count_under_way(), self.due) {
             (0, _) => self.due = Deadline::NEVER,
             (_, Deadline::NEVER) => self.due = self.environment.deadline(DEVICE_PATIENCE),
@@ -184,10 +198,10 @@ impl<'a> Disk<'a> {
     }
 
     fn open(&mut self, partition: Partition) -> Result<Handle, BlockError> {
-        let badge = self.doors.open(partition)?;
+        let badge = self.work.doors.open(partition)?;
         let session =
             system::endpoint_mint(self.endpoint, badge, Rights::CALL).map_err(|_| BlockError::Busy)?;
-        self.doors.opened(badge);
+        self.work.doors.opened(badge);
         Ok(session)
     }
 
@@ -199,9 +213,9 @@ impl<'a> Disk<'a> {
         writes: bool,
         answer: &Answer<(), BlockError>,
     ) -> Result<Work, BlockError> {
-        let partition = self.doors.extent(badge)?;
+        let partition = self.work.doors.extent(badge)?;
         if writes {
-            self.doors.may_write(badge)?;
+            self.work.doors.may_write(badge)?;
         }
         let lent = answer.leases().get(0).ok().map(|lent| (lent.bytes(), lent.is_writable()));
         work(partition, self.properties().is_read_only, request, writes, lent)
@@ -241,7 +255,7 @@ impl Server for Disk<'_> {
     }
 
     fn geometry(&mut self, caller: Caller, (): ()) -> Result<Geometry, BlockError> {
-        let (extent, properties) = (self.doors.extent(caller.badge)?, self.properties());
+        let (extent, properties) = (self.work.doors.extent(caller.badge)?, self.properties());
         let flag = |is_so: bool, bit: u64| if is_so { bit } else { 0 };
         Ok(Geometry {
             blocks: extent.blocks,
@@ -261,7 +275,7 @@ impl Server for Disk<'_> {
     }
 
     fn flush(&mut self, caller: Caller, (): (), answer: Answer<(), BlockError>) {
-        let work = self.doors.may_write(caller.badge).map(|()| Work::Flush);
+        let work = self.work.doors.may_write(caller.badge).map(|()| Work::Flush);
         if work.is_ok() && (!self.properties().has_cache || self.completes_flushes_at_once()) {
             // Every write that was answered is durable already. Whoever asked may have given up meanwhile.
             let _ = answer.send(Ok(()));

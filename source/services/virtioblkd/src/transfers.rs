@@ -12,6 +12,9 @@ use nexus_proto::block::{BLOCK_BYTES, BlockError};
 use partitions::Extent;
 use virtio_blk::{BlockDevice, Outcome, Request, SLOT_BYTES, SLOTS};
 
+/// Slots that are handed to the device at a time: it works on one half of them while the other is copied.
+pub const HALF: usize = SLOTS / 2;
+
 /// What a call asks for: blocks of the disk, inside of its partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
@@ -97,9 +100,9 @@ impl Transfers {
         }
     }
 
-    /// Hands the device what it has slots for.
+    /// Hands the device what it has slots for; it begins while the rest is copied.
     pub fn submit(&mut self, device: &mut BlockDevice<DeviceMemory>) -> Result<(), Failure> {
-        let mut is_new = false;
+        let mut untold = 0;
         for transfer in &mut self.open {
             while transfer.failed.is_none()
                 && let Some((request, bytes)) = transfer.work.piece(transfer.begun)
@@ -118,10 +121,14 @@ impl Transfers {
                 }
                 transfer.begun += bytes.max(1) as u64;
                 transfer.under_way += 1;
-                is_new = true;
+                untold += 1;
+                if untold == HALF {
+                    device.kick();
+                    untold = 0;
+                }
             }
         }
-        if is_new {
+        if untold > 0 {
             device.kick();
         }
         Ok(())
@@ -197,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_call_is_cut_into_pieces_that_are_all_of_it() {
-        let extent = Extent { first: 100, blocks: 70 };
+        let extent = Extent { first: 100, blocks: (2 * SLOT_BYTES / BLOCK_BYTES) as u64 + 6 };
         let mut begun = 0;
         let mut pieces = Vec::new();
         while let Some((request, bytes)) = Work::Write(extent).piece(begun) {
@@ -205,7 +212,7 @@ mod tests {
             pieces.push(bytes);
             begun += bytes as u64;
         }
-        assert_eq!(pieces, [SLOT_BYTES, SLOT_BYTES, 70 * 512 - 2 * SLOT_BYTES]);
+        assert_eq!(pieces, [SLOT_BYTES, SLOT_BYTES, 6 * BLOCK_BYTES]);
     }
 
     #[test]

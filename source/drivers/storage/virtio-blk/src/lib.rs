@@ -21,14 +21,15 @@ pub const DEVICE: u32 = 2;
 /// Bytes of a block.
 pub const BLOCK_BYTES: usize = 512;
 /// Requests that can be on their way at a time.
-pub const SLOTS: usize = 15;
+pub const SLOTS: usize = 4;
 /// Bytes of a request's buffer.
 pub const SLOT_BYTES: usize = SLOT_PAGES * PAGE;
 /// Pages for memory that the device reaches: two of the queue, one of heads, and the buffers.
 pub const DMA_PAGES: usize = 3 + SLOTS * SLOT_PAGES;
 
 const PAGE: usize = 4096;
-const SLOT_PAGES: usize = 4;
+/// Nearly what one system call copies: few large requests cost less than many small ones, and the pages are bounded.
+const SLOT_PAGES: usize = 15;
 const QUEUE: u16 = 0;
 /// A request takes three entries: head, buffer, status.
 const QUEUE_ENTRIES: usize = 64;
