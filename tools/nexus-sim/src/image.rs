@@ -2,8 +2,8 @@
 //! the place of each program, a file that names it.
 
 use crate::machine::{
-    BLOCK_BASE, BLOCK_LINE, ENTROPY_BASE, ENTROPY_LINE, RTC_BASE, RTC_LINE, SLOT_BASE, SLOT_LINE, SPARE_BASE,
-    SPARE_LINE, UART_BASE, UART_LINE,
+    BLOCK_BASE, BLOCK_LINE, ENTROPY_BASE, ENTROPY_LINE, FW_CFG_BASE, RTC_BASE, RTC_LINE, SLOT_BASE,
+    SLOT_LINE, SPARE_BASE, SPARE_LINE, UART_BASE, UART_LINE,
 };
 use anyhow::{Context, Result, anyhow};
 use nexus_abi::image::{INIT, MANIFEST};
@@ -137,7 +137,7 @@ pub fn assemble(mut manifest: Manifest, files: Vec<Entry>) -> Result<Built> {
     Ok(Built { manifest, image })
 }
 
-/// The simulated machine's device tree; a bare machine has no slots for entropy device and disk.
+/// The simulated machine's device tree; a bare machine has no slots for entropy device and disk, and no fw_cfg.
 pub fn device_tree(is_bare: bool) -> Result<Vec<u8>> {
     let mut tree = FdtWriter::new()?;
     let root = tree.begin_node("")?;
@@ -165,6 +165,12 @@ pub fn device_tree(is_bare: bool) -> Result<Vec<u8>> {
         tree.property_array_u64("reg", &[base, PAGE_SIZE as u64])?;
         tree.property_u32("interrupts", line)?;
         tree.property_u32("interrupt-parent", 3)?;
+        tree.end_node(node)?;
+    }
+    if !is_bare {
+        let node = tree.begin_node("fw-cfg@10100000")?;
+        tree.property_string("compatible", fw_cfg::COMPATIBLE)?;
+        tree.property_array_u64("reg", &[FW_CFG_BASE, 0x18])?;
         tree.end_node(node)?;
     }
     tree.end_node(root)?;

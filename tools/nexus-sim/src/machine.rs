@@ -5,6 +5,7 @@ use crate::block::{BlockDevice, Disk};
 use crate::entropy::{DeviceRam, Entropy};
 use crate::random::Random;
 use crate::uart::Uart;
+use identity::{ROOT_ITEM_MAGIC, ROOT_SECRET_BYTES};
 use neuron::arch::{AddressSpace, Arch};
 use neuron::object::thread::Context;
 use nexus_abi::limits::PAGE_SIZE;
@@ -44,6 +45,9 @@ pub const BLOCK_BASE: u64 = 0x1000_3000;
 /// Its interrupt line.
 pub const BLOCK_LINE: u32 = 3;
 
+/// Where the registers of fw_cfg are.
+pub const FW_CFG_BASE: u64 = 0x1010_0000;
+
 /// A translation that is forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flush {
@@ -64,6 +68,7 @@ pub struct Machine {
     pub entropy: RefCell<Entropy>,
     /// The disk's device.
     pub block: RefCell<BlockDevice>,
+    fw_cfg: RefCell<fw_cfg::host::Model>,
     flushes: RefCell<Vec<Flush>>,
     /// What the last reset was asked to do: reboot or not.
     pub reset: Cell<Option<bool>>,
@@ -76,7 +81,15 @@ pub struct Machine {
 
 impl Machine {
     /// A machine whose devices are at rest.
-    pub fn new(clock: Rc<Cell<u64>>, seed: u64, ram: DeviceRam, disk: Disk) -> Self {
+    pub fn new(
+        clock: Rc<Cell<u64>>,
+        seed: u64,
+        ram: DeviceRam,
+        disk: Disk,
+        secret: Option<[u8; ROOT_SECRET_BYTES]>,
+    ) -> Self {
+        let item = secret.map(|secret| [&ROOT_ITEM_MAGIC[..], &secret].concat());
+        let items: Vec<_> = item.iter().map(|item| ("opt/nexus/root", item.as_slice())).collect();
         Machine {
             clock,
             timer: Cell::new(u64::MAX),
@@ -84,6 +97,7 @@ impl Machine {
             uart: RefCell::default(),
             entropy: RefCell::new(Entropy::new(ram.clone(), !seed)),
             block: RefCell::new(BlockDevice::new(ram, disk, seed.rotate_left(17))),
+            fw_cfg: RefCell::new(fw_cfg::host::Model::new(&items)),
             flushes: RefCell::default(),
             reset: Cell::new(None),
             printed: RefCell::default(),
@@ -125,6 +139,8 @@ impl Machine {
             let mut block = self.block.borrow_mut();
             block.advance(now);
             block.load(offset).into()
+        } else if let Some(offset) = within(address, FW_CFG_BASE) {
+            self.fw_cfg.borrow_mut().load(offset).into()
         } else {
             let slot = within(address, SLOT_BASE).or_else(|| within(address, SPARE_BASE));
             slot.map_or(u64::MAX, |offset| empty_slot(offset).into())
@@ -146,12 +162,14 @@ impl Machine {
             let mut block = self.block.borrow_mut();
             block.advance(now);
             block.store(offset, value as u32, now);
+        } else if let Some(offset) = within(address, FW_CFG_BASE) {
+            self.fw_cfg.borrow_mut().store(offset, value as u16);
         }
     }
 
     /// Whether the registers at a physical address behave as memory does.
     pub fn is_plain(address: u64) -> bool {
-        [UART_BASE, SLOT_BASE, SPARE_BASE, ENTROPY_BASE, BLOCK_BASE]
+        [UART_BASE, SLOT_BASE, SPARE_BASE, ENTROPY_BASE, BLOCK_BASE, FW_CFG_BASE]
             .into_iter()
             .all(|base| within(address, base).is_none())
     }

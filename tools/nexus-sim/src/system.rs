@@ -20,6 +20,7 @@ use crate::random::Random;
 use crate::task::{Process, Task};
 use crate::trace::Trace;
 use anyhow::{Context, Result, anyhow, bail};
+use identity::ROOT_SECRET_BYTES;
 use neuron::fault::Fault;
 use neuron::memory::Id;
 use neuron::object;
@@ -71,6 +72,8 @@ pub struct Setup {
     pub is_bare: bool,
     /// Its disk, which it shares with whoever boots from it next.
     pub disk: Disk,
+    /// The secret of its board, if that has one.
+    pub secret: Option<[u8; ROOT_SECRET_BYTES]>,
     /// Whether a trace is kept.
     pub trace: bool,
 }
@@ -136,7 +139,8 @@ impl System {
         #[allow(unsafe_code)]
         // SAFETY: `ram` is dropped after the kernel, of which the machine is a part.
         let device_ram = unsafe { DeviceRam::new(ram.window(), frames as u64 * PAGE) };
-        let machine = Machine::new(clock.clone(), chance.number(), device_ram, setup.disk.clone());
+        let disk = setup.disk.clone();
+        let machine = Machine::new(clock.clone(), chance.number(), device_ram, disk, setup.secret);
         machine.block.borrow_mut().forgets_flushes = setup.mutant == Some(Mutant::ForgottenFlush);
         let tree = device_tree(setup.is_bare)?;
         let arguments = format!("{}{}", setup.arguments, setup.mutant.map_or("", Mutant::argument));

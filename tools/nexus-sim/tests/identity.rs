@@ -21,7 +21,7 @@ fn booted(built: &Built, seed: u64) -> Run<'_> {
 fn key(run: &mut Run<'_>) -> [u8; 32] {
     run.until_shown("keystored: ready").unwrap();
     let stored = run.setup.disk.0.borrow().stored().unwrap();
-    Identity::from_record(&stored[RECORD_KEY]).unwrap().public_key()
+    Identity::from_record(&stored[RECORD_KEY], None).unwrap().public_key()
 }
 
 #[test]
@@ -69,7 +69,8 @@ fn whenever_the_power_fails_while_a_key_is_made_one_that_was_stored_stays() {
         let was_shown = run.console().contains("keystored: device key ");
         run.boot_again().unwrap();
         let stored = run.setup.disk.0.borrow().stored().unwrap();
-        let before = stored.get(RECORD_KEY).map(|record| Identity::from_record(record).unwrap().public_key());
+        let before =
+            stored.get(RECORD_KEY).map(|record| Identity::from_record(record, None).unwrap().public_key());
         assert!(before.is_some() || !was_shown, "cut {cut}: a key was shown that is not there");
         let after = key(&mut run);
         assert!(before.is_none_or(|before| before == after), "cut {cut}: the key is another");

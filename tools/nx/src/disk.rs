@@ -3,9 +3,9 @@
 //! `build/disk.img` is made where there is none, and never written to again by any tool: what a person stores there
 //! stays. Runs of the tests have disks of their own, made anew each time.
 
-use crate::identity::ImagePlaces;
+use crate::identity::{BoardSecret, ImagePlaces};
 use crate::project::Project;
-use ::identity::{Failure, MachineId, Places};
+use ::identity::{Failure, MachineId, Places, RootSecret};
 use anyhow::{Context, Result, ensure};
 use partitions::{BLOCK_BYTES, Partition, lay_out};
 use std::fs::{File, OpenOptions};
@@ -92,6 +92,10 @@ pub enum Condition {
     ForeignIdentity,
     /// It holds the anchor of this machine's identity, and the key is gone.
     LostIdentity,
+    /// It holds an identity that was made without a secret of the board.
+    PlainIdentity,
+    /// It holds an identity that is wrapped with [`BoardSecret::Own`].
+    WrappedIdentity,
     /// An acknowledged value on the partition `state`, that of `/state/user/damaged`, has a flipped bit.
     DamagedValue,
 }
@@ -122,14 +126,21 @@ pub fn of_test(directory: &Path, condition: Condition) -> Result<PathBuf> {
         }
         Condition::ForeignIdentity => {
             make_store(&path)?;
-            ::identity::open(&mut ImagePlaces::of(&path)?, crate::identity::machine_id("elsewhere")?)
-                .map_err(no_identity)?;
+            make_identity(&path, crate::identity::machine_id("elsewhere")?, None)?;
         }
         Condition::LostIdentity => {
             make_store(&path)?;
-            let mut places = ImagePlaces::of(&path)?;
-            ::identity::open(&mut places, MachineId::NONE).map_err(no_identity)?;
-            places.forget_record()?;
+            make_identity(&path, MachineId::NONE, None)?;
+            ImagePlaces::of(&path)?.forget_record()?;
+        }
+        Condition::PlainIdentity => {
+            make_store(&path)?;
+            make_identity(&path, MachineId::NONE, None)?;
+        }
+        Condition::WrappedIdentity => {
+            make_store(&path)?;
+            let secret = crate::identity::secret_in(&BoardSecret::Own.file(directory)?)?;
+            make_identity(&path, MachineId::NONE, Some(&secret))?;
         }
         Condition::Empty => std::fs::write(&path, vec![0; mebibytes(1) as usize * BLOCK_BYTES])?,
         Condition::Tiny => std::fs::write(&path, vec![0; 64 * BLOCK_BYTES])?,
@@ -143,6 +154,12 @@ pub fn of_test(directory: &Path, condition: Condition) -> Result<PathBuf> {
         }
     }
     Ok(path)
+}
+
+/// The identity of a machine that booted from this disk.
+fn make_identity(path: &Path, machine: MachineId, secret: Option<&RootSecret>) -> Result<()> {
+    let made = ::identity::open(&mut ImagePlaces::of(path)?, machine, secret);
+    made.map(drop).map_err(no_identity)
 }
 
 fn no_identity(failure: Failure<anyhow::Error>) -> anyhow::Error {

@@ -124,6 +124,7 @@ fn machine(script: &Script, built: &Built, directory: &Path) -> Result<Machine> 
         append: script.append.clone(),
         image,
         disk: script.disk.map(|condition| disk::of_test(directory, condition)).transpose()?,
+        secret: script.secret.map(|secret| secret.file(directory)).transpose()?,
         legacy_virtio: script.legacy_virtio,
         ..Machine::new(built)
     };

@@ -3,7 +3,7 @@
 use crate::image::Built;
 use anyhow::{Result, ensure};
 use nexus_abi::limits::HARTS_MAX;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A virtual machine.
@@ -26,6 +26,8 @@ pub struct Machine {
     /// Whether what is on the disk is to outlive this computer. Only then does a flush wait for the computer's own disk,
     /// which takes as long as whatever else is written there.
     pub keeps_disk: bool,
+    /// The file of the board's secret; left out, the board has none.
+    pub secret: Option<PathBuf>,
     /// More virtio devices, as QEMU calls them.
     pub devices: Vec<String>,
     /// Whether the virtio slots have the registers of before virtio 1.0.
@@ -46,6 +48,7 @@ impl Machine {
             image: Some(built.image.clone()),
             disk: None,
             keeps_disk: false,
+            secret: None,
             devices: vec!["virtio-rng-device".to_string()],
             legacy_virtio: false,
             extra: Vec::new(),
@@ -60,11 +63,15 @@ impl Machine {
         command.args(["-smp", &self.harts.to_string()]);
         command.args(["-global", &format!("virtio-mmio.force-legacy={}", self.legacy_virtio)]);
         if let Some(disk) = &self.disk {
-            // A comma in a file's name is doubled.
-            let file = disk.display().to_string().replace(',', ",,");
             let cache = if self.keeps_disk { "writeback" } else { "unsafe" };
+            let file = quoted(disk);
             command.args(["-drive", &format!("if=none,id=disk,format=raw,cache={cache},file={file}")]);
             command.args(["-device", "virtio-blk-device,drive=disk"]);
+        }
+        if let Some(secret) = &self.secret {
+            // QEMU 7.2 makes this board's fw_cfg only after it has looked at `-fw_cfg`, and refuses that. What it does hand
+            // over is the picture for the boot, and the secret begins like one.
+            command.args(["-boot", &format!("splash={}", quoted(secret))]);
         }
         for device in &self.devices {
             command.args(["-device", device]);
@@ -82,4 +89,9 @@ impl Machine {
         command.args(&self.extra);
         Ok(command)
     }
+}
+
+/// A file's name within an option of QEMU, where a comma is doubled.
+fn quoted(file: &Path) -> String {
+    file.display().to_string().replace(',', ",,")
 }

@@ -32,13 +32,15 @@ pub struct Arguments {
 /// Builds and boots; returns when QEMU ends.
 pub fn run(project: &Project, arguments: &Arguments) -> Result<()> {
     let built = if arguments.no_build { image::last_built(project)? } else { image::build(project)? };
+    let person = identity::of_person(project)?;
     let machine = Machine {
         harts: arguments.smp,
         memory: arguments.memory.clone(),
-        append: format!("{} {}", identity::argument_of_person(project)?, arguments.append),
+        append: format!("{} {}", person.argument, arguments.append),
         count_instructions: arguments.icount,
         disk: Some(disk::of_person(project)?),
         keeps_disk: true,
+        secret: person.secret,
         extra: arguments.qemu.clone(),
         ..Machine::new(&built)
     };

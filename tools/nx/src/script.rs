@@ -3,6 +3,7 @@
 //! A script is a TOML file in `tests/qemu/interactive/`; that folder's README shows every key.
 
 use crate::disk::Condition;
+use crate::identity::BoardSecret;
 use anyhow::{Context, Result, bail, ensure};
 use regex::{Regex, escape};
 use serde::Deserialize;
@@ -30,6 +31,8 @@ pub struct Script {
     pub devices: Option<Vec<String>>,
     /// The disk, made anew; none when left out.
     pub disk: Option<Condition>,
+    /// The secret of the board; none when left out.
+    pub secret: Option<BoardSecret>,
     /// Whether the virtio slots have the registers of before virtio 1.0.
     #[serde(default)]
     pub legacy_virtio: bool,

@@ -1,7 +1,7 @@
 //! The steps by which an identity is found, made, or given up.
 
 use crate::{
-    ANCHOR_BYTES, Copies, Finding, Identity, Kept, MachineId, RECORD_BYTES, Refusal, SEED_BYTES, judge,
+    ANCHOR_BYTES, Copies, Finding, Identity, Kept, MachineId, RECORD_BYTES, Refusal, RootSecret, judge,
 };
 use zeroize::Zeroizing;
 
@@ -14,7 +14,7 @@ pub trait Places {
     type Error;
 
     /// Random bytes that nobody else gets.
-    fn seed(&mut self) -> Result<Zeroizing<[u8; SEED_BYTES]>, Self::Error>;
+    fn random<const BYTES: usize>(&mut self) -> Result<Zeroizing<[u8; BYTES]>, Self::Error>;
 
     /// What stands in the record's place.
     fn record(&mut self) -> Result<Kept, Self::Error>;
@@ -47,12 +47,16 @@ impl<E> From<E> for Failure<E> {
     }
 }
 
-/// The identity of this machine, which is made if there never was one. What is made is durable, anchored and read back
-/// before it is yielded.
-pub fn open<P: Places>(places: &mut P, machine: MachineId) -> Result<Identity, Failure<P::Error>> {
+/// The identity of this machine, which is made if there never was one; its record is wrapped with the secret of the board,
+/// if that has one. What is made is durable, anchored and read back before it is yielded.
+pub fn open<P: Places>(
+    places: &mut P,
+    machine: MachineId,
+    root: Option<&RootSecret>,
+) -> Result<Identity, Failure<P::Error>> {
     for _ in 0..LOOKS_MAX {
         let (record, copies) = (places.record()?, places.anchors()?);
-        match judge(&record, &copies, machine).map_err(Failure::Refused)? {
+        match judge(&record, &copies, machine, root).map_err(Failure::Refused)? {
             Finding::Whole(identity) => return Ok(identity),
             Finding::Unanchored(identity, wanted) => {
                 let anchor = identity.anchor().to_bytes();
@@ -61,8 +65,12 @@ pub fn open<P: Places>(places: &mut P, machine: MachineId) -> Result<Identity, F
                 }
             }
             Finding::Blank => {
-                let identity = Identity::new(&*places.seed()?, machine);
-                places.keep_record(&identity.to_record())?;
+                let identity = Identity::new(&*places.random()?, machine);
+                let record = match root {
+                    Some(root) => identity.to_wrapped_record(root, &*places.random()?),
+                    None => Some(identity.to_record()),
+                };
+                places.keep_record(&*record.ok_or(Failure::Refused(Refusal::Damaged))?)?;
             }
         }
     }

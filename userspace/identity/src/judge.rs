@@ -1,7 +1,7 @@
 //! What record and anchor together come to.
 
 use crate::anchor::{ANCHOR_COPIES, Anchor, Copies, Remembered, remembered};
-use crate::{Identity, MachineId};
+use crate::{Identity, MachineId, NotOpened, RootSecret};
 use alloc::vec::Vec;
 use zeroize::Zeroizing;
 
@@ -36,13 +36,17 @@ pub enum Refusal {
     Foreign,
     /// What is stored is damaged, or of a layout that this system does not know.
     Damaged,
+    /// What is stored does not open with what this board has: a secret, another, or none.
+    OtherRoot,
 }
 
-/// What a machine finds that has stored this.
+/// What a machine finds that has stored this, and whose board has this secret.
 ///
 /// | record | anchor | comes to |
 /// | --- | --- | --- |
 /// | damaged | any | `Damaged` |
+/// | not opened by this board's secret, of another machine | any | `Foreign` |
+/// | not opened by this board's secret | any | `OtherRoot` |
 /// | any | two different ones | `Damaged` |
 /// | of another machine | any other | `Foreign` |
 /// | any other | of another machine | `Foreign` |
@@ -51,14 +55,24 @@ pub enum Refusal {
 /// | good | nothing, or garbled | `Unanchored`: the power was cut before the anchor was whole |
 /// | good | of another key | `Lost` |
 /// | good | its own | `Whole`, or `Unanchored` where a copy is missing |
-pub fn judge(record: &Kept, copies: &Copies, machine: MachineId) -> Result<Finding, Refusal> {
+pub fn judge(
+    record: &Kept,
+    copies: &Copies,
+    machine: MachineId,
+    root: Option<&RootSecret>,
+) -> Result<Finding, Refusal> {
+    let is_foreign = |other: MachineId| other != machine;
     let identity = match record {
         Kept::Absent => None,
-        Kept::Bytes(bytes) => Some(Identity::from_record(bytes).ok_or(Refusal::Damaged)?),
+        Kept::Bytes(bytes) => match Identity::from_record(bytes, root) {
+            Ok(identity) => Some(identity),
+            Err(NotOpened::OtherRoot(there)) if is_foreign(there) => return Err(Refusal::Foreign),
+            Err(NotOpened::OtherRoot(_)) => return Err(Refusal::OtherRoot),
+            Err(NotOpened::Damaged) => return Err(Refusal::Damaged),
+        },
         Kept::Damaged => return Err(Refusal::Damaged),
     };
     let anchor = remembered(copies);
-    let is_foreign = |other: MachineId| other != machine;
     match (identity, anchor) {
         (_, Remembered::Two) => Err(Refusal::Damaged),
         (Some(identity), _) if is_foreign(identity.machine()) => Err(Refusal::Foreign),

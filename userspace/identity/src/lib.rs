@@ -21,13 +21,15 @@ mod custody;
 mod judge;
 mod machine;
 mod record;
+mod root;
 mod statement;
 
 pub use anchor::{ANCHOR_BYTES, ANCHOR_COPIES, ANCHOR_SPACING, Anchor, Copies, Copy, anchor_place};
 pub use custody::{Failure, Places, open, reset};
 pub use judge::{Finding, Kept, Refusal, judge};
 pub use machine::{MACHINE_BYTES_MAX, MachineId, MachineIdMalformed};
-pub use record::{Identity, RECORD_BYTES, SEED_BYTES};
+pub use record::{Identity, NotOpened, RECORD_BYTES, RecordHead, SEED_BYTES};
+pub use root::{NONCE_BYTES, Nonce, ROOT_ITEM_BYTES, ROOT_ITEM_MAGIC, ROOT_SECRET_BYTES, RootSecret};
 pub use statement::{
     PUBLIC_KEY_BYTES, PublicKey, SIGNATURE_BYTES, Signature, fingerprint, statement, verify,
 };

@@ -2,7 +2,8 @@
 
 use identity::{
     ANCHOR_BYTES, ANCHOR_COPIES, Anchor, Copies, Failure, Finding, Identity, Kept, MachineId, Places,
-    RECORD_BYTES, Refusal, SEED_BYTES, fingerprint, judge, open, reset, statement, verify,
+    RECORD_BYTES, ROOT_SECRET_BYTES, Refusal, RootSecret, SEED_BYTES, fingerprint, judge, open, reset,
+    statement, verify,
 };
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -28,7 +29,7 @@ fn both(anchor: Anchor) -> Copies {
 
 /// What is found, in a word.
 fn word(record: &Kept, copies: &Copies, machine: MachineId) -> Result<&'static str, Refusal> {
-    judge(record, copies, machine).map(|finding| match finding {
+    judge(record, copies, machine, None).map(|finding| match finding {
         Finding::Whole(_) => "whole",
         Finding::Unanchored(..) => "unanchored",
         Finding::Blank => "blank",
@@ -75,9 +76,9 @@ impl Memory {
 impl Places for Memory {
     type Error = Dark;
 
-    fn seed(&mut self) -> Result<Zeroizing<[u8; SEED_BYTES]>, Dark> {
+    fn random<const BYTES: usize>(&mut self) -> Result<Zeroizing<[u8; BYTES]>, Dark> {
         self.seeds += 1;
-        Ok(Zeroizing::new([self.seeds; SEED_BYTES]))
+        Ok(Zeroizing::new([self.seeds; BYTES]))
     }
 
     fn record(&mut self) -> Result<Kept, Dark> {
@@ -116,28 +117,27 @@ impl Places for Memory {
 #[test]
 fn a_blank_device_makes_one_identity_and_finds_it_again() {
     let mut places = Memory::new();
-    let made = open(&mut places, machine("here")).unwrap();
+    let made = open(&mut places, machine("here"), None).unwrap();
     for _ in 0..50 {
-        assert_eq!(open(&mut places, machine("here")).unwrap().public_key(), made.public_key());
+        assert_eq!(open(&mut places, machine("here"), None).unwrap().public_key(), made.public_key());
     }
     assert_eq!(places.seeds, 1);
 }
 
 #[test]
 fn whenever_the_power_fails_while_it_is_made_the_identity_that_was_shown_stays() {
-    for torn in [None, Some([0; ANCHOR_BYTES]), Some([0xff; ANCHOR_BYTES])] {
-        for first in 1..=8 {
-            for second in 1..=8 {
-                let mut places = Memory { torn: [torn; ANCHOR_COPIES], ..Memory::new() };
-                let mut shown = BTreeSet::new();
-                for cut in [first, second, usize::MAX] {
-                    places.left = cut;
-                    shown.extend(
-                        open(&mut places, machine("here")).ok().map(|identity| identity.public_key()),
-                    );
-                }
-                assert_eq!(shown.len(), 1, "cut at {first}, then at {second}, torn to {torn:?}");
+    let secret = RootSecret::new(Zeroizing::new([9; ROOT_SECRET_BYTES]));
+    let torn = [None, Some([0; ANCHOR_BYTES]), Some([0xff; ANCHOR_BYTES])];
+    for (torn, root) in torn.into_iter().flat_map(|torn| [(torn, None), (torn, Some(&secret))]) {
+        for (first, second) in (1..=8).flat_map(|first| (1..=8).map(move |second| (first, second))) {
+            let mut places = Memory { torn: [torn; ANCHOR_COPIES], ..Memory::new() };
+            let mut shown = BTreeSet::new();
+            for cut in [first, second, usize::MAX] {
+                places.left = cut;
+                let found = open(&mut places, machine("here"), root);
+                shown.extend(found.ok().map(|identity| identity.public_key()));
             }
+            assert_eq!(shown.len(), 1, "cut at {first}, then at {second}, torn to {torn:?}");
         }
     }
 }
@@ -145,7 +145,9 @@ fn whenever_the_power_fails_while_it_is_made_the_identity_that_was_shown_stays()
 #[test]
 fn twenty_blank_devices_have_twenty_keys() {
     let keys: BTreeSet<_> = (0..20)
-        .map(|seeds| open(&mut Memory { seeds, ..Memory::new() }, machine("here")).unwrap().public_key())
+        .map(|seeds| {
+            open(&mut Memory { seeds, ..Memory::new() }, machine("here"), None).unwrap().public_key()
+        })
         .collect();
     assert_eq!(keys.len(), 20);
 }
@@ -155,9 +157,9 @@ fn a_copy_of_the_anchor_that_is_lost_is_written_again_from_the_other() {
     for lost in 0..ANCHOR_COPIES {
         for damage in [None, Some([0; ANCHOR_BYTES]), Some([0xff; ANCHOR_BYTES])] {
             let mut places = Memory::new();
-            let made = open(&mut places, machine("here")).unwrap();
+            let made = open(&mut places, machine("here"), None).unwrap();
             places.copies[lost] = damage;
-            assert_eq!(open(&mut places, machine("here")).unwrap().public_key(), made.public_key());
+            assert_eq!(open(&mut places, machine("here"), None).unwrap().public_key(), made.public_key());
             assert_eq!(places.copies, both(made.anchor()));
         }
     }
@@ -205,7 +207,7 @@ fn test_reject_a_key_made_because_one_could_not_be_read() {
 #[test]
 fn test_reject_an_identity_whose_places_do_not_answer() {
     let mut places = Memory { left: 0, ..Memory::new() };
-    assert_eq!(open(&mut places, machine("here")).map(drop), Err(Failure::Place(Dark)));
+    assert_eq!(open(&mut places, machine("here"), None).map(drop), Err(Failure::Place(Dark)));
     assert!(matches!(places.record, Kept::Absent));
 }
 
@@ -214,18 +216,21 @@ fn a_reset_gives_up_what_is_refused_and_makes_way_for_another_also_when_it_is_cu
     for torn in [None, Some([0; ANCHOR_BYTES]), Some([0xff; ANCHOR_BYTES])] {
         for cut in 1..=4 {
             let mut places = Memory { torn: [torn; ANCHOR_COPIES], ..Memory::new() };
-            let first = open(&mut places, machine("elsewhere")).unwrap().public_key();
-            assert!(matches!(open(&mut places, machine("here")), Err(Failure::Refused(Refusal::Foreign))));
+            let first = open(&mut places, machine("elsewhere"), None).unwrap().public_key();
+            assert!(matches!(
+                open(&mut places, machine("here"), None),
+                Err(Failure::Refused(Refusal::Foreign))
+            ));
             places.left = cut;
             let outcome = reset(&mut places);
             places.left = usize::MAX;
             if outcome.is_err() {
                 // Either nothing is left of the old one, or it is still refused; it is never in order.
-                let found = open(&mut places, machine("here"));
+                let found = open(&mut places, machine("here"), None);
                 assert!(found.is_ok_and(|found| found.public_key() != first) || cut < 4);
                 reset(&mut places).unwrap();
             }
-            let second = open(&mut places, machine("here")).unwrap();
+            let second = open(&mut places, machine("here"), None).unwrap();
             assert_ne!(second.public_key(), first);
         }
     }
@@ -256,11 +261,11 @@ fn nothing_of_the_private_key_is_printed() {
 #[test]
 fn test_reject_a_record_with_any_flipped_bit() {
     let record = sample().to_record();
-    assert!(Identity::from_record(&*record).is_some());
+    assert!(Identity::from_record(&*record, None).is_ok());
     for bit in 0..RECORD_BYTES * 8 {
         let mut damaged = record.to_vec();
         damaged[bit / 8] ^= 1 << (bit % 8);
-        assert!(Identity::from_record(&damaged).is_none(), "bit {bit}");
+        assert!(Identity::from_record(&damaged, None).is_err(), "bit {bit}");
     }
 }
 
@@ -279,7 +284,7 @@ proptest! {
     #[test]
     fn a_record_comes_back_as_it_went(seed in any::<[u8; SEED_BYTES]>(), id in "[a-zA-Z0-9._:-]{1,64}") {
         let identity = Identity::new(&seed, machine(&id));
-        let back = Identity::from_record(&*identity.to_record()).unwrap();
+        let back = Identity::from_record(&*identity.to_record(), None).unwrap();
         prop_assert_eq!(back.public_key(), identity.public_key());
         prop_assert_eq!(back.machine(), identity.machine());
         prop_assert_eq!(back.sign(1, b"x"), identity.sign(1, b"x"));
@@ -290,7 +295,7 @@ proptest! {
         bytes in prop::collection::vec(any::<u8>(), 0..2 * RECORD_BYTES),
         block in prop::collection::vec(any::<u8>(), ANCHOR_BYTES),
     ) {
-        prop_assert!(Identity::from_record(&bytes).is_none());
+        prop_assert!(Identity::from_record(&bytes, None).is_err());
         prop_assert!(Anchor::from_bytes(block.first_chunk().unwrap()).is_none());
     }
 }

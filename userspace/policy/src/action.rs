@@ -82,6 +82,8 @@ actions! {
     DeviceKeygen = 21, "device.keygen", sensitive;
     /// Is given the device's private key. It is refused whatever the policy says; the question has it recorded.
     DeviceKeyExport = 22, "device.key.export", sensitive;
+    /// Is handed what the machine's maker configured, the board's secret among it.
+    DeviceFwcfg = 23, "device.mmio.fwcfg", sensitive;
 }
 
 impl Action {

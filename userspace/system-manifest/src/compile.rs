@@ -217,6 +217,7 @@ impl Compiler<'_> {
             compatible: compatible.into(),
             virtio: None,
             optional: false,
+            dispensable: false,
             dma_pages: 0,
         };
         let source = match source {
@@ -234,7 +235,8 @@ impl Compiler<'_> {
                 return Err(self.error(name.span().start, message, None));
             }
         };
-        Ok(DeviceNeed { virtio, optional: source.optional, dma_pages: source.dma_pages, ..need(compatible) })
+        let (optional, dispensable) = (source.optional, source.dispensable);
+        Ok(DeviceNeed { virtio, optional, dispensable, dma_pages: source.dma_pages, ..need(compatible) })
     }
 
     fn calls(

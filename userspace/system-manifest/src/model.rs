@@ -113,6 +113,8 @@ pub struct DeviceNeed {
     pub virtio: Option<u32>,
     /// Whether a machine may come without it. Its owner is not started then, and all others are.
     pub optional: bool,
+    /// Whether its owner is started without it as well.
+    pub dispensable: bool,
     /// Pages for memory that the device reads and writes by itself.
     pub dma_pages: u32,
 }

@@ -91,6 +91,9 @@ fn the_shipped_recipe_names_everyone_of_this_stage() {
     let rng = &manifest.service("rngd").unwrap().devices[0];
     assert_eq!((rng.compatible.as_str(), rng.virtio, rng.dma_pages), ("virtio,mmio", Some(4), 3));
     assert!(rng.optional && !clock.optional && clock.virtio.is_none());
+    let board = &manifest.service("keystored").unwrap().devices[0];
+    assert_eq!((board.name.as_str(), board.resource().as_str()), ("fwcfg", "qemu,fw-cfg-mmio"));
+    assert!(board.dispensable && !rng.dispensable);
     let quotas: u64 = manifest.services.iter().map(|service| u64::from(service.limits.memory_pages)).sum();
     // The pages of the clock, two that drive entropy and two that drive a disk, and the boards of policy and journal.
     assert_eq!(manifest.memory_pages(|_| true), quotas + 16 + 2 * 3 + 2 * 63 + 3 + 1);

@@ -51,13 +51,27 @@ impl Window {
         unsafe { address.write_volatile(value) }
     }
 
+    /// Writes the register of two bytes at an offset.
+    ///
+    /// # Panics
+    /// When the offset is odd or the register does not lie inside of the window: offsets are the driver's own constants.
+    pub fn write_u16(&self, offset: usize, value: u16) {
+        let address = self.aligned::<u16>(offset);
+        #[cfg(not(target_os = "none"))]
+        if let Some(bus) = host::installed() {
+            return bus.store(address.addr() as u64, 2, value.into());
+        }
+        // SAFETY: inside the window and aligned; `new`'s caller promised that it is mapped and ours.
+        unsafe { address.write_volatile(value) }
+    }
+
     /// Reads the register of four bytes at an offset.
     ///
     /// # Panics
     /// When the offset is not a multiple of four or the register does not lie inside of the window: offsets are
     /// the driver's own constants.
     pub fn read_u32(&self, offset: usize) -> u32 {
-        let address = self.word(offset);
+        let address = self.aligned::<u32>(offset);
         #[cfg(not(target_os = "none"))]
         if let Some(bus) = host::installed() {
             return bus.load(address.addr() as u64, 4) as u32;
@@ -71,7 +85,7 @@ impl Window {
     /// # Panics
     /// As [`Window::read_u32`].
     pub fn write_u32(&self, offset: usize, value: u32) {
-        let address = self.word(offset);
+        let address = self.aligned::<u32>(offset);
         #[cfg(not(target_os = "none"))]
         if let Some(bus) = host::installed() {
             return bus.store(address.addr() as u64, 4, value.into());
@@ -90,10 +104,10 @@ impl Window {
         self.base.wrapping_add(offset)
     }
 
-    fn word(&self, offset: usize) -> *mut u32 {
-        assert!(offset.is_multiple_of(size_of::<u32>()), "a register that is not aligned");
+    fn aligned<T>(&self, offset: usize) -> *mut T {
+        assert!(offset.is_multiple_of(size_of::<T>()), "a register that is not aligned");
         // Its last byte is inside, so all are.
-        self.address(offset.saturating_add(size_of::<u32>() - 1));
+        self.address(offset.saturating_add(size_of::<T>() - 1));
         self.address(offset).cast()
     }
 }
@@ -161,6 +175,20 @@ mod tests {
         host::install(None);
         let base = window.base.addr() as u64;
         assert_eq!(*bus.0.borrow(), [(base + 4, 5), (base, 0)]);
+    }
+
+    #[test]
+    fn halfwords_go_to_memory_or_to_the_bus() {
+        let mut memory = [1u16, 2];
+        // SAFETY: memory of this test alone stands for registers.
+        let window = unsafe { Window::new(memory.as_mut_ptr().cast(), 4) };
+        window.write_u16(2, 0x1234);
+        assert_eq!([window.read_u8(2), window.read_u8(3)], 0x1234u16.to_ne_bytes());
+        let bus = Rc::new(Recorder::default());
+        host::install(Some(bus.clone()));
+        window.write_u16(0, 5);
+        host::install(None);
+        assert_eq!(*bus.0.borrow(), [(window.base.addr() as u64, 5)]);
     }
 
     #[test]

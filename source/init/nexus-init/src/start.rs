@@ -66,7 +66,11 @@ fn start(environment: &Environment) -> Result<core::convert::Infallible, String>
                 Some(number) => format!("{}, device {number}", need.compatible),
                 None => need.compatible.clone(),
             };
-            error!("init: {} lacks its device `{}` ({what}): {reason}", service.name, need.name);
+            let (owner, name) = (&service.name, &need.name);
+            match need.dispensable {
+                true => info!("init: {owner} does without its device `{name}` ({what}): {reason}"),
+                false => error!("init: {owner} lacks its device `{name}` ({what}): {reason}"),
+            }
         },
     );
     drop(tree);

@@ -146,6 +146,7 @@ impl<'a> Supervisor<'a> {
     fn give_up_who_lacks_a_device(&mut self) {
         for (index, service) in self.parts.manifest.services.iter().enumerate() {
             let missing = self.parts.resources.missing_devices(index, service);
+            let missing = missing.filter(|need| !need.dispensable);
             let missing: Vec<bool> = missing.map(|need| need.optional).collect();
             if missing.is_empty() || self.state(index) != ServiceState::Waiting {
                 continue;

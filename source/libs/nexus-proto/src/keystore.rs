@@ -71,12 +71,16 @@ pub enum NoIdentity {
     BadMachine,
     /// The store or the disk did not answer, or takes no changes.
     Unavailable,
+    /// What is stored does not open with what this board has: a secret, another, or none.
+    OtherRoot,
+    /// The board has a secret, and it cannot be read.
+    BadRoot,
 }
 
 impl NoIdentity {
     /// Whether a person has to say that the identity is given up before there is another.
     pub const fn takes_reset(self) -> bool {
-        matches!(self, NoIdentity::Lost | NoIdentity::Foreign | NoIdentity::Damaged)
+        matches!(self, NoIdentity::Lost | NoIdentity::Foreign | NoIdentity::Damaged | NoIdentity::OtherRoot)
     }
 }
 
@@ -91,6 +95,10 @@ impl core::fmt::Display for NoIdentity {
             NoIdentity::NoEntropy => "there is no entropy that a key could be made of",
             NoIdentity::BadMachine => "the boot argument `machine=` is no id of a machine",
             NoIdentity::Unavailable => "the store or the disk does not answer, or takes no changes",
+            NoIdentity::OtherRoot => {
+                "IdentityDamaged: what is stored does not open with what this board has for a secret"
+            }
+            NoIdentity::BadRoot => "the secret of the board cannot be read",
         })
     }
 }

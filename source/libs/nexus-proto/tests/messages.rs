@@ -100,7 +100,7 @@ proptest! {
         comes_back(keystore::PublicKey { bytes: key });
         comes_back(keystore::Signature { bytes: [key, key].as_flattened().try_into().unwrap() });
         comes_back(keystore::Signed { key, signature: [key; 2], message });
-        for identity in [Ok(()), Err(store), Err(keystore::NoIdentity::Unavailable)] {
+        for identity in [Ok(()), Err(store), Err(keystore::NoIdentity::BadRoot)] {
             comes_back(keystore::Status { identity, machine: machine.clone(), is_wrapped });
         }
         comes_back(keystore::KeyError::NoIdentity(store));

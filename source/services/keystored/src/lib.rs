@@ -1,7 +1,7 @@
 //! The device's identity, and what its key does.
 //!
-//! At its start it finds the identity again, or makes the first one: a seed from `rngd`, a record in the store, an
-//! anchor on `bootctl` ([`places`]). What that comes to is decided in `identity`; who may use the key, by the policy
+//! At its start it finds the identity again, or makes the first one: a seed from `rngd`, a record in the store, wrapped
+//! with the secret of the board if that has one ([`root`]), an anchor on `bootctl` ([`places`]). What that comes to is decided in `identity`; who may use the key, by the policy
 //! ([`gate`]). The key is held in memory from then on, whatever becomes of the store. Where there is no identity it
 //! says why in one line, answers everybody so, and looks again when somebody asks.
 //!
@@ -13,13 +13,14 @@ extern crate alloc;
 mod bootctl;
 mod gate;
 mod places;
+mod root;
 
 use alloc::string::String;
 use core::convert::Infallible;
 use core::fmt::Write;
 use core::time::Duration;
 use gate::{Deed, Gate};
-use identity::{Failure, Identity, MachineId};
+use identity::{Failure, Identity, MachineId, RootSecret};
 use nexus_ipc::{Bytes, Caller, Clock, Deadline, Event};
 use nexus_policy::Policy;
 use nexus_proto::keystore::{
@@ -48,6 +49,7 @@ fn serve(environment: &Environment) -> Result<Infallible, SetupError> {
         gate,
         places,
         machine,
+        root: root::secret(environment)?,
         clock: environment.clock(),
         identity: Err(NoIdentity::Unavailable),
         look_again: Deadline::at(0),
@@ -67,6 +69,8 @@ struct Keystore {
     places: DevicePlaces,
     /// `None`: what the boot arguments say is no id.
     machine: Option<MachineId>,
+    /// The secret of the board, if it has one; or that it cannot be read.
+    root: Result<Option<RootSecret>, NoIdentity>,
     clock: Clock,
     identity: Result<Identity, NoIdentity>,
     /// When a missing identity is looked for again.
@@ -77,7 +81,8 @@ impl Keystore {
     /// Finds the identity, or makes the first one.
     fn find(&mut self) -> Result<Identity, NoIdentity> {
         let machine = self.machine.ok_or(NoIdentity::BadMachine)?;
-        identity::open(&mut self.places, machine).map_err(reason)
+        let root = self.root.as_ref().map_err(|reason| *reason)?;
+        identity::open(&mut self.places, machine, root.as_ref()).map_err(reason)
     }
 
     /// Looks for the identity, and says what there is if that is new.
@@ -100,7 +105,8 @@ impl Keystore {
             Ok(identity) => {
                 let (name, machine) = (hexadecimal(&identity.fingerprint()), identity.machine());
                 info!("keystored: device key {name}");
-                info!("keystored: machine: {machine}, root: none");
+                let root = if self.is_wrapped() { "board" } else { "none" };
+                info!("keystored: machine: {machine}, root: {root}");
                 info!("keystored: ready");
             }
             Err(reason) => warning!("keystored: there is no device key: {reason}"),
@@ -115,6 +121,11 @@ impl Keystore {
         self.identity.as_ref().map_err(|reason| KeyError::NoIdentity(*reason))
     }
 
+    /// Whether what is stored is wrapped with the secret of the board.
+    fn is_wrapped(&self) -> bool {
+        matches!(self.root, Ok(Some(_)))
+    }
+
     fn public_key(&mut self) -> Result<PublicKey, KeyError> {
         Ok(PublicKey { bytes: self.identity()?.public_key() })
     }
@@ -125,6 +136,7 @@ fn reason(failure: Failure<NoIdentity>) -> NoIdentity {
         Failure::Refused(identity::Refusal::Lost) => NoIdentity::Lost,
         Failure::Refused(identity::Refusal::Foreign) => NoIdentity::Foreign,
         Failure::Refused(identity::Refusal::Damaged) => NoIdentity::Damaged,
+        Failure::Refused(identity::Refusal::OtherRoot) => NoIdentity::OtherRoot,
         Failure::Place(reason) => reason,
     }
 }
@@ -186,7 +198,7 @@ impl Server for Keystore {
             Err(other) => return Err(other),
         };
         let machine = self.machine.unwrap_or(MachineId::NONE).as_str().into();
-        Ok(Status { identity, machine, is_wrapped: false })
+        Ok(Status { identity, machine, is_wrapped: self.is_wrapped() })
     }
 
     fn reset(&mut self, caller: Caller, (): ()) -> Result<PublicKey, KeyError> {
@@ -224,6 +236,7 @@ mod tests {
             (identity::Refusal::Lost, NoIdentity::Lost),
             (identity::Refusal::Foreign, NoIdentity::Foreign),
             (identity::Refusal::Damaged, NoIdentity::Damaged),
+            (identity::Refusal::OtherRoot, NoIdentity::OtherRoot),
         ] {
             assert_eq!(reason(Failure::Refused(refusal)), expected);
             assert!(expected.takes_reset());
@@ -233,6 +246,7 @@ mod tests {
             NoIdentity::NoBootctl,
             NoIdentity::NoEntropy,
             NoIdentity::BadMachine,
+            NoIdentity::BadRoot,
             NoIdentity::Unavailable,
         ] {
             assert_eq!(reason(Failure::Place(other)), other);

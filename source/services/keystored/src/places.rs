@@ -1,8 +1,8 @@
-//! Where the identity is stored on the device: the record in the store, its anchor on `bootctl`; a seed from `rngd`.
+//! Where the identity is stored on the device: the record in the store, its anchor on `bootctl`; random bytes from `rngd`.
 
 use crate::bootctl::Bootctl;
 use core::time::Duration;
-use identity::{ANCHOR_BYTES, Copies, Kept, Places, RECORD_BYTES, RECORD_KEY, SEED_BYTES};
+use identity::{ANCHOR_BYTES, Copies, Kept, Places, RECORD_BYTES, RECORD_KEY};
 use nexus_ipc::{CallError, Clock, Deadline};
 use nexus_proto::keystore::NoIdentity;
 use nexus_proto::{block, rng};
@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 /// Time that the store may take for a read or a change, its restart included.
 const STATE_PATIENCE: Duration = Duration::from_secs(10);
 /// Time that random bytes may take.
-const SEED_PATIENCE: Duration = Duration::from_secs(5);
+const RANDOM_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The places of this machine.
 pub struct DevicePlaces {
@@ -44,12 +44,12 @@ impl DevicePlaces {
 impl Places for DevicePlaces {
     type Error = NoIdentity;
 
-    fn seed(&mut self) -> Result<Zeroizing<[u8; SEED_BYTES]>, NoIdentity> {
-        let request = rng::Request { bytes: SEED_BYTES as u64 };
-        let drawn = self.source.entropy(&request, Deadline::after(&self.clock, SEED_PATIENCE));
+    fn random<const BYTES: usize>(&mut self) -> Result<Zeroizing<[u8; BYTES]>, NoIdentity> {
+        let request = rng::Request { bytes: BYTES as u64 };
+        let drawn = self.source.entropy(&request, Deadline::after(&self.clock, RANDOM_PATIENCE));
         let drawn = Zeroizing::new(drawn.map_err(|_| NoIdentity::NoEntropy)?.0);
-        let seed = drawn.as_slice().try_into().map_err(|_| NoIdentity::NoEntropy)?;
-        Ok(Zeroizing::new(seed))
+        let bytes = drawn.as_slice().try_into().map_err(|_| NoIdentity::NoEntropy)?;
+        Ok(Zeroizing::new(bytes))
     }
 
     fn record(&mut self) -> Result<Kept, NoIdentity> {

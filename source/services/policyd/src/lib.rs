@@ -333,7 +333,7 @@ mod tests {
         let names: Vec<&str> = critical.iter().map(|action| action.name()).collect();
         let devices = ["uart", "rng", "blk", "net", "rtc", "slot"].map(|name| format!("device.mmio.{name}"));
         assert_eq!(names[..6], devices);
-        assert_eq!(names[6..], ["policy.admin"]);
+        assert_eq!(names[6..], ["policy.admin", "device.mmio.fwcfg"]);
     }
 
     /// It was once cut wherever its bytes ended, which ended policyd when that was within a letter.

@@ -1,10 +1,12 @@
-//! The identity of a device through its life: made while everything dies, kept, taken to another machine, lost.
+//! The identity of a device through its life: made while everything dies, kept, taken to another machine, lost; on every
+//! other board wrapped with its secret.
 
 use crate::invariants::Rest;
 use crate::run::Run;
-use ::identity::{Identity, RECORD_KEY};
+use ::identity::{Identity, RECORD_KEY, ROOT_SECRET_BYTES, RootSecret};
 use anyhow::{Context, Result, ensure};
 use statefs::Error;
+use zeroize::Zeroizing;
 
 /// The boot arguments of the machine that the disk belongs to, and of another one.
 pub const HERE: &str = "machine=here";
@@ -13,12 +15,20 @@ const ELSEWHERE: &str = "machine=elsewhere";
 const KEY: &str = "keystored: device key ";
 /// Boots whose power fails at any moment.
 const CUTS: usize = 4;
+/// The secret of a board that has one, and of another.
+const SECRET: [u8; ROOT_SECRET_BYTES] = [1; ROOT_SECRET_BYTES];
+const OTHER_SECRET: [u8; ROOT_SECRET_BYTES] = [2; ROOT_SECRET_BYTES];
 /// Who dies while an identity is made.
 const VICTIMS: [&str; 5] = ["keystored", "statefsd", "virtioblkd", "rngd", "policyd"];
 
 /// Tells it.
 pub fn tell(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
     let mut key = None;
+    if run.draw(2) == 1 {
+        // Nothing has run yet; the machine is switched on anew with it.
+        run.setup.secret = Some(SECRET);
+        run.boot_again()?;
+    }
     for _ in 0..CUTS {
         run.restless();
         let turns = run.draw(1_500);
@@ -38,6 +48,7 @@ pub fn tell(run: &mut Run<'_>, _before: &Rest) -> Result<()> {
     let key = shown(run, key)?.context("no key was shown")?;
     ensure!(stored(run)?.as_ref() == Some(&key), "what is stored is not the key that was shown");
     goes_elsewhere_and_comes_back(run, &key)?;
+    stays_with_its_boards_secret(run, &key)?;
     is_lost_and_made_anew(run, &key)
 }
 
@@ -57,7 +68,9 @@ fn shown(run: &Run<'_>, before: Option<String>) -> Result<Option<String>> {
 fn stored(run: &Run<'_>) -> Result<Option<String>> {
     let stored = run.setup.disk.0.borrow().stored()?;
     let Some(record) = stored.get(RECORD_KEY) else { return Ok(None) };
-    let identity = Identity::from_record(record).context("what is stored is no record")?;
+    let root = run.setup.secret.map(|secret| RootSecret::new(Zeroizing::new(secret)));
+    let identity = Identity::from_record(record, root.as_ref());
+    let identity = identity.ok().context("what is stored is no record of this board")?;
     Ok(Some(identity.fingerprint().iter().map(|byte| format!("{byte:02x}")).collect()))
 }
 
@@ -69,6 +82,25 @@ fn goes_elsewhere_and_comes_back(run: &mut Run<'_>, key: &str) -> Result<()> {
     run.until_prompt()?;
     ensure!(!run.console().contains(KEY), "another machine showed a key");
     run.setup.arguments = HERE.into();
+    run.boot_again()?;
+    run.until_shown("keystored: ready")?;
+    run.settle()?;
+    shown(run, Some(key.to_string())).map(drop)
+}
+
+/// With any other secret than the one that it was made with, or with none, the identity is refused and left as it is.
+fn stays_with_its_boards_secret(run: &mut Run<'_>, key: &str) -> Result<()> {
+    let own = run.setup.secret;
+    let root = if own.is_some() { "root: board" } else { "root: none" };
+    ensure!(run.console().contains(root), "keystored does not say `{root}`");
+    for secret in [None, Some(SECRET), Some(OTHER_SECRET)].into_iter().filter(|secret| *secret != own) {
+        run.setup.secret = secret;
+        run.boot_again()?;
+        run.until_shown("keystored: there is no device key: IdentityDamaged")?;
+        run.until_prompt()?;
+        ensure!(!run.console().contains(KEY), "a board with another secret showed a key");
+    }
+    run.setup.secret = own;
     run.boot_again()?;
     run.until_shown("keystored: ready")?;
     run.settle()?;

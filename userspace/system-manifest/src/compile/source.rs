@@ -88,6 +88,8 @@ pub(super) struct SourceDeviceNeed {
     #[serde(default)]
     pub optional: bool,
     #[serde(default)]
+    pub dispensable: bool,
+    #[serde(default)]
     pub dma_pages: u32,
 }
 
