@@ -343,6 +343,8 @@ impl<'a> Supervisor<'a> {
             Some((Some(due), _, slot)) if label != READY_LABEL && slot.state == ServiceState::Up => {
                 (slot.due, slot.doubted) = (due, false);
             }
+            // What is waited for is that it gets ready: signs of life before that change nothing.
+            Some((Some(_), _, slot)) if label != READY_LABEL && slot.state == ServiceState::Starting => {}
             _ => warning!("init: odd post {label} from process {}", caller.process_id),
         }
     }
