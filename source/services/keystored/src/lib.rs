@@ -11,6 +11,7 @@
 extern crate alloc;
 
 mod bootctl;
+mod decisions;
 mod gate;
 mod places;
 mod root;
@@ -82,7 +83,9 @@ impl Keystore {
     fn find(&mut self) -> Result<Identity, NoIdentity> {
         let machine = self.machine.ok_or(NoIdentity::BadMachine)?;
         let root = self.root.as_ref().map_err(|reason| *reason)?;
-        identity::open(&mut self.places, machine, root.as_ref()).map_err(reason)
+        let found = identity::open(&mut self.places, machine, root.as_ref()).map_err(reason);
+        self.places.decisions.settle();
+        found
     }
 
     /// Looks for the identity, and says what there is if that is new.
@@ -210,7 +213,10 @@ impl Server for Keystore {
             self.identity()?;
             return Err(KeyError::NothingToReset);
         }
-        identity::reset(&mut self.places).map_err(KeyError::NoIdentity)?;
+        self.places.decisions.write(decisions::RESET, caller.service_id).map_err(KeyError::NoIdentity)?;
+        let outcome = identity::reset(&mut self.places);
+        self.places.decisions.settle();
+        outcome.map_err(KeyError::NoIdentity)?;
         warning!("keystored: the identity was reset (subject={:016x})", caller.service_id);
         self.look();
         self.public_key()

@@ -1,8 +1,10 @@
 //! Where the identity is stored on the device: the record in the store, its anchor on `bootctl`; random bytes from `rngd`.
 
 use crate::bootctl::Bootctl;
+use crate::decisions::{CREATE, Decisions};
 use core::time::Duration;
 use identity::{ANCHOR_BYTES, Copies, Kept, Places, RECORD_BYTES, RECORD_KEY};
+use nexus_abi::service_id;
 use nexus_ipc::{CallError, Clock, Deadline};
 use nexus_proto::keystore::NoIdentity;
 use nexus_proto::{block, rng};
@@ -21,6 +23,10 @@ pub struct DevicePlaces {
     bootctl: Bootctl,
     source: rng::Client,
     clock: Clock,
+    /// What is decided about the identity.
+    pub decisions: Decisions,
+    /// The service id of this service.
+    own: u64,
 }
 
 impl DevicePlaces {
@@ -33,6 +39,8 @@ impl DevicePlaces {
             bootctl: Bootctl::new(driver, environment.clock()),
             source: rng::Client::new(environment.to_call(rng::REFERENCE.endpoint)?),
             clock,
+            decisions: Decisions::open(environment)?,
+            own: service_id(environment.name()),
         })
     }
 
@@ -62,6 +70,7 @@ impl Places for DevicePlaces {
     }
 
     fn keep_record(&mut self, record: &[u8; RECORD_BYTES]) -> Result<(), NoIdentity> {
+        self.decisions.write(CREATE, self.own)?;
         let due = self.due();
         // A copy, for what is lent stands on the heap; wiped as the record itself.
         let record = Zeroizing::new(record.to_vec());
