@@ -13,13 +13,14 @@ pub const DELEGATE: &str = "rngd";
 /// The name of init.
 pub const INIT: &str = nexus_abi::image::INIT;
 /// What is asked about: every resource of the shipped policy, and such as none of its lines covers.
-pub const RESOURCES: [&str; 21] = [
+pub const RESOURCES: [&str; 22] = [
     "",
     "ns16550a",
     "virtio:entropy",
     "virtio:empty",
     "virtio:block",
     "google,goldfish-rtc",
+    "qemu,fw-cfg-mmio",
     "/state/",
     "/state/app/",
     "/state/bounded/",

@@ -158,9 +158,10 @@ impl<'a> Run<'a> {
         self.system.faults = Faults::none();
     }
 
-    /// The system answers, and is at rest as it was before: the invariants.
+    /// The system answers, stores, and is at rest as it was before: the invariants.
     pub fn is_well(&mut self, before: &Rest) -> Result<()> {
         self.answers()?;
+        self.stores()?;
         let rest = invariants::look(&mut self.system, &self.built.manifest)?;
         rest.compare(before).map_err(|finding| anyhow::anyhow!("{finding}{}", excerpt(&self.system)))
     }
@@ -170,22 +171,27 @@ impl<'a> Run<'a> {
         invariants::nobody_waits_too_long(&mut self.system)
     }
 
-    /// A typed `ping` is answered, and what is typed to be stored is stored.
+    /// A typed `ping` is answered.
     pub fn answers(&mut self) -> Result<()> {
-        self.settle()?;
-        for (command, answer) in
-            [("ping", "pong answered"), ("state put /state/user/well yes", "stored, version")]
-        {
-            self.types(command);
-            self.until_shown(answer)?;
-            self.settle()?;
-        }
-        Ok(())
+        self.is_answered("ping", "pong answered")
     }
 
-    /// The system at rest, when it answered.
+    /// What is typed to be stored is stored.
+    fn stores(&mut self) -> Result<()> {
+        self.is_answered("state put /state/user/well yes", "stored, version")
+    }
+
+    fn is_answered(&mut self, command: &str, answer: &str) -> Result<()> {
+        self.settle()?;
+        self.types(command);
+        self.until_shown(answer)?;
+        self.settle()
+    }
+
+    /// The system at rest, when it answered and stored something.
     pub fn rest(&mut self) -> Result<Rest> {
         self.answers()?;
+        self.stores()?;
         invariants::look(&mut self.system, &self.built.manifest)
     }
 }

@@ -583,6 +583,9 @@ impl Model {
             }
             Event::ReplyReceive { thread, via, reply, message, deadline } => {
                 let outcome = self.reply_receive(*thread, *via, *reply, message, *deadline);
+                if outcome.is_err() {
+                    self.wake_listener(self.threads[*thread].process);
+                }
                 (*thread, outcome.map(|()| None))
             }
             Event::Post { thread, via, message } => {

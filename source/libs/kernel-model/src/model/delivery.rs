@@ -385,22 +385,8 @@ impl Model {
         }
     }
 
+    /// Should it fail, whoever waits for a free open call is still to be told ([`Model::wake_listener`]).
     pub(super) fn reply_receive(
-        &mut self,
-        thread: usize,
-        via: CapId,
-        reply: CapId,
-        message: &Message,
-        deadline: u64,
-    ) -> Result<(), Error> {
-        let outcome = self.answer_and_receive(thread, via, reply, message, deadline);
-        if outcome.is_err() {
-            self.wake_listener(self.threads[thread].process);
-        }
-        outcome
-    }
-
-    fn answer_and_receive(
         &mut self,
         thread: usize,
         via: CapId,
