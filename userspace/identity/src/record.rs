@@ -153,7 +153,7 @@ impl Identity {
             return Err(NotOpened::Damaged);
         }
         let mut seed = Zeroizing::new(*seed);
-        let opened = root.unwrap(head.machine, nonce, &head.to_bytes(), &mut *seed, tag);
+        let opened = root.open(head.machine, nonce, &head.to_bytes(), &mut *seed, tag);
         opened.ok_or(NotOpened::OtherRoot(head.machine))?;
         Self::of_seed(&seed, head).ok_or(NotOpened::Damaged)
     }

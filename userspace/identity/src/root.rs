@@ -59,7 +59,7 @@ impl RootSecret {
     }
 
     /// Unwraps bytes in their place; `None` if they, or what stands beside them, are not what this secret wrapped.
-    pub(crate) fn unwrap(
+    pub(crate) fn open(
         &self,
         machine: MachineId,
         nonce: &Nonce,

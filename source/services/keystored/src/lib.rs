@@ -1,9 +1,11 @@
 //! The device's identity, and what its key does.
 //!
 //! At its start it finds the identity again, or makes the first one: a seed from `rngd`, a record in the store, wrapped
-//! with the secret of the board if that has one ([`root`]), an anchor on `bootctl` ([`places`]). What that comes to is decided in `identity`; who may use the key, by the policy
-//! ([`gate`]). The key is held in memory from then on, whatever becomes of the store. Where there is no identity it
-//! says why in one line, answers everybody so, and looks again when somebody asks.
+//! with the secret of the board if that has one ([`root`]), an anchor on `bootctl` ([`places`]). What that comes to is
+//! decided in `identity`; who may use the key, by the policy ([`gate`]); that a key is made or given up is written down
+//! and durable before anybody hears of it ([`decisions`]). The key is held in memory from then on, whatever becomes of
+//! the store. Where there is no identity it says why in one line, answers everybody so, and looks again when somebody
+//! asks.
 //!
 //! Where to start reading: [`serve`].
 #![cfg_attr(target_os = "none", no_std)]
